@@ -1,0 +1,219 @@
+"""What a spec means: the frozen dataclasses that every other part of attnspec reads.
+
+A `Spec` is one documented API or one variant. It is pure data: the loader (`loader.py`) makes it from TOML, `to_json` /
+`from_json` (`interchange.py`) carry it to processes that have nothing but NumPy. Expressions are trees of
+`expression.py`; nothing here evaluates them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from attnspec.spec.expression import Expression
+
+Default = None | bool | int | float | str | tuple[int, ...]
+Kind = Literal["positional", "keyword-only"]
+Role = Literal["tensor", "tensors", "number", "integer", "flag", "choice", "sizes"]
+DType = Literal["floating", "bool", "integer", "bool or floating"]
+Source = Literal["documented", "observed", "ruled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a layout: `N`, the grouped `(N H)`, or `N|1` where a size of 1 broadcasts."""
+
+    dims: tuple[str, ...]
+    or_one: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The axes of a tensor in order. `batched` stands for a leading `...`: any number of broadcast batch axes (dim B)."""
+
+    axes: tuple[Axis, ...]
+    batched: bool = False
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Every dim in order, groups flattened; `B` first where the layout is batched."""
+        named = tuple(dim for axis in self.axes for dim in axis.dims)
+        return ("B", *named) if self.batched else named
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a call or of a constructor.
+
+    `tensor` has layouts and a dtype rule. `tensors` is a list input, its members in `elements`. `sizes` is an int or a
+    pair of ints; its members are known to expressions by `names` (one int means both). `unset` is the expression that
+    stands in when the argument is None. `inert` says why an argument never changes the result; every other argument
+    must act. `examples` are the values the harness tries. `optional` marks a tensor that may be None.
+    """
+
+    name: str
+    role: Role
+    kind: Kind = "positional"
+    required: bool = True
+    default: Default = None
+    layouts: tuple[Layout, ...] = ()
+    dtype: DType = "floating"
+    elements: tuple[Argument, ...] = ()
+    names: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    unset: Expression | None = None
+    inert: str = ""
+    examples: tuple[Default, ...] = ()
+    doc: str = ""
+
+    @property
+    def optional(self) -> bool:
+        return not self.required and self.default is None
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A parameter of a layer. It exists where `when` holds (over constructor arguments)."""
+
+    name: str
+    layout: Layout
+    initializer: Literal["glorot_uniform", "zeros", "ones"] = "glorot_uniform"
+    when: Expression | None = None
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One decided question, and where the decision comes from. `detail` is the fill of `mask.fill`."""
+
+    value: str
+    source: Source
+    version: str = ""
+    detail: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the operator: `defines` becomes `expression` where `when` holds.
+
+    kind        defines                      expression
+    project     query, key, value, ...       index notation over inputs and weights
+    assemble    key, value                   `concat(s, a, b, ...)`, pieces in order along dim S
+    score       logit                        index notation over query and key
+    modifier    logit                        a function of logit, indices and operands
+    mask        attends                      predicate: may query t attend to key s?
+    softmax     weight                       the extra logit of a sink, or `logit` alone when there is none
+    dropout     weight                       the rate
+    combine     output                       index notation over weight and value
+    rows        output                       predicate over t: rows where it fails become zero
+    output      output                       index notation over output, gate and weights
+    """
+
+    clause: str
+    kind: Literal[
+        "project", "assemble", "score", "modifier", "mask", "softmax", "dropout", "combine", "rows", "output"
+    ]
+    defines: str
+    expression: Expression
+    when: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One (guard, point) of an API. Guards are tried in order; the last path has none."""
+
+    name: str
+    when: Expression | None
+    policies: Mapping[str, Policy]
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One returned value: a tensor of the operator (`output`, `weight`, `key`, `logsumexp`, or `logit@CLAUSE`)."""
+
+    name: str
+    tensor: str
+    layouts: tuple[Layout, ...]
+    when: Expression | None = None
+    stop_gradient: bool = False
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What a call must satisfy. `violate` names arguments and sizes that break it, for the must-raise check.
+
+    `about` is `static` (ranks, dtypes, known sizes, Python values: always checked) or `values` (array contents: checked
+    only when concrete). `when` limits the precondition to calls where it matters.
+    """
+
+    clause: str
+    requires: Expression
+    raises: str
+    message: str
+    source: Source
+    when: Expression | None = None
+    about: Literal["static", "values"] = "static"
+    violate: Mapping[str, Default] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Documented:
+    """Where the owner documents the API."""
+
+    url: str = ""
+    text: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One API or variant, resolved against the operator: everything there is to know about it.
+
+    `tensors` gives every tensor that expressions name its canonical dims; `sizes` gives derived sizes (`G` = `N // K`).
+    `file` is the TOML it came from (relative), `digest` the SHA-256 of all files that went into it.
+    """
+
+    name: str
+    form: Literal["function", "layer"]
+    family: Literal["api", "variant"]
+    owner: str
+    summary: str
+    documented: Documented
+    constructor: tuple[Argument, ...]
+    arguments: tuple[Argument, ...]
+    weights: tuple[Weight, ...]
+    paths: tuple[Path, ...]
+    outputs: tuple[Output, ...]
+    preconditions: tuple[Precondition, ...]
+    tensors: Mapping[str, tuple[str, ...]]
+    sizes: Mapping[str, Expression]
+    file: str = ""
+    digest: str = ""
+
+    @property
+    def function_name(self) -> str:
+        """`dot_product_attention` of `jax.nn.dot_product_attention`."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def module_name(self) -> str:
+        """`jax_nn_dot_product_attention`: the name of its generated files."""
+        return self.name.replace(".", "_").replace("-", "_")
+
+    def argument(self, name: str) -> Argument:
+        """The argument (or list element) of that name; KeyError when there is none."""
+        for argument in (*self.constructor, *self.arguments):
+            for candidate in (argument, *argument.elements):
+                if candidate.name == name:
+                    return candidate
+        raise KeyError(name)
+
+    @property
+    def tensor_arguments(self) -> tuple[Argument, ...]:
+        """All tensors a caller passes, list inputs flattened."""
+        flat = (element for a in self.arguments for element in (a.elements or (a,)))
+        return tuple(a for a in flat if a.role == "tensor")
