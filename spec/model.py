@@ -48,7 +48,8 @@ class Argument:
 
     `tensor` has layouts and a dtype rule. `tensors` is a list input, its members in `elements`. `sizes` is an int or a
     pair of ints; its members are known to expressions by `names` (one int means both). `unset` is the expression that
-    stands in when the argument is None. `inert` says why an argument never changes the result; every other argument
+    stands in when the argument is None (a list element may stand in for another: `unset = "value"`). `feeds` is the tensor
+    of the operator that it becomes, where that is not its own name. `inert` says why an argument never changes the result; every other argument
     must act. `examples` are the values the harness tries. `optional` marks a tensor that may be None.
     """
 
@@ -63,6 +64,7 @@ class Argument:
     names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     unset: Expression | None = None
+    feeds: str = ""
     inert: str = ""
     examples: tuple[Default, ...] = ()
     doc: str = ""
