@@ -1,0 +1,61 @@
+# `make check` and `make test` do all the set-up: they make .venv when it is missing and install what is pinned in
+# constraints.txt. A stamp in .venv says that the install is up to date, so that a second run installs nothing.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+JOBS ?= auto
+PROFILE ?= quick
+
+BIN := .venv/bin
+STAMP := .venv/installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help check test lint generate bench coverage constraints clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+
+check: generate ## install, regenerate, cross-check every installed framework, print the matrix
+	$(BIN)/attnspec check --profile $(PROFILE)
+
+test: lint ## install, lint, type-check, look for drift, run the test suite in parallel
+	$(BIN)/attnspec generate --check
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(STAMP) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tests/link_packages.py
+	$(BIN)/mypy
+
+generate: $(STAMP) ## compile spec/ into generated/
+	$(BIN)/attnspec generate
+
+bench: $(STAMP) ## measure cases per second of every lane
+	$(BIN)/attnspec bench
+
+coverage: $(STAMP) ## line coverage of spec, codegen and harness, lane processes included; fails under 95 %
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(JOBS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+constraints: ## resolve the newest packages in a fresh environment and pin them
+	rm -rf build/pins
+	$(PYTHON) -m venv build/pins
+	build/pins/bin/python -m pip --disable-pip-version-check install --quiet --upgrade setuptools
+	build/pins/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation '.[all]'
+	{ echo '# Every package of `.[all]`, pinned: the set-up that the checks ran with. Written by `make constraints`.'; \
+	  build/pins/bin/python -m pip freeze --all | grep --invert-match --extended-regexp '^(attnspec|pip)[ =]' \
+	  | sed 's/+[a-z0-9.]*$$//'; } > constraints.txt
+
+clean: ## remove .venv and everything a tool left behind
+	rm -rf .venv build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Build isolation would fetch a setuptools of its own, which no constraint pins: the pinned one goes into .venv instead.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) --upgrade setuptools
+	$(PIP) --no-build-isolation --editable '.[all]'
+	touch $@
