@@ -1,0 +1,209 @@
+"""The planted faults: each is one named change to one correct, hand-written implementation.
+
+`Fault.write` makes the faulty file, which the harness then checks like any user's. `seen_by` is exactly the set of
+checks that see the fault within `CASES` cases; with them switched off nothing does. `survives` says that the fault passes
+the test that is usually written: square Gaussian inputs against a reference, plain and causal, at the default tolerance
+of `assert_close`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CASES = 200
+ORACLE, GRADIENTS, PRECONDITIONS, SIGNATURE = "oracle", "gradients", "preconditions", "signature"
+APIS = {
+    "numpy": "jax.nn.dot_product_attention",
+    "jax": "jax.nn.dot_product_attention",
+    "torch": "torch.nn.functional.scaled_dot_product_attention",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One change: `right` becomes `wrong` wherever it stands in `<framework>_attention.py`."""
+
+    name: str
+    framework: str
+    right: str
+    wrong: str
+    seen_by: frozenset[str]
+    survives: bool
+
+    @property
+    def api(self) -> str:
+        return APIS[self.framework]
+
+    @property
+    def function(self) -> str:
+        return self.api.rpartition(".")[2]
+
+    @property
+    def source(self) -> str:
+        """The faulty module's text."""
+        correct = (HERE / f"{self.framework}_attention.py").read_text(encoding="utf-8")
+        if self.right not in correct:
+            raise ValueError(f"{self.name}: the correct implementation does not hold {self.right!r}")
+        return correct.replace(self.right, self.wrong)
+
+    def write(self, folder: Path) -> Path:
+        """Write the faulty module, named after the fault."""
+        file = folder / f"{self.name.replace('-', '_')}.py"
+        file.write_text(self.source, encoding="utf-8")
+        return file
+
+
+def numpy(name: str, right: str, wrong: str, *seen_by: str, survives: bool = True) -> Fault:
+    """A fault of the NumPy implementation."""
+    return Fault(name, "numpy", right, wrong, frozenset(seen_by), survives)
+
+
+def torch(name: str, right: str, wrong: str, *seen_by: str, survives: bool = True) -> Fault:
+    """A fault of the torch implementation."""
+    return Fault(name, "torch", right, wrong, frozenset(seen_by), survives)
+
+
+def jax(name: str, right: str, wrong: str, *seen_by: str, survives: bool = True) -> Fault:
+    """A fault of the jax implementation."""
+    return Fault(name, "jax", right, wrong, frozenset(seen_by), survives)
+
+
+MASKS = (
+    numpy("mask-polarity", "visible &= mask", "visible &= ~mask", ORACLE, GRADIENTS),
+    numpy(
+        "mask-dropped-when-bias-is-given",
+        "visible = visible_keys(query, key, mask,",
+        "visible = visible_keys(query, key, mask if bias is None else None,",
+        ORACLE,
+        GRADIENTS,
+    ),
+    numpy("rank-3-mask-read-as-batch", "mask = mask[None] if", "mask = mask[:, None] if", ORACLE, GRADIENTS),
+    numpy("causal-aligned-bottom-right", "s <= t\n", "s <= t + S - T\n", ORACLE, GRADIENTS),
+    numpy("window-edge-off-by-one", "t - left <= s", "t - left < s", ORACLE, GRADIENTS),
+    numpy("window-sides-swapped", "left, right = pair", "right, left = pair", ORACLE, GRADIENTS),
+    numpy("key-lengths-ignored", "if key_lengths is not None", "if False", ORACLE, GRADIENTS),
+    numpy("key-length-off-by-one", "s < key_lengths", "s <= key_lengths", ORACLE, GRADIENTS),
+    numpy("rows-past-query-length-not-zeroed", "output = zero_rows(output, query_seq_lengths)", "output = output", ORACLE),
+    torch(
+        "float-mask-also-hides-its-zeros",
+        "attn_mask.dtype == torch.bool:\n        visible = visible & attn_mask",
+        "attn_mask.dtype != torch.int64:\n        visible = visible & attn_mask.bool()",
+        ORACLE,
+        GRADIENTS,
+    ),
+    torch(
+        "causal-aligned-bottom-right-in-torch",
+        "visible.tril()",
+        "visible.tril(visible.shape[-1] - visible.shape[-2])",
+        ORACLE,
+        GRADIENTS,
+    ),
+    jax("int-window-means-left-only", "else (window, window)", "else (window, 0)", ORACLE, GRADIENTS),
+)
+
+EMPTY_ROWS = (
+    numpy("empty-row-is-nan", "wide.type(FILL)", "wide.type(-np.inf)", ORACLE, GRADIENTS),
+    numpy("empty-row-is-zero", "weight = softmax(logits)\n", "weight = softmax(logits) * visible\n", ORACLE),
+    numpy("fill-too-small", "FILL = -0.7 * float(np.finfo(np.float32).max)", "FILL = -1e4", ORACLE),
+    numpy(
+        "masked-nan-leaks",
+        "np.where(visible, logits, wide.type(FILL))",
+        "logits + np.where(visible, 0, wide.type(FILL))",
+        ORACLE,
+        GRADIENTS,
+    ),
+    torch(
+        "empty-row-is-nan-in-torch", "weight = safe_softmax(logits)", "weight = torch.softmax(logits, -1)", ORACLE, GRADIENTS
+    ),
+)
+
+LOGITS = (
+    numpy(
+        "scale-by-model-dim",
+        "query.shape[-1] ** -0.5",
+        "(query.shape[-2] * query.shape[-1]) ** -0.5",
+        ORACLE,
+        GRADIENTS,
+        survives=False,
+    ),
+    numpy(
+        "given-scale-ignored",
+        "return query.shape[-1] ** -0.5 if scale is None else scale",
+        "return query.shape[-1] ** -0.5",
+        ORACLE,
+        GRADIENTS,
+    ),
+    numpy(
+        "heads-tiled-not-repeated",
+        "np.repeat(array, query.shape[2] // array.shape[2], axis=2)",
+        "np.tile(array, (1, 1, query.shape[2] // array.shape[2], 1))",
+        ORACLE,
+        GRADIENTS,
+    ),
+    numpy(
+        "bias-scaled-too",
+        "logits + bias.astype(wide)",
+        "logits + bias.astype(wide) * wide.type(scale_of(query, scale))",
+        ORACLE,
+        GRADIENTS,
+    ),
+    numpy("bias-of-first-head-for-all", "logits + bias.astype(wide)", "logits + bias[:, :1].astype(wide)", ORACLE, GRADIENTS),
+    torch("scale-by-value-dim", "scale = query.shape[-1] ** -0.5", "scale = value.shape[-1] ** -0.5", ORACLE, GRADIENTS),
+    jax(
+        "softcap-nobody-asked-for",
+        "* scale\n    if bias",
+        "* scale\n    logits = 1e3 * jnp.tanh(logits / 1e3)\n    if bias",
+        ORACLE,
+        GRADIENTS,
+    ),
+)
+
+DTYPES = (
+    numpy(
+        "output-left-in-float32",
+        "zero_rows(output, query_seq_lengths).astype(dtype)",
+        "zero_rows(output, query_seq_lengths)",
+        ORACLE,
+    ),
+    numpy("softmax-in-input-dtype", "weight = softmax(logits)\n", "weight = softmax(logits.astype(dtype))\n", ORACLE),
+    numpy("log-sum-exp-base-2", "np.log(total)", "np.log2(total)", ORACLE),
+    torch("float64-computed-in-float32", "torch.promote_types(query.dtype, torch.float32)", "torch.float32", ORACLE, GRADIENTS),
+    torch(
+        "fp16-logits-overflow",
+        "query.to(wide) @ key.to(wide).transpose(-2, -1)",
+        "(query @ key.transpose(-2, -1)).to(wide)",
+        ORACLE,
+        GRADIENTS,
+    ),
+)
+
+BACKWARD = (
+    numpy("delta-term-missing", "(d_weight - delta)", "d_weight", GRADIENTS, survives=False),
+    numpy("scale-missing-in-d-key", "d_logits, query) * factor", "d_logits, query)", GRADIENTS, survives=False),
+    numpy("d-key-of-first-head-in-group", '"key": sum_of_group(d_key, groups)', '"key": d_key[:, :, ::groups]', GRADIENTS),
+    numpy("d-bias-averaged-not-summed", "return gradient.sum(axis=axes", "return gradient.mean(axis=axes", GRADIENTS),
+    numpy("padding-rows-leak-into-gradients", "d_output = zero_rows(d_output, query_seq_lengths)", "pass", GRADIENTS),
+    numpy("gradient-flows-into-hidden-logits", "d_logits = np.where(visible, d_logits, 0)", "pass", GRADIENTS),
+    torch(
+        "gradient-of-empty-row-is-nan",
+        "weight = torch.softmax(logits.masked_fill(hidden, 0), -1)",
+        "weight = torch.softmax(logits, -1)",
+        GRADIENTS,
+    ),
+)
+
+CALLS = (
+    numpy(
+        "longer-value-cut-to-key",
+        "rank, dtype = query.ndim, query.dtype\n",
+        "rank, dtype, value = query.ndim, query.dtype, value[..., : key.shape[-3], :, :]\n",
+        PRECONDITIONS,
+    ),
+    numpy("negative-window-accepted", "min(pair(window)) < 0", "False", PRECONDITIONS),
+    torch("mask-and-causal-accepted", "attn_mask is not None and is_causal", "False", PRECONDITIONS),
+    numpy("scale-may-be-positional", "*,\n    scale=None", "scale=None", SIGNATURE),
+)
+
+FAULTS = (*MASKS, *EMPTY_ROWS, *LOGITS, *DTYPES, *BACKWARD, *CALLS)
