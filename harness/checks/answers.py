@@ -1,0 +1,29 @@
+"""A valid call is answered: it neither raises nor takes its process with it, by crashing, hanging or eating the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attnspec.harness.checks.evidence import Evidence
+from attnspec.harness.checks.failure import Failure
+from attnspec.harness.lanes.messages import Answer, Lost, Raised
+
+
+def check(evidence: Evidence) -> Iterator[Failure]:
+    for subject, answer in evidence.answers.items():
+        said = _unanswered(answer)
+        if said is not None:
+            clause, seen, message = said
+            yield Failure(subject, "answers", clause, seen, message, evidence.spec.name, evidence.case)
+
+
+def _unanswered(answer: Answer) -> tuple[str, str, str] | None:
+    """Clause, what was seen and the message; None for a call that returned, or was not made for an earlier failure."""
+    match answer:
+        case Raised(where=where):
+            return where, f"raised {answer.type}", f"raised {answer}"
+        case Lost(how="not run"):
+            return None
+        case Lost(how=how):
+            return "lane", how, str(answer)
+    return None

@@ -1,0 +1,98 @@
+"""One subject's call under one configuration: what is static is filled in, tensors come by name.
+
+A required argument is passed by position, as a user would; any other by keyword, and only where it differs from its
+default, so that the defaults are part of what is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attnspec.harness.cases import Configuration
+from attnspec.spec.model import Argument, Default, Spec
+
+COTANGENT = "d_"
+
+
+def bind(spec: Spec, values: Mapping[str, Default], tensors: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments of a call of `spec` (for a layer: of its call, not of its constructor)."""
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    for argument in spec.arguments:
+        given, value = _value(argument, values, tensors)
+        if not given:
+            continue
+        if argument.required and argument.kind == "positional" and not keywords:
+            positional.append(value)
+        else:
+            keywords[argument.name] = value
+    return positional, keywords
+
+
+def constructor_arguments(spec: Spec, values: Mapping[str, Default]) -> dict[str, Default]:
+    """The constructor arguments that `values` sets to something else than their defaults."""
+    chosen = {}
+    for argument in spec.constructor:
+        given, value = _value(argument, values, {})
+        if given:
+            chosen[argument.name] = value
+    return chosen
+
+
+def weights_of(spec: Spec, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The layer's weights among `tensors`."""
+    return {weight.name: tensors[weight.name] for weight in spec.weights if weight.name in tensors}
+
+
+def _value(argument: Argument, values: Mapping[str, Default], tensors: Mapping[str, Any]) -> tuple[bool, Any]:
+    """Whether the call passes `argument`, and what."""
+    if argument.role == "tensor":
+        return argument.name in tensors, tensors.get(argument.name)
+    if argument.role == "tensors":
+        return True, _members(argument, tensors)
+    if argument.name not in values:
+        return False, None
+    value = values[argument.name]
+    default = not argument.required and type(value) is type(argument.default) and value == argument.default
+    return not default, value
+
+
+def _members(argument: Argument, tensors: Mapping[str, Any]) -> list[Any]:
+    """A list input: absent members are None, except at the end, where they are left off."""
+    members = [tensors.get(element.name) for element in argument.elements]
+    while members and members[-1] is None:
+        members.pop()
+    return members
+
+
+def output_names(spec: Spec, configuration: Configuration) -> tuple[str, ...]:
+    """What a call returns under `configuration`, in order."""
+    from attnspec.harness.cases import facts
+    from attnspec.spec.resolve import resolve
+
+    return tuple(output.name for output in resolve(spec, facts(spec, configuration)).outputs)
+
+
+def named(names: tuple[str, ...] | None, result: Any) -> dict[str, Any]:
+    """The returned value or tuple by output name; a wrong count is an error of the subject. No names: an attempt."""
+    values = result if isinstance(result, (tuple, list)) else (result,)
+    if names is None:
+        return {str(position): value for position, value in enumerate(values)}
+    if len(values) != len(names):
+        raise WrongCount(f"returned {len(values)} value(s), expected {len(names)}: {', '.join(names)}")
+    return dict(zip(names, values, strict=True))
+
+
+class WrongCount(TypeError):
+    """A subject returned another number of values than its API documents."""
+
+
+def cotangents(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The cotangents among a case's arrays, by output name."""
+    return {name[len(COTANGENT) :]: array for name, array in arrays.items() if name.startswith(COTANGENT)}
+
+
+def inputs(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """A case's arrays without the cotangents."""
+    return {name: array for name, array in arrays.items() if not name.startswith(COTANGENT)}

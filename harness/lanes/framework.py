@@ -1,0 +1,88 @@
+"""What a framework has to offer to run subjects, and which ones there are. A framework is imported only in its lane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from attnspec.harness.cases import Configuration
+from attnspec.harness.lanes.messages import Array, Tensor
+from attnspec.harness.subjects import Loaded
+from attnspec.spec.model import Default, Spec
+
+BFLOAT16 = "bfloat16"
+
+# What each lane can be asked for, known without importing its framework.
+DTYPES: Mapping[str, tuple[str, ...]] = {
+    "numpy": ("float16", "float32", "float64"),
+    "torch": ("float16", "bfloat16", "float32", "float64"),
+    "jax": ("float16", "bfloat16", "float32", "float64"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One subject under one configuration. Made once and kept; a framework keeps what it compiles in `compiled`.
+
+    An attempt only asks whether the call is refused: it runs eagerly, so that values are concrete, and its outputs have
+    no names (`outputs` is None), for an invalid call does not resolve.
+    """
+
+    subject: Loaded
+    spec: Spec
+    configuration: Configuration
+    values: Mapping[str, Default]
+    outputs: tuple[str, ...] | None
+    compiled: dict[str, Callable[..., dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def is_attempt(self) -> bool:
+        return self.outputs is None
+
+
+class Framework(Protocol):
+    """Runs calls on NumPy arrays and gives NumPy arrays back; bfloat16 travels as float32 both ways."""
+
+    name: str
+
+    def versions(self) -> dict[str, str]:
+        """Version by distribution, the framework's own first."""
+
+    def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+        """The outputs by name."""
+
+    def gradients(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+        """Gradients of the floating tensors by argument name; cotangents are among `arrays`."""
+
+
+def framework(name: str) -> Framework:
+    """The framework of that name; ImportError where it is not installed."""
+    if name == "numpy":
+        from attnspec.harness.lanes.in_numpy import NumpyFramework
+
+        return NumpyFramework()
+    if name == "torch":
+        from attnspec.harness.lanes.in_torch import TorchFramework
+
+        return TorchFramework()
+    if name == "jax":
+        from attnspec.harness.lanes.in_jax import JaxFramework
+
+        return JaxFramework()
+    raise ValueError(f"Expected a lane of {', '.join(DTYPES)}, got {name!r}")
+
+
+def is_floating(array: Array) -> bool:
+    return array.dtype.kind == "f"
+
+
+def wanted_dtype(name: str, request: Call, array: Array) -> str:
+    """The dtype in which a subject gets the tensor `name`: its plan's, for bfloat16 travels as float32."""
+    plan = dict(request.configuration.tensors).get(name)
+    return plan.dtype if plan is not None else _cotangent_dtype(request, array)
+
+
+def _cotangent_dtype(request: Call, array: Array) -> str:
+    """A cotangent has its output's dtype, which is the configuration's wherever an output is floating."""
+    return request.configuration.dtype if is_floating(array) else str(array.dtype)

@@ -1,0 +1,46 @@
+"""NumPy's side of a lane: arrays go in as they are, read-only; gradients come from the `<function>_vjp` beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from attnspec.harness.lanes import call
+from attnspec.harness.lanes.framework import Call
+from attnspec.harness.lanes.messages import Array, Tensor
+
+
+class NumpyFramework:
+    name = "numpy"
+    dtypes = ("float16", "float32", "float64")
+
+    def versions(self) -> dict[str, str]:
+        return {"numpy": np.__version__}
+
+    def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+        args, keywords = _arguments(request, arrays)
+        result = request.subject.function(*args, **keywords)
+        return {name: _tensor(value) for name, value in call.named(request.outputs, result).items()}
+
+    def gradients(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+        if request.subject.vjp is None:
+            raise NotImplementedError("no `<function>_vjp` beside the function")
+        given = list(call.cotangents(arrays).values())
+        args, keywords = _arguments(request, arrays)
+        result = request.subject.vjp(given[0] if len(given) == 1 else tuple(given), *args, **keywords)
+        return {name: _tensor(value) for name, value in result.items()}
+
+
+def _arguments(request: Call, arrays: Mapping[str, Array]) -> tuple[list[Any], dict[str, Any]]:
+    args, keywords = call.bind(request.spec, request.values, arrays)
+    if request.spec.form == "layer":
+        args.insert(0, call.weights_of(request.spec, arrays))
+        keywords |= call.constructor_arguments(request.spec, request.values)
+    return args, keywords
+
+
+def _tensor(value: Any) -> Tensor:
+    array = np.asarray(value)
+    return Tensor(array, str(array.dtype))

@@ -1,0 +1,81 @@
+"""torch's side of a lane: one thread, gradients through autograd, a layer's weights set by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from attnspec.harness.lanes import call
+from attnspec.harness.lanes.framework import BFLOAT16, Call, wanted_dtype
+from attnspec.harness.lanes.messages import Array, Tensor
+
+
+class TorchFramework:
+    name = "torch"
+    dtypes = ("float16", "bfloat16", "float32", "float64")
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+
+    def versions(self) -> dict[str, str]:
+        return {"torch": torch.__version__, "numpy": np.__version__}
+
+    def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+        with torch.no_grad():
+            outputs = _forward(request, _natives(request, call.inputs(arrays)))
+        return {name: _tensor(value) for name, value in outputs.items()}
+
+    def gradients(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+        natives = _natives(request, call.inputs(arrays))
+        leaves = {name: value.requires_grad_() for name, value in natives.items() if value.is_floating_point()}
+        outputs = _forward(request, natives)
+        given = {name: torch.from_numpy(np.array(array)) for name, array in call.cotangents(arrays).items()}
+        found = torch.autograd.grad(
+            [outputs[name] for name in given],
+            list(leaves.values()),
+            [value.to(outputs[name].dtype) for name, value in given.items()],
+            allow_unused=True,  # an argument that nothing depends on has gradient 0, and the oracle says the same
+        )
+        pairs = zip(leaves.items(), found, strict=True)
+        return {name: _tensor(torch.zeros_like(leaf) if grad is None else grad) for (name, leaf), grad in pairs}
+
+
+def _natives(request: Call, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    """Copies: a subject that writes to its inputs spoils no other subject's."""
+    return {
+        name: torch.from_numpy(np.array(array)).to(getattr(torch, wanted_dtype(name, request, array)))
+        for name, array in arrays.items()
+    }
+
+
+def _forward(request: Call, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    args, keywords = call.bind(request.spec, request.values, tensors)
+    function = request.subject.function
+    if request.spec.form == "layer" and isinstance(function, type):
+        weights = call.weights_of(request.spec, tensors)
+        module = _module(request, function)
+        result = torch.func.functional_call(module, weights, tuple(args), keywords)
+    else:
+        result = function(*args, **keywords)
+    return call.named(request.outputs, result)
+
+
+def _module(request: Call, layer: type) -> torch.nn.Module:
+    """The layer, constructed; the sizes that its weights need are keywords beside the documented arguments."""
+    keywords: dict[str, Any] = dict(call.constructor_arguments(request.spec, request.values))
+    sizes = dict(request.configuration.sizes)
+    for weight in request.spec.weights:
+        for dim in weight.layout.dims:
+            keywords.setdefault(dim, sizes[dim])
+    module = layer(**keywords)
+    assert isinstance(module, torch.nn.Module)
+    return module.to(getattr(torch, request.configuration.dtype))
+
+
+def _tensor(value: torch.Tensor) -> Tensor:
+    name = str(value.dtype).removeprefix("torch.")
+    detached = value.detach()
+    return Tensor((detached.float() if name == BFLOAT16 else detached).cpu().numpy(), name)

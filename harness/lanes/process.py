@@ -1,0 +1,115 @@
+"""A lane's process as the conductor holds it: started through execnet, asked with JSON, found out when it dies or hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import execnet
+
+import attnspec.harness
+import attnspec.spec
+from attnspec.harness.lanes import bootstrap
+from attnspec.harness.lanes.messages import Lost
+
+START_SECONDS = 180.0
+GIB = 1 << 30
+
+Message = tuple[str, str, bytes]
+
+
+class LaneMissing(RuntimeError):
+    """The framework (or the interpreter) is not there; the message says why. Its cases are not covered."""
+
+
+class Silent(Exception):
+    """The process ended, or gave no sign of life before the deadline; `lost` says which."""
+
+    def __init__(self, how: Lost) -> None:
+        super().__init__(str(how))
+        self.lost = how
+
+
+class Process:
+    """One interpreter with one framework. `deadline` is how long it may be silent, `memory` what it may allocate."""
+
+    def __init__(self, framework: str, python: str | None, deadline: float, memory: int) -> None:
+        self.framework = framework
+        self.versions: dict[str, str] = {}
+        self.beat = 0  # the position in the batch that it last reported
+        self._python = python or sys.executable
+        self._deadline = deadline
+        self._memory = memory
+        self._group: Any = None
+        self._channel: Any = None
+        self._pid: int | None = None
+
+    def start(self) -> None:
+        """Start it; LaneMissing where the interpreter or its framework is not there."""
+        if not Path(self._python).exists():
+            raise LaneMissing(f"there is no interpreter {self._python}")
+        self._group = execnet.Group()
+        gateway = self._group.makegateway(f"popen//python={self._python}//execmodel=main_thread_only")
+        self._channel = gateway.remote_exec(bootstrap)
+        self._channel.send(self._greeting())
+        try:
+            kind, text, _ = self._next(START_SECONDS)
+        except Silent as silent:
+            self.stop()
+            raise LaneMissing(f"the process did not start: {silent.lost}") from None
+        if kind == "missing":
+            self.stop()
+            raise LaneMissing(text)
+        hello = json.loads(text)
+        self.versions, self._pid = hello["versions"], hello["pid"]
+
+    def stop(self) -> None:
+        """End it, whatever it is doing."""
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            self._pid = None
+        if self._group is not None:
+            self._group.terminate(timeout=1.0)
+            self._group = None
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Hand over a request; a process that is gone is noticed by `receive`."""
+        self.beat = 0
+        with contextlib.suppress(OSError):
+            self._channel.send(json.dumps(request))
+
+    def receive(self) -> tuple[str, bytes]:
+        """Header and block of the reply; Silent where none will come."""
+        while True:
+            kind, header, block = self._next(self._deadline)
+            if kind == "done":
+                return header, block
+            self.beat = int(header)
+
+    def _greeting(self) -> dict[str, Any]:
+        packages = {"spec": attnspec.spec, "harness": attnspec.harness}
+        return {
+            "framework": self.framework,
+            "memory": self._memory,
+            "packages": {name: str(Path(next(iter(package.__path__)))) for name, package in packages.items()},
+            "path": [os.getcwd()],
+        }
+
+    def _next(self, deadline: float) -> Message:
+        receive: Callable[[float], Message] = self._channel.receive
+        try:
+            return receive(deadline)
+        except self._channel.TimeoutError:
+            raise Silent(Lost("hung", f"no sign of life for {deadline:g} s")) from None
+        except self._channel.RemoteError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise Silent(Lost("crashed", f"the lane itself failed: {last}")) from None
+        except (EOFError, OSError):
+            raise Silent(Lost("crashed", f"the {self.framework} process ended")) from None

@@ -1,0 +1,152 @@
+"""What is under check: native APIs, generated files, a user's callable. Found by name, loaded inside a lane.
+
+A subject's name is `<target>:<api>` for a generated implementation and `native:<api>` for the framework's own function;
+a user's own is called what they typed, `module:function` or `path/to/file.py:function`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from attnspec.spec.model import Spec
+
+LANES = ("numpy", "torch", "jax")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One implementation of one API. `module` is an import path or a .py file, `function` a name in it."""
+
+    name: str
+    api: str
+    lane: str
+    module: str
+    function: str
+
+    @property
+    def is_native(self) -> bool:
+        return self.name.startswith("native:")
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A subject inside its lane: the callable, and its `<function>_vjp` where the module has one."""
+
+    function: Callable[..., Any]
+    vjp: Callable[..., Any] | None
+
+
+class SubjectError(ValueError):
+    """A subject that cannot be found; the message says what was looked for."""
+
+
+def generated_folder() -> Path:
+    """Where the committed generated files are."""
+    import attnspec.generated
+
+    return Path(next(iter(attnspec.generated.__path__)))
+
+
+def generated(spec: Spec, target: str, folder: Path | None = None) -> Subject | None:
+    """The generated implementation of `spec` for `target`, or None where there is no such file."""
+    file = (folder or generated_folder()) / target / f"{spec.module_name}.py"
+    if not file.is_file():
+        return None
+    name = spec.function_name.replace("-", "_")
+    return Subject(f"{target}:{spec.name}", spec.name, target, str(file.resolve()), name)
+
+
+def native(spec: Spec) -> Subject | None:
+    """The framework's own function, for an API whose owner is a lane."""
+    if spec.family != "api" or spec.owner not in LANES or spec.form != "function":
+        return None
+    module, _, function = spec.name.rpartition(".")
+    return Subject(f"native:{spec.name}", spec.name, spec.owner, module, function)
+
+
+def user(text: str, spec: Spec, lane: str | None = None) -> Subject:
+    """A user's `module:function`; its lane is the framework that its source imports, unless given."""
+    module, colon, function = text.rpartition(":")
+    if not colon or not module or not function:
+        raise SubjectError(f"Expected a subject like `my_module:my_attention`, got {text!r}")
+    if module.endswith(".py"):
+        file = Path(module)
+        if not file.is_file():
+            raise SubjectError(f"{text}: there is no file {module}")
+        module = str(file.resolve())
+    return Subject(text, spec.name, lane or _guess_lane(module) or _default_lane(spec), module, function)
+
+
+def _default_lane(spec: Spec) -> str:
+    return spec.owner if spec.owner in LANES else "numpy"
+
+
+def _guess_lane(module: str) -> str | None:
+    """The framework that the subject's source imports first; None where the source is not at hand."""
+    file = module
+    if not module.endswith(".py"):
+        try:
+            found = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            return None
+        file = (found and found.origin) or ""
+    if not file.endswith(".py") or not Path(file).is_file():
+        return None
+    imported = re.search(r"^\s*(?:import|from)\s+(torch|jax)\b", Path(file).read_text(encoding="utf-8"), re.MULTILINE)
+    return imported.group(1) if imported else "numpy"
+
+
+def subjects_of(
+    spec: Spec, targets: Sequence[str], *, native_too: bool = True, folder: Path | None = None
+) -> tuple[Subject, ...]:
+    """Every subject of `spec`: the generated ones of `targets`, and the framework's own function."""
+    found: list[Subject | None] = [generated(spec, target, folder) for target in targets]
+    if native_too and spec.owner in targets:
+        found.append(native(spec))
+    return tuple(subject for subject in found if subject is not None)
+
+
+def load(subject: Subject) -> Loaded:
+    """Import the subject. Runs inside its lane; whatever its module raises comes out as it is."""
+    module = _module(subject.module)
+    value: Any = module
+    for part in subject.function.split("."):
+        value = getattr(value, part)
+    return Loaded(value, getattr(module, f"{subject.function}_vjp", None))
+
+
+def _module(name: str) -> ModuleType:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    # A file may have the name of another one: its path, not its name, is its identity.
+    unique = f"attnspec_subject_{sha256(name.encode()).hexdigest()[:16]}"
+    if unique in sys.modules:
+        return sys.modules[unique]
+    found = importlib.util.spec_from_file_location(unique, name)
+    if found is None or found.loader is None:
+        raise ImportError(f"cannot import {name}")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[unique] = module
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[unique]
+        raise
+    return module
+
+
+def from_dict(data: Mapping[str, str]) -> Subject:
+    """The subject of `Subject.to_dict`."""
+    return Subject(**data)
