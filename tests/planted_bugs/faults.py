@@ -14,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CASES = 200
 ORACLE, GRADIENTS, PRECONDITIONS, SIGNATURE = "oracle", "gradients", "preconditions", "signature"
+BOTH_WAYS = (ORACLE, GRADIENTS)
 APIS = {
     "numpy": "jax.nn.dot_product_attention",
     "jax": "jax.nn.dot_product_attention",
@@ -71,52 +72,51 @@ def jax(name: str, right: str, wrong: str, *seen_by: str, survives: bool = True)
 
 
 MASKS = (
-    numpy("mask-polarity", "visible &= mask", "visible &= ~mask", ORACLE, GRADIENTS),
+    numpy("mask-polarity", "visible &= mask", "visible &= ~mask", *BOTH_WAYS),
     numpy(
         "mask-dropped-when-bias-is-given",
         "visible = visible_keys(query, key, mask,",
         "visible = visible_keys(query, key, mask if bias is None else None,",
-        ORACLE,
-        GRADIENTS,
+        *BOTH_WAYS,
     ),
-    numpy("rank-3-mask-read-as-batch", "mask = mask[None] if", "mask = mask[:, None] if", ORACLE, GRADIENTS),
-    numpy("causal-aligned-bottom-right", "s <= t\n", "s <= t + S - T\n", ORACLE, GRADIENTS),
-    numpy("window-edge-off-by-one", "t - left <= s", "t - left < s", ORACLE, GRADIENTS),
-    numpy("window-sides-swapped", "left, right = pair", "right, left = pair", ORACLE, GRADIENTS),
-    numpy("key-lengths-ignored", "if key_lengths is not None", "if False", ORACLE, GRADIENTS),
-    numpy("key-length-off-by-one", "s < key_lengths", "s <= key_lengths", ORACLE, GRADIENTS),
+    numpy(
+        "rank-3-mask-read-as-batch",
+        "mask = mask[None] if",
+        "mask = mask[:, None] if mask.ndim == 3 and len(mask) == B else mask[None] if",
+        *BOTH_WAYS,
+    ),
+    numpy("causal-aligned-bottom-right", "s <= t\n", "s <= t + S - T\n", *BOTH_WAYS),
+    numpy("window-edge-off-by-one", "t - left <= s", "t - left < s", *BOTH_WAYS),
+    numpy("window-sides-swapped", "left, right = pair", "right, left = pair", *BOTH_WAYS),
+    numpy("key-lengths-ignored", "if key_lengths is not None", "if False", *BOTH_WAYS),
+    numpy("key-length-off-by-one", "s < key_lengths", "s <= key_lengths", *BOTH_WAYS),
     numpy("rows-past-query-length-not-zeroed", "output = zero_rows(output, query_seq_lengths)", "output = output", ORACLE),
     torch(
         "float-mask-also-hides-its-zeros",
         "attn_mask.dtype == torch.bool:\n        visible = visible & attn_mask",
         "attn_mask.dtype != torch.int64:\n        visible = visible & attn_mask.bool()",
-        ORACLE,
-        GRADIENTS,
+        *BOTH_WAYS,
     ),
     torch(
         "causal-aligned-bottom-right-in-torch",
         "visible.tril()",
         "visible.tril(visible.shape[-1] - visible.shape[-2])",
-        ORACLE,
-        GRADIENTS,
+        *BOTH_WAYS,
     ),
-    jax("int-window-means-left-only", "else (window, window)", "else (window, 0)", ORACLE, GRADIENTS),
+    jax("int-window-means-left-only", "else (window, window)", "else (window, 0)", *BOTH_WAYS),
 )
 
 EMPTY_ROWS = (
-    numpy("empty-row-is-nan", "wide.type(FILL)", "wide.type(-np.inf)", ORACLE, GRADIENTS),
+    numpy("empty-row-is-nan", "wide.type(FILL)", "wide.type(-np.inf)", *BOTH_WAYS),
     numpy("empty-row-is-zero", "weight = softmax(logits)\n", "weight = softmax(logits) * visible\n", ORACLE),
     numpy("fill-too-small", "FILL = -0.7 * float(np.finfo(np.float32).max)", "FILL = -1e4", ORACLE),
     numpy(
         "masked-nan-leaks",
         "np.where(visible, logits, wide.type(FILL))",
         "logits + np.where(visible, 0, wide.type(FILL))",
-        ORACLE,
-        GRADIENTS,
+        *BOTH_WAYS,
     ),
-    torch(
-        "empty-row-is-nan-in-torch", "weight = safe_softmax(logits)", "weight = torch.softmax(logits, -1)", ORACLE, GRADIENTS
-    ),
+    torch("empty-row-is-nan-in-torch", "weight = safe_softmax(logits)", "weight = torch.softmax(logits, -1)", *BOTH_WAYS),
 )
 
 LOGITS = (
@@ -124,39 +124,35 @@ LOGITS = (
         "scale-by-model-dim",
         "query.shape[-1] ** -0.5",
         "(query.shape[-2] * query.shape[-1]) ** -0.5",
-        ORACLE,
-        GRADIENTS,
+        *BOTH_WAYS,
         survives=False,
     ),
     numpy(
         "given-scale-ignored",
         "return query.shape[-1] ** -0.5 if scale is None else scale",
         "return query.shape[-1] ** -0.5",
-        ORACLE,
-        GRADIENTS,
+        *BOTH_WAYS,
     ),
     numpy(
         "heads-tiled-not-repeated",
         "np.repeat(array, query.shape[2] // array.shape[2], axis=2)",
         "np.tile(array, (1, 1, query.shape[2] // array.shape[2], 1))",
-        ORACLE,
-        GRADIENTS,
+        *BOTH_WAYS,
     ),
     numpy(
         "bias-scaled-too",
         "logits + bias.astype(wide)",
         "logits + bias.astype(wide) * wide.type(scale_of(query, scale))",
-        ORACLE,
-        GRADIENTS,
+        *BOTH_WAYS,
     ),
-    numpy("bias-of-first-head-for-all", "logits + bias.astype(wide)", "logits + bias[:, :1].astype(wide)", ORACLE, GRADIENTS),
-    torch("scale-by-value-dim", "scale = query.shape[-1] ** -0.5", "scale = value.shape[-1] ** -0.5", ORACLE, GRADIENTS),
+    numpy("bias-of-first-head-for-all", "logits + bias.astype(wide)", "logits + bias[:, :1].astype(wide)", *BOTH_WAYS),
+    torch("scale-by-value-dim", "scale = query.shape[-1] ** -0.5", "scale = value.shape[-1] ** -0.5", *BOTH_WAYS),
+    jax("logits-in-input-dtype", "preferred_element_type=wide", "preferred_element_type=dtype", *BOTH_WAYS),
     jax(
         "softcap-nobody-asked-for",
         "* scale\n    if bias",
         "* scale\n    logits = 1e3 * jnp.tanh(logits / 1e3)\n    if bias",
-        ORACLE,
-        GRADIENTS,
+        *BOTH_WAYS,
     ),
 )
 
@@ -169,13 +165,12 @@ DTYPES = (
     ),
     numpy("softmax-in-input-dtype", "weight = softmax(logits)\n", "weight = softmax(logits.astype(dtype))\n", ORACLE),
     numpy("log-sum-exp-base-2", "np.log(total)", "np.log2(total)", ORACLE),
-    torch("float64-computed-in-float32", "torch.promote_types(query.dtype, torch.float32)", "torch.float32", ORACLE, GRADIENTS),
+    torch("float64-computed-in-float32", "torch.promote_types(query.dtype, torch.float32)", "torch.float32", *BOTH_WAYS),
     torch(
         "fp16-logits-overflow",
         "query.to(wide) @ key.to(wide).transpose(-2, -1)",
         "(query @ key.transpose(-2, -1)).to(wide)",
-        ORACLE,
-        GRADIENTS,
+        *BOTH_WAYS,
     ),
 )
 
