@@ -206,6 +206,11 @@ class Spec:
         """`jax_nn_dot_product_attention`: the name of its generated files."""
         return self.name.replace(".", "_").replace("-", "_")
 
+    @property
+    def layout_error(self) -> str:
+        """The exception that the owner raises for shapes and dtypes that do not fit."""
+        return "RuntimeError" if self.owner == "torch" else "ValueError"
+
     def argument(self, name: str) -> Argument:
         """The argument (or list element) of that name; KeyError when there is none."""
         for argument in (*self.constructor, *self.arguments):

@@ -1,0 +1,345 @@
+"""Reverse-mode derivative of a program: the statements of its `vjp`.
+
+Works backwards over the stages. The adjoint of variable `x` is `d_x`. A value that its statement overwrites and that
+the backward pass still needs is kept under a name of its own (`logits_before_softcap`). Gradients are held in the
+accumulation dtype and rounded once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from attnspec.codegen.index_notation import LoweringError, elementwise, transpose
+from attnspec.codegen.program import Assign, Const, If, Line, Node, Op, Program, Ref, Return, Statement, walk
+from attnspec.codegen.prologue import lift_names
+from attnspec.spec.model import Argument, Spec
+
+_NO_GRADIENT = frozenset({"arange", "is_empty", "size", "dtype_of", "at_least_float32", "stop_gradient", "lt", "le", "gt", "ge", "eq", "ne"})
+Leaf = tuple[Ref, Node]
+
+
+def vjp_program(spec: Spec, program: Program) -> Program:
+    """The program of `<name>_vjp(d_output, ...)`. Raises LoweringError for what has no derivative here."""
+    prologue, body = _split_prologue(program.body)
+    prologue = tuple(line for statement in prologue for line in _noting_given(spec, statement))
+    return Program(f"{program.name}_vjp", (*prologue, *_vjp_body(spec, body)), program.batched)
+
+
+def _noting_given(spec: Spec, statement: Statement) -> Iterator[Statement]:
+    """Where an absent member stands in for another, remember that it was absent: its gradient goes there."""
+    for argument in spec.tensor_arguments:
+        if argument.unset is not None and isinstance(statement, Line) and statement.text.startswith(f"{argument.name} = "):
+            if " if " in statement.text:
+                yield Line(f"{argument.name}_given = {argument.name} is not None")
+    yield statement
+
+
+def cotangent_name(spec: Spec) -> str:
+    """The first parameter: one cotangent, or a tuple where several differentiable outputs are returned."""
+    return "d_output" if len(_differentiable(spec)) == 1 else "d_outputs"
+
+
+def _split_prologue(body: tuple[Statement, ...]) -> tuple[tuple[Statement, ...], tuple[Statement, ...]]:
+    first = next(i for i, s in enumerate(body) if isinstance(s, Assign) or (isinstance(s, If) and s.clause.startswith("path.")))
+    return body[:first], body[first:]
+
+
+def _vjp_body(spec: Spec, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    if isinstance(body[0], If) and body[0].clause.startswith("path."):
+        choice = body[0]
+        return (If(choice.test, _vjp_body(spec, choice.body), _vjp_body(spec, choice.orelse), choice.clause),)
+    returns = [i for i, s in enumerate(body) if isinstance(s, Return) or (isinstance(s, If) and isinstance(s.body[0], Return))]
+    return tuple(_Reverse(spec, body[: returns[0]], body[returns[0] :]).statements())
+
+
+def _differentiable(spec: Spec) -> list[str]:
+    return [output.name for output in spec.outputs if not output.stop_gradient]
+
+
+@dataclass
+class _Reverse:
+    """One pass backwards over the stages of one path."""
+
+    spec: Spec
+    stages: tuple[Statement, ...]
+    returns: tuple[Statement, ...]
+    live: set[str] = field(default_factory=set)
+    saves_before: dict[int, set[str]] = field(default_factory=dict)
+    saves_after: dict[int, set[str]] = field(default_factory=dict)
+
+    def statements(self) -> Iterator[Statement]:
+        backward = [*self.seeds(), *self.reverse(self.stages, conditional=False)]
+        yield from self.forward(self.stages)
+        yield Line("gradients: dict[str, np.ndarray] = {}")
+        yield from (Assign(Ref("d_" + name), Op("zeros_like", (Ref(name),), ())) for name in sorted(self.needs_zero()))
+        yield from backward
+        yield from self.collect()
+
+    # Forward, with what the backward pass needs kept.
+
+    def forward(self, block: tuple[Statement, ...]) -> Iterator[Statement]:
+        for statement in block:
+            if isinstance(statement, If):
+                yield If(statement.test, tuple(self.forward(statement.body)), (), statement.clause)
+                continue
+            assert isinstance(statement, Assign)
+            if any(isinstance(node, Op) and node.name == "dropout" for node in walk(statement.value)):
+                yield Line('raise NotImplementedError("numpy: the vjp of dropout needs the mask that the forward call drew")')
+                continue
+            for name in sorted(self.saves_before.get(id(statement), ())):
+                yield Assign(Ref(_before(name, statement)), Ref(name))
+            yield statement
+            for name in sorted(self.saves_after.get(id(statement), ())):
+                yield Assign(Ref(_after(name, statement)), Ref(name))
+
+    # Backward.
+
+    def seeds(self) -> Iterator[Statement]:
+        """Cotangents in the accumulation dtype, pushed through the returned expressions."""
+        always = self.returns[-1]
+        full = self.returns[0].body[0] if isinstance(self.returns[0], If) else always
+        assert isinstance(always, Return) and isinstance(full, Return)
+        names = _differentiable(self.spec)
+        values = dict(zip((output.name for output in self.spec.outputs), full.values, strict=True))
+        if len(names) > 1:
+            yield from self.unpack(names)
+        for output in self.spec.outputs:
+            if output.name not in names:
+                continue
+            seed = Ref(f"d_{output.name}", values[output.name].dims)
+            lifted = f"d_{output.name}[None] if lifted else d_{output.name}" if full.lifted else f"d_{output.name}"
+            body: list[Statement] = [Line(f"d_{output.name} = np.asarray({lifted}).astype(compute)")]
+            body += self.push(values[output.name], seed, None, conditional=output.when is not None)
+            if output.when is not None:
+                yield If(output.when, tuple(body), (), f"output.{output.name}")
+            else:
+                yield from body
+
+    def unpack(self, names: list[str]) -> Iterator[Statement]:
+        optional = [output for output in self.spec.outputs if output.when is not None and output.name in names]
+        every = ", ".join(f"d_{name}" for name in names)
+        if not optional:
+            yield Line(f"{every} = d_outputs")
+            return
+        when = optional[0].when
+        assert when is not None
+        rest = ", ".join(f"d_{name}" for name in names if name != optional[0].name)
+        yield If(when, (Line(f"{every} = d_outputs"),), (Line(f"{rest} = d_outputs"),))
+
+    def reverse(self, block: tuple[Statement, ...], conditional: bool) -> Iterator[Statement]:
+        for statement in reversed(block):
+            if isinstance(statement, If):
+                body = tuple(self.reverse(statement.body, conditional=True))
+                if body:
+                    yield If(statement.test, body, (), statement.clause)
+            elif isinstance(statement, Assign) and statement.target.name in self.live and statement.target.dims is not None:
+                upstream = Ref("d_" + statement.target.name, statement.value.dims)
+                yield from self.push(statement.value, upstream, statement, conditional)
+
+    def push(self, value: Node, upstream: Node, statement: Assign | None, conditional: bool) -> Iterator[Statement]:
+        """The adjoint statements of `target = value`; the target's own adjoint is replaced last."""
+        leaves = [(ref, self.kept(node, ref, statement)) for ref, node in adjoint(value, upstream, statement)]
+        leaves = [(ref, node) for ref, node in leaves if self.wants(ref)]
+        own = statement.target.name if statement else ""
+        if own:
+            self.live.discard(own)
+        for ref, node in sorted(leaves, key=lambda leaf: leaf[0].name == own):
+            yield self.accumulate(ref, node, statement, conditional)
+
+    def wants(self, ref: Ref) -> bool:
+        """Index grids, sizes, integer and boolean tensors have no gradient."""
+        if ref.dims is None or len(ref.name) == 1:
+            return False
+        given = {a.name: a for a in self.spec.tensor_arguments}
+        return ref.name not in given or "floating" in given[ref.name].dtype
+
+    def accumulate(self, ref: Ref, node: Node, statement: Assign | None, conditional: bool) -> Assign:
+        clause = statement.clause if statement else ""
+        optional = ref.name in self.leaf_names() and conditional and ref.name not in self.needs_zero()
+        name = f'gradients["{ref.name}"]' if optional else f"d_{ref.name}"
+        if ref.name in self.broadcast_names():
+            node = Op("sum_to", (node, ref), ref.dims)
+        if optional:
+            return Assign(Ref(name), Op("cast", (node,), ref.dims, (("to", f"{ref.name}.dtype"),)), clause)
+        live = ref.name in self.live or ref.name in self.needs_zero()
+        self.live.add(ref.name)
+        return Assign(Ref(name, ref.dims), elementwise("add", (Ref(name, ref.dims), node), ref.dims or ()) if live else node, clause)
+
+    def kept(self, node: Node, leaf: Ref, statement: Assign | None) -> Node:
+        """The gradient with every overwritten forward value read from where it was kept."""
+        if isinstance(node, Op):
+            return Op(node.name, tuple(self.kept(a, leaf, statement) for a in node.arguments), node.dims, node.attributes)
+        if not isinstance(node, Ref) or node.dims is None or node.name.startswith("d_") or statement is None:
+            return node
+        if node.name == _SELF:
+            return self.after(Ref(statement.target.name, node.dims), statement)
+        return self.before(node, statement)
+
+    def before(self, ref: Ref, statement: Assign) -> Ref:
+        if not any(s.target.name == ref.name for s in self.from_(statement)):
+            return ref
+        self.saves_before.setdefault(id(statement), set()).add(ref.name)
+        return Ref(_before(ref.name, statement), ref.dims)
+
+    def after(self, ref: Ref, statement: Assign) -> Ref:
+        if not any(s.target.name == ref.name for s in self.from_(statement)[1:]):
+            return ref
+        self.saves_after.setdefault(id(statement), set()).add(ref.name)
+        return Ref(_after(ref.name, statement), ref.dims)
+
+    def from_(self, statement: Assign) -> list[Assign]:
+        """The statement and all assignments after it."""
+        assigns = list(_assigns(self.stages))
+        return assigns[next(i for i, s in enumerate(assigns) if s is statement) :]
+
+    # Arguments.
+
+    def leaf_names(self) -> set[str]:
+        return {a.name for a in self.spec.tensor_arguments} | {w.name for w in self.spec.weights}
+
+    def broadcast_names(self) -> set[str]:
+        """Arguments that may have been broadcast: leading axes, or axes of size 1."""
+        return {a.name for a in self.spec.tensor_arguments if any(_may_broadcast(a) for _ in a.layouts)}
+
+    def needs_zero(self) -> set[str]:
+        """Arguments read under a condition and elsewhere too: their gradient starts at zero."""
+        counts: dict[str, list[bool]] = {}
+        for statement in self.stages:
+            for assign in _assigns((statement,)):
+                for node in walk(assign.value):
+                    if isinstance(node, Ref) and node.name in self.leaf_names() and self.wants(node):
+                        counts.setdefault(node.name, []).append(isinstance(statement, If))
+        return {name for name, inside in counts.items() if any(inside) and len(inside) > 1}
+
+    def collect(self) -> Iterator[Statement]:
+        for argument in self.spec.tensor_arguments:
+            if argument.unset is not None and argument.optional:
+                other = getattr(argument.unset, "name", "")
+                yield Line(f"if not {argument.name}_given:\n    d_{other} = d_{other} + d_{argument.name}")
+        lifted = set(lift_names(self.spec))
+        for name in [a.name for a in self.spec.tensor_arguments] + [w.name for w in self.spec.weights]:
+            if name in self.live or name in self.needs_zero():
+                text = f"(d_{name}[0] if lifted else d_{name})" if name in lifted else f"d_{name}"
+                given = f"if {name}_given:\n    " if self.stands_in(name) else ""
+                yield Line(f'{given}gradients["{name}"] = {text}.astype({name}.dtype)')
+        yield Line("return gradients")
+
+    def stands_in(self, name: str) -> bool:
+        return any(a.name == name and a.optional and a.unset is not None for a in self.spec.tensor_arguments)
+
+
+_SELF = "<self>"
+
+
+def _may_broadcast(argument: Argument) -> bool:
+    return any(layout.batched or any(axis.or_one for axis in layout.axes) for layout in argument.layouts)
+
+
+def _assigns(block: tuple[Statement, ...]) -> Iterator[Assign]:
+    for statement in block:
+        if isinstance(statement, If):
+            yield from _assigns(statement.body)
+        elif isinstance(statement, Assign):
+            yield statement
+
+
+def _before(name: str, statement: Assign) -> str:
+    return f"{name}_before_{statement.clause.rpartition('.')[2]}"
+
+
+def _after(name: str, statement: Assign) -> str:
+    return f"{name}_after_{statement.clause.rpartition('.')[2]}"
+
+
+def adjoint(node: Node, upstream: Node, statement: Assign | None) -> Iterator[Leaf]:
+    """(leaf, its gradient) for every array leaf that `node` reads, given the gradient of `node`."""
+    if isinstance(node, Ref):
+        yield node, upstream
+    if not isinstance(node, Op) or node.dims is None or node.name in _NO_GRADIENT:
+        return
+    for argument, gradient in _rule(node, upstream, statement):
+        if argument.dims is not None:
+            yield from adjoint(argument, _reduced(gradient, argument), statement)
+
+
+def _reduced(gradient: Node, argument: Node) -> Node:
+    """Summed over the dims along which the argument was broadcast by alignment."""
+    if gradient.dims == argument.dims or gradient.dims is None:
+        return gradient
+    return Op("sum_to", (gradient, argument), argument.dims)
+
+
+def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, Node]]:
+    """(argument, gradient) pairs of one op."""
+    args, dims = op.arguments, op.dims or ()
+
+    def make(name: str, *operands: Node) -> Op:
+        return Op(name, operands, dims)
+
+    match op.name:
+        case "add":
+            yield from ((a, up) for a in args)
+        case "sub":
+            yield args[0], up
+            yield args[1], make("neg", up)
+        case "neg":
+            yield args[0], make("neg", up)
+        case "mul":
+            yield args[0], make("mul", up, args[1])
+            yield args[1], make("mul", up, args[0])
+        case "div":
+            yield args[0], make("div", up, args[1])
+            yield args[1], make("neg", make("div", make("mul", up, op), args[1]))
+        case "tanh":
+            yield args[0], make("mul", up, make("sub", Const(1), make("pow", op, Const(2))))
+        case "exp":
+            yield args[0], make("mul", up, op)
+        case "log":
+            yield args[0], make("div", up, args[0])
+        case "sigmoid":
+            yield args[0], make("mul", make("mul", up, op), make("sub", Const(1), op))
+        case "where":
+            yield args[1], make("where", args[0], up, Const(0))
+            yield args[2], make("where", args[0], Const(0), up)
+        case "min" | "max":
+            first = make("le" if op.name == "min" else "ge", *args)
+            yield args[0], make("where", first, up, Const(0))
+            yield args[1], make("where", first, Const(0), up)
+        case "cast" | "stop_gradient":
+            yield args[0], up
+        case "align":
+            yield args[0], Op("reshape_like", (up, args[0]), args[0].dims)
+        case "transpose":
+            yield args[0], transpose(up, args[0].dims or ())
+        case "split":
+            yield args[0], Op("merge", (up,), args[0].dims, op.attributes)
+        case "merge":
+            yield args[0], Op("split", (up,), args[0].dims, op.attributes)
+        case "einsum":
+            yield args[0], Op("einsum", (up, args[1]), args[0].dims)
+            yield args[1], Op("einsum", (args[0], up), args[1].dims)
+        case "sum":
+            spread = Op("align", (up,), args[0].dims, (("inserted", (str(op["dim"]),)),))
+            yield args[0], Op("broadcast_like", (spread, args[0]), args[0].dims)
+        case "concat":
+            for index, part in enumerate(args):
+                yield part, Op("part", (up, *args), part.dims, (("dim", op["dim"]), ("index", index)))
+        case "broadcast":
+            yield args[0], Op("sum_to", (up, args[0]), args[0].dims)
+        case "broadcast_last":
+            yield args[0], Op("sum_to", (up, args[0]), args[0].dims)
+        case "drop_last":
+            yield args[0], Op("pad_last", (up,), dims)
+        case "gather":
+            yield args[0], Op("scatter_last", (up, *args), args[0].dims)
+        case "softmax":
+            yield args[0], make("softmax_vjp", Ref(_SELF, dims), up)
+        case "logsumexp":
+            yield args[0], Op("logsumexp_vjp", (args[0], up), args[0].dims)
+        case "dropout":
+            yield args[0], up
+        case _:
+            raise LoweringError(f"{statement.clause if statement else 'output'}: `{op.name}` has no derivative")
+
+

@@ -1,0 +1,200 @@
+"""Index notation to array nodes: `sum(h, query[b,t,n,h] * key[b,s,n//G,h])` becomes an einsum over grouped heads.
+
+A subexpression becomes a node whose dims are the indices it depends on, in one given order; operands are aligned by
+inserting axes, so nothing is repeated in memory. `n//G` never gathers: N is split into (K, G) on every operand that
+has it, and merged again on the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from attnspec.codegen.program import Const, Dims, Node, Op, Ref
+from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Sum, Unary, to_text, walk
+
+_BINARY = {
+    "+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floordiv", "%": "mod", "**": "pow", "<": "lt", "<=": "le",
+    ">": "gt", ">=": "ge", "==": "eq", "!=": "ne", "and": "and", "or": "or",
+}  # fmt: skip
+_ELEMENTWISE_CALLS = frozenset({"floor", "min", "max", "exp", "log", "tanh", "sigmoid", "where", "abs"})
+
+
+class LoweringError(ValueError):
+    """A clause that this compiler cannot turn into a program; names the clause and what could not be resolved."""
+
+
+@dataclass
+class Scope:
+    """What names mean while one program is lowered: tensors, their canonical dims, and the indices that were used."""
+
+    tensors: Mapping[str, Ref]
+    canonical: Mapping[str, Dims]
+    indices: Mapping[str, str]
+    used_indices: set[str] = field(default_factory=set)
+
+
+@dataclass
+class _Lowering:
+    scope: Scope
+    order: Dims
+    clause: str
+    grouped: bool
+
+    def fail(self, expression: Expression, why: str) -> LoweringError:
+        return LoweringError(f"{self.clause}: `{to_text(expression)}`: {why}")
+
+    def node(self, expression: Expression) -> Node:
+        match expression:
+            case Number(value):
+                return Const(value)
+            case Name(name):
+                return self.name(name)
+            case Access():
+                return self.access(expression)
+            case Unary(operator, operand):
+                return elementwise("neg" if operator == "-" else "not", (self.node(operand),), self.order)
+            case Binary(operator, left, right):
+                return elementwise(_BINARY[operator], (self.node(left), self.node(right)), self.order)
+            case Call(function, arguments) if function in _ELEMENTWISE_CALLS:
+                return elementwise(function, tuple(self.node(a) for a in arguments), self.order)
+            case Sum(index, body):
+                return self.sum(index, body)
+        raise self.fail(expression, "not part of index notation")
+
+    def name(self, name: str) -> Node:
+        if name in self.scope.tensors:
+            canonical = self.scope.canonical[name]
+            return self.access(Access(name, tuple(Name(dim.lower()) for dim in canonical)))
+        if name in self.scope.indices:
+            return self.index(name)
+        return Ref(name)
+
+    def index(self, letter: str) -> Node:
+        self.scope.used_indices.add(letter)
+        ref = Ref(letter, (self.scope.indices[letter],))
+        return split(ref, "N", ("K", "G")) if self.grouped and letter == "n" else ref
+
+    def access(self, access: Access) -> Node:
+        tensor = self.scope.tensors.get(access.tensor)
+        if tensor is None or tensor.dims is None:
+            raise self.fail(access, "no such tensor here")
+        canonical = self.scope.canonical[access.tensor]
+        plain = [self.plain_index(index) for index in access.indices]
+        if None in plain:
+            return self.gather(access, tensor, plain)
+        renamed = dict(zip(canonical, plain, strict=True))
+        node: Node = Ref(tensor.name, tuple(str(renamed[dim]) for dim in tensor.dims))
+        return split(node, "N", ("K", "G")) if self.grouped and "N" in (node.dims or ()) else node
+
+    def plain_index(self, index: Expression) -> str | None:
+        """The dim that an index runs over, or None for a computed index."""
+        match index:
+            case Name(letter) if letter in self.scope.indices:
+                return self.scope.indices[letter]
+            case Binary("//", Name("n"), Name("G")):
+                return "K"
+        return None
+
+    def gather(self, access: Access, tensor: Ref, plain: list[str | None]) -> Node:
+        if plain.index(None) != len(plain) - 1 or tensor.dims != self.scope.canonical[access.tensor]:
+            raise self.fail(access, "only the last axis may be indexed by a computed index")
+        index = self.node(access.indices[-1])
+        kept = tuple(str(dim) for dim in plain[:-1])
+        dims = (*kept, *(index.dims or ()))
+        node = Op("gather", (Ref(tensor.name, tensor.dims), index), dims)
+        return transpose(node, tuple(dim for dim in self.order if dim in dims))
+
+    def sum(self, index: str, body: Expression) -> Node:
+        dim = self.scope.indices[index]
+        factors = product(body)
+        inner = _Lowering(self.scope, (*self.order, dim), self.clause, self.grouped)
+        if len(factors) == 2 and all(isinstance(factor, Access) for factor in factors):
+            operands = tuple(inner.node(factor) for factor in factors)
+            present = {d for operand in operands for d in operand.dims or ()} - {dim}
+            return Op("einsum", operands, tuple(d for d in self.order if d in present))
+        node = inner.node(body)
+        if dim not in (node.dims or ()):
+            raise self.fail(body, f"does not depend on the summed index `{index}`")
+        return Op("sum", (node,), tuple(d for d in node.dims or () if d != dim), (("dim", dim),))
+
+
+def lower(expression: Expression, order: Dims, scope: Scope, clause: str) -> Node:
+    """The node of `expression`, with dims a subsequence of `order`. Raises LoweringError."""
+    grouped = any(e == Binary("//", Name("n"), Name("G")) for e in walk(expression))
+    inner = tuple(d for dim in order for d in (("K", "G") if grouped and dim == "N" else (dim,)))
+    node = _Lowering(scope, inner, clause, grouped).node(fold(expression))
+    return merge(node, ("K", "G"), "N") if grouped and {"K", "G"} <= set(node.dims or ()) else node
+
+
+def product(expression: Expression) -> list[Expression]:
+    """The factors of a product."""
+    if isinstance(expression, Binary) and expression.operator == "*":
+        return product(expression.left) + product(expression.right)
+    return [expression]
+
+
+def fold(expression: Expression) -> Expression:
+    """The expression without `+ 0`, `- 0` and `* 1`, which bound parameters leave behind."""
+    match expression:
+        case Unary(operator, operand):
+            return Unary(operator, fold(operand))
+        case Binary(operator, left, right):
+            left, right = fold(left), fold(right)
+            if operator in "+-" and right == Number(0):
+                return left
+            if operator == "+" and left == Number(0):
+                return right
+            return left if operator == "*" and right == Number(1) else Binary(operator, left, right)
+        case Call(function, arguments):
+            return Call(function, tuple(fold(a) for a in arguments))
+        case Access(tensor, indices):
+            return Access(tensor, tuple(fold(i) for i in indices))
+        case Sum(index, body):
+            return Sum(index, fold(body))
+    return expression
+
+
+def elementwise(name: str, arguments: tuple[Node, ...], order: Dims) -> Node:
+    """An elementwise op over operands that are aligned to their joint dims."""
+    present = {dim for argument in arguments for dim in argument.dims or ()}
+    if not present:
+        return Op(name, arguments, None)
+    dims = tuple(dim for dim in order if dim in present)
+    return Op(name, tuple(align(argument, dims) for argument in arguments), dims)
+
+
+def align(node: Node, dims: Dims) -> Node:
+    """The node with axes inserted so that it broadcasts against `dims`; scalars and trailing dims need none."""
+    if node.dims is None:
+        return node
+    node = transpose(node, tuple(dim for dim in dims if dim in node.dims))
+    assert node.dims is not None
+    if not node.dims or dims[-len(node.dims) :] == node.dims:
+        return node
+    missing = tuple(dim for dim in dims[dims.index(node.dims[0]) :] if dim not in node.dims)
+    kept = dims[dims.index(node.dims[0]) :]
+    return Op("align", (node,), kept, (("inserted", missing),))
+
+
+def transpose(node: Node, dims: Dims) -> Node:
+    """The node with its axes in the order of `dims`."""
+    if node.dims is None or node.dims == dims:
+        return node
+    return Op("transpose", (node,), dims)
+
+
+def split(node: Node, dim: str, parts: tuple[str, str]) -> Node:
+    """The node with axis `dim` split into two adjacent axes."""
+    assert node.dims is not None
+    at = node.dims.index(dim)
+    return Op("split", (node,), (*node.dims[:at], *parts, *node.dims[at + 1 :]), (("dim", dim), ("parts", parts)))
+
+
+def merge(node: Node, parts: tuple[str, str], dim: str) -> Node:
+    """The node with two adjacent axes merged into `dim`."""
+    assert node.dims is not None
+    at = node.dims.index(parts[0])
+    if node.dims[at : at + 2] != parts:
+        raise LoweringError(f"dims {parts} are not adjacent in {node.dims}")
+    return Op("merge", (node,), (*node.dims[:at], dim, *node.dims[at + 2 :]), (("dim", dim), ("parts", parts)))

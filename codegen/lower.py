@@ -1,0 +1,248 @@
+"""A spec to a program: documented arguments to canonical tensors, the stages of the operator, documented outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from attnspec.codegen.index_notation import LoweringError, Scope, align, elementwise, lower, transpose
+from attnspec.codegen.prologue import canonical_dims, lift_names, prologue
+from attnspec.codegen.program import Assign, Const, Dims, If, Node, Op, Program, Ref, Return, Statement, reads
+from attnspec.spec.expression import Concat, Expression, Name
+from attnspec.spec.model import Output, Path, Spec, Stage
+
+VARIABLES = {"logit": "logits", "weight": "weights"}
+"""Operator tensors whose variable has another name, as the field writes it."""
+
+
+@dataclass
+class _Body:
+    """The stages of one path, lowered one after another; `saved` are the tensors that outputs want from the way."""
+
+    spec: Spec
+    path: Path
+    scope: Scope
+    saved: frozenset[str]
+    refs: dict[str, Ref] = field(default_factory=dict)
+
+    def policy(self, name: str) -> str:
+        return self.path.policies[name].value
+
+    @property
+    def fill(self) -> str:
+        return self.path.policies["mask.fill"].detail
+
+    def stages(self) -> tuple[Statement, ...]:
+        lowered = [statement for stage in self.path.stages for statement in self.guarded(stage)]
+        return (*self.dtypes(), *self.indices(), *lowered)
+
+    def dtypes(self) -> Iterator[Statement]:
+        """The dtype of the inputs, and the one that products accumulate and logits are held in."""
+        query = next(ref for name, ref in self.scope.tensors.items() if name in ("query", "query_input"))
+        yield Assign(Ref("dtype"), Op("dtype_of", (query,), None))
+        held = self.policy("logits.dtype")
+        if held == "float32":
+            yield Assign(Ref("compute"), Const("float32"))
+        else:
+            yield Assign(Ref("compute"), Op("at_least_float32" if held == "at least float32" else "dtype_of", (query,), None))
+
+    def indices(self) -> Iterator[Statement]:
+        probe = [statement for stage in self.path.stages for statement in self.stage(stage)]
+        for letter in sorted(self.scope.used_indices & {n for s in probe for n in reads((s,))}, reverse=True):
+            dim = self.scope.indices[letter]
+            yield Assign(Ref(letter, (dim,)), Op("arange", (Ref(dim),), (dim,)))
+
+    def guarded(self, stage: Stage) -> Iterator[Statement]:
+        body = tuple(self.stage(stage))
+        if stage.when is None:
+            yield from body
+        else:
+            yield If(stage.when, body, clause=stage.clause)
+        tap = f"{stage.defines}@{stage.clause}"
+        if tap in self.saved:
+            yield Assign(Ref(variable(tap), self.refs[stage.defines].dims), self.refs[stage.defines], stage.clause)
+
+    def stage(self, stage: Stage) -> Iterator[Statement]:
+        handler: Callable[[Stage], Iterator[Statement]] = getattr(self, "_" + stage.kind)
+        return handler(stage)
+
+    def assign(self, stage: Stage, value: Node) -> Assign:
+        """`value` becomes the tensor that the stage defines."""
+        ref = Ref(variable(stage.defines), value.dims)
+        self.refs[stage.defines] = ref
+        self.scope.tensors = {**self.scope.tensors, stage.defines: ref}
+        return Assign(ref, value, stage.clause)
+
+    def lower(self, stage: Stage, order: Dims) -> Node:
+        return lower(stage.expression, order, self.scope, stage.clause)
+
+    def _project(self, stage: Stage) -> Iterator[Statement]:
+        order = self.physical(stage.defines)
+        yield self.assign(stage, Op("cast", (self.lower(stage, order),), order, (("to", "dtype"),)))
+
+    _output = _project
+
+    def _assemble(self, stage: Stage) -> Iterator[Statement]:
+        if not isinstance(stage.expression, Concat):
+            raise LoweringError(f"{stage.clause}: an assemble stage must be `concat(s, ...)`")
+        order = self.physical(stage.defines)
+        dim = self.scope.indices[stage.expression.index]
+        parts = tuple(self.part(part, order, dim, stage) for part in stage.expression.parts)
+        assigned = self.assign(stage, Op("concat", parts, order, (("dim", dim),)))
+        yield assigned
+        if stage.defines == "key":
+            yield Assign(Ref(dim), Op("size", (assigned.target,), None, (("dim", dim),)), stage.clause)
+
+    def part(self, part: Expression, order: Dims, dim: str, stage: Stage) -> Node:
+        """A piece with all axes of `order` (its own length dim in place of `dim`), size 1 where it lacks one."""
+        assert isinstance(part, Name)
+        ref = self.scope.tensors[part.name]
+        own = [d for d in ref.dims or () if d not in order]
+        named = tuple(own[0] if d == dim and own else d for d in order)
+        missing = tuple(d for d in named if d not in (ref.dims or ()))
+        laid = transpose(ref, tuple(d for d in named if d in (ref.dims or ())))
+        inserted = Op("align", (laid,), named, (("inserted", missing),)) if missing else laid
+        batch = tuple(d for d in missing if d != dim)
+        return Op("broadcast", (inserted,), named, (("dims", batch),)) if batch else inserted
+
+    def _score(self, stage: Stage) -> Iterator[Statement]:
+        yield self.assign(stage, self.lower(stage, self.spec.tensors["logit"]))
+
+    def _modifier(self, stage: Stage) -> Iterator[Statement]:
+        yield self.assign(stage, self.lower(stage, self.spec.tensors["logit"]))
+
+    def _mask(self, stage: Stage) -> Iterator[Statement]:
+        order = self.spec.tensors["logit"]
+        attends = self.lower(stage, order)
+        yield self.assign(stage, elementwise("where", (attends, self.refs["logit"], Const(self.fill)), order))
+
+    def _softmax(self, stage: Stage) -> Iterator[Statement]:
+        logits = self.refs["logit"]
+        dims = logits.dims
+        assert dims is not None
+        if self.policy("softmax.dtype") != self.policy("logits.dtype"):
+            cast = Op("cast", (logits,), dims, (("to", self.policy("softmax.dtype")),))
+            yield Assign(logits, cast, "policy.softmax.dtype")
+        sink = None if stage.expression == Name("logit") else self.lower(stage, dims)
+        if sink is not None:
+            yield from self.softmax_with_sink(stage, sink, dims)
+        elif self.guards_empty_rows():
+            yield from self.softmax_guarded(stage, dims)
+        else:
+            yield self.assign(stage, Op("softmax", (logits,), dims))
+
+    def guards_empty_rows(self) -> bool:
+        """Whether an empty row needs a rule of its own: a -inf fill would give NaN."""
+        rule = self.policy("empty_row")
+        finite = self.fill != "-inf"
+        if finite and rule != "uniform":
+            raise LoweringError(f"{self.spec.name}: policy.empty_row: {rule!r} needs the fill -inf, got {self.fill}")
+        return not finite and rule != "nan"
+
+    def softmax_guarded(self, stage: Stage, dims: Dims) -> Iterator[Statement]:
+        """Softmax of zeros in empty rows: uniform, and zero where the rule says so. No NaN on the way, also backward."""
+        logits, empty = self.refs["logit"], Ref("empty", dims)
+        yield Assign(empty, Op("is_empty", (logits,), dims), "policy.empty_row")
+        safe = Ref("safe_logits", dims)
+        yield Assign(safe, Op("where", (empty, Const(0.0), logits), dims), "policy.empty_row")
+        weights = self.assign(stage, Op("softmax", (safe,), dims))
+        yield weights
+        if self.policy("empty_row") == "zero":
+            zeroed = Op("where", (empty, Const(0.0), weights.target), dims)
+            yield Assign(weights.target, zeroed, "policy.empty_row")
+
+    def softmax_with_sink(self, stage: Stage, sink: Node, dims: Dims) -> Iterator[Statement]:
+        """The sink is one more logit of every row; its weight is dropped. A row with a sink is never empty."""
+        column = Op("broadcast_last", (align(sink, dims), self.refs["logit"]), dims)
+        joined, shares = Ref("logits_and_sink", dims), Ref("weights_and_sink", dims)
+        yield Assign(joined, Op("concat", (self.refs["logit"], column), dims, (("dim", dims[-1]),)), stage.clause)
+        yield Assign(shares, Op("softmax", (joined,), dims), stage.clause)
+        yield self.assign(stage, Op("drop_last", (shares,), dims))
+
+    def _dropout(self, stage: Stage) -> Iterator[Statement]:
+        weights = self.refs["weight"]
+        rate = lower(stage.expression, (), self.scope, stage.clause)
+        yield self.assign(stage, Op("dropout", (weights, rate), weights.dims))
+
+    def _combine(self, stage: Stage) -> Iterator[Statement]:
+        weights = self.refs["weight"]
+        if self.policy("weights.dtype") == "input":
+            yield Assign(weights, Op("cast", (weights,), weights.dims, (("to", "dtype"),)), "policy.weights.dtype")
+        order = self.physical("output")
+        yield self.assign(stage, Op("cast", (self.lower(stage, order),), order, (("to", "dtype"),)))
+
+    def _rows(self, stage: Stage) -> Iterator[Statement]:
+        order = self.physical("output")
+        yield self.assign(stage, elementwise("where", (self.lower(stage, order), self.refs["output"], Const(0)), order))
+
+    def physical(self, tensor: str) -> Dims:
+        """The axis order of a tensor here: an output's documented layout, query's for query, canonical otherwise."""
+        for output in self.spec.outputs:
+            if output.tensor == tensor:
+                return canonical_dims(output.layouts[0], self.spec.tensors[tensor])
+        if tensor == "output" and "query" in self.scope.tensors:
+            return tuple("V" if d == "H" else d for d in self.scope.tensors["query"].dims or ())
+        return self.spec.tensors[tensor]
+
+
+def variable(tensor: str) -> str:
+    """The variable of a tensor: `logits` for `logit`, `logits_after_scale` for `logit@modifier.scale`."""
+    name, _, clause = tensor.partition("@")
+    base = VARIABLES.get(name, name)
+    return f"{base}_after_{clause.rpartition('.')[2]}" if clause else base
+
+
+def lower_spec(spec: Spec) -> Program:
+    """The program of a spec's function (a layer's weights are ordinary tensors of it). Raises LoweringError."""
+    paths = [_lower_path(spec, path) for path in spec.paths]
+    body = paths[-1]
+    for path, statements in zip(reversed(spec.paths[:-1]), reversed(paths[:-1]), strict=True):
+        assert path.when is not None
+        body = (If(path.when, statements, body, clause=f"path.{path.name}"),)
+    batched = any(layout.batched for argument in spec.tensor_arguments for layout in argument.layouts)
+    return Program(spec.function_name, (*prologue(spec), *body), batched)
+
+
+def _lower_path(spec: Spec, path: Path) -> tuple[Statement, ...]:
+    tensors = {
+        (a.feeds or a.name): Ref(a.name, canonical_dims(a.layouts[0], spec.tensors[a.feeds or a.name]))
+        for a in spec.tensor_arguments
+    }
+    tensors |= {w.name: Ref(w.name, w.layout.dims) for w in spec.weights}
+    indices = {dim.lower(): dim for dims in spec.tensors.values() for dim in dims}
+    saved = frozenset(output.tensor for output in spec.outputs if "@" in output.tensor)
+    body = _Body(spec, path, Scope(tensors, spec.tensors, indices), saved)
+    return (*body.stages(), *_returns(spec, body))
+
+
+def _returns(spec: Spec, body: _Body) -> Iterator[Statement]:
+    """One return for every set of outputs: optional ones come after an `if`, largest set first."""
+    optional = [output for output in spec.outputs if output.when is not None]
+    if len(optional) > 1:
+        raise LoweringError(f"{spec.name}: outputs: at most one output may depend on an argument, got {len(optional)}")
+    always = [output for output in spec.outputs if output.when is None]
+    lifted = "lifted" if lift_names(spec) else ""
+    for output in optional:
+        assert output.when is not None
+        values = tuple(_output_node(o, body) for o in spec.outputs)
+        yield If(output.when, (Return(values, lifted),), clause=f"output.{output.name}")
+    yield Return(tuple(_output_node(output, body) for output in always), lifted)
+
+
+def _output_node(output: Output, body: _Body) -> Node:
+    node: Node
+    if output.tensor == "logsumexp":
+        logits = body.refs["logit"]
+        assert logits.dims is not None
+        node = Op("logsumexp", (logits,), logits.dims[:-1])
+        node = Op("cast", (transpose(node, output.layouts[0].dims),), output.layouts[0].dims, (("to", "dtype"),))
+    else:
+        name = output.tensor.partition("@")[0]
+        ref = Ref(variable(output.tensor), body.scope.tensors[name].dims)
+        node = transpose(ref, canonical_dims(output.layouts[0], body.spec.tensors[name]))
+        if name in VARIABLES:
+            node = Op("cast", (node,), node.dims, (("to", "dtype"),))
+    return Op("stop_gradient", (node,), node.dims) if output.stop_gradient else node
+
+
+__all__ = ["LoweringError", "lower_spec", "variable"]

@@ -1,0 +1,143 @@
+"""The first part of a program: check the documented arguments and bring them to canonical form.
+
+Checks come before any arithmetic. Static facts (ranks, dtypes, known sizes, Python values) always raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attnspec.codegen.program import Check, Dims, Line, Statement
+from attnspec.spec.expression import Binary, Expression, Name, Unary, to_text
+from attnspec.spec.model import Argument, Axis, Layout, Precondition, Spec
+
+_NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
+
+
+def prologue(spec: Spec) -> Iterator[Statement]:
+    """Unpack lists, check tensors, bind sizes, lift missing axes, fill in defaults, check preconditions."""
+    for argument in spec.arguments:
+        if argument.role == "tensors":
+            yield from _unpack(argument)
+    yield Line("sizes: dict[str, tuple[int, str]] = {}")
+    for argument in spec.tensor_arguments:
+        yield from _tensor(argument)
+    for weight in spec.weights:
+        yield from _weight(spec, weight.name)
+    yield from _same_dtype(spec)
+    yield from _sizes(spec)
+    yield from _lift(spec)
+    for argument in (*spec.constructor, *spec.arguments):
+        yield from _scalars(argument)
+    for precondition in spec.preconditions:
+        if precondition.about == "static":
+            yield _check(precondition)
+
+
+def canonical_dims(layout: Layout, canonical: Dims) -> Dims:
+    """A layout's dims in the operator's letters: where an API says `B S K H` for value, its last axis is `V`."""
+    extra = [dim for dim in canonical if dim not in layout.dims]
+    dims = tuple(dim if dim in canonical else extra.pop(0) if extra else dim for dim in layout.dims)
+    return dims
+
+
+def layout_text(layout: Layout) -> str:
+    """The layout as the spec writes it: `... N|1 T S`."""
+    return " ".join((*(["..."] if layout.batched else []), *map(_axis_text, layout.axes)))
+
+
+def _axis_text(axis: Axis) -> str:
+    text = axis.dims[0] if len(axis.dims) == 1 else f"({' '.join(axis.dims)})"
+    return f"{text}|1" if axis.or_one else text
+
+
+def _unpack(argument: Argument) -> Iterator[Statement]:
+    names = [element.name for element in argument.elements]
+    least = sum(element.required for element in argument.elements)
+    yield Line(f'{", ".join(names)} = _members("{argument.name}", {argument.name}, {least}, {len(names)})')
+    for element in argument.elements:
+        if isinstance(element.unset, Name):
+            yield Line(f"{element.name} = {element.unset.name} if {element.name} is None else {element.name}")
+
+
+def _tensor(argument: Argument) -> Iterator[Statement]:
+    layouts = ", ".join(f'"{layout_text(layout)}"' for layout in argument.layouts)
+    call = f'{argument.name} = _tensor(sizes, "{argument.name}", {argument.name}, "{argument.dtype}", {layouts})'
+    stands_in = isinstance(argument.unset, Name)
+    yield Line(call if not argument.optional or stands_in else f"if {argument.name} is not None:\n    {call}")
+
+
+def _weight(spec: Spec, name: str) -> Iterator[Statement]:
+    weight = next(w for w in spec.weights if w.name == name)
+    line = f'{name} = _tensor(sizes, "{name}", params["{name}"], "floating", "{layout_text(weight.layout)}")'
+    yield Line(line if weight.when is None else f"if {to_text(weight.when)}:\n    {line}")
+
+
+def _same_dtype(spec: Spec) -> Iterator[Statement]:
+    names = [a.name for a in spec.tensor_arguments if a.dtype == "floating" and not a.optional]
+    if len(names) > 1:
+        yield Line(f"_same_dtype({', '.join(f'{name}={name}' for name in names)})")
+
+
+def _sizes(spec: Spec) -> Iterator[Statement]:
+    bound = sorted({dim for a in spec.tensor_arguments if not a.optional for layout in a.layouts[:1] for dim in _named(layout)})
+    bound += sorted({dim for w in spec.weights if w.when is None for dim in w.layout.dims} - set(bound))
+    names = ", ".join(bound)
+    yield Line(f'{names} = (sizes[dim][0] for dim in "{"".join(bound)}")' if len(bound) > 1 else f'{names} = sizes["{names}"][0]')
+    yield from (Line(f"{name} = {to_text(rule)}") for name, rule in spec.sizes.items() if name not in bound)
+
+
+def _named(layout: Layout) -> list[str]:
+    return [dim for axis in layout.axes if not axis.or_one for dim in axis.dims]
+
+
+def lift_names(spec: Spec) -> list[str]:
+    """Tensors that may come without their leading axes."""
+    return [a.name for a in spec.tensor_arguments if len({len(layout.axes) for layout in a.layouts if not _broadcasts(layout)}) > 1]
+
+
+def _broadcasts(layout: Layout) -> bool:
+    return any(axis.or_one for axis in layout.axes)
+
+
+def _lift(spec: Spec) -> Iterator[Statement]:
+    names = lift_names(spec)
+    if not names:
+        return
+    shortest = min(len(layout.axes) for layout in spec.argument(names[0]).layouts)
+    yield Line(f"lifted = {names[0]}.ndim == {shortest}")
+    yield Line(f"if lifted:\n    {', '.join(names)} = {', '.join(f'{name}[None]' for name in names)}")
+
+
+def _scalars(argument: Argument) -> Iterator[Statement]:
+    if argument.role == "sizes":
+        yield Line(f'{", ".join(argument.names)} = _pair("{argument.name}", {argument.name})')
+    elif argument.role == "choice":
+        yield Line(f'_choice("{argument.name}", {argument.name}, {argument.choices!r})')
+    elif argument.role == "number" and argument.unset is not None:
+        default = to_text(argument.unset)
+        yield Line(f'{argument.name} = {default} if {argument.name} is None else _number("{argument.name}", {argument.name})')
+    elif argument.role == "number":
+        yield Line(f'{argument.name} = _number("{argument.name}", {argument.name})')
+
+
+def _check(precondition: Precondition) -> Check:
+    fails = negate(precondition.requires)
+    if precondition.when is not None:
+        fails = Binary("and", precondition.when, fails)
+    return Check(fails, precondition.raises, precondition.message, f"precondition.{precondition.clause}")
+
+
+def negate(expression: Expression) -> Expression:
+    """The negation, pushed inward so that it reads as one would write it."""
+    match expression:
+        case Binary(operator, left, right) if operator in _NEGATED:
+            return Binary(_NEGATED[operator], left, right)
+        case Binary("and", left, right):
+            return Binary("or", negate(left), negate(right))
+        case Binary("or", left, right):
+            return Binary("and", negate(left), negate(right))
+        case Unary("not", operand):
+            return operand
+    return Unary("not", expression)
+

@@ -1,0 +1,78 @@
+"""Checks of arguments that every generated file may carry. The printer copies the functions that a file uses.
+
+`_LayoutError` is defined by the file: the type that the documented API raises for shapes and dtypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+_LayoutError = ValueError
+
+
+def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str) -> None:
+    """Bind the dims of the layout that fits the rank of `shape`; a dim has one size in a call. `X|1` may also be 1."""
+    for layout in layouts:
+        leading, axes = _axes(layout)
+        rest = len(shape) - len(axes)
+        if rest == 0 or (leading and rest > 0):
+            for axis, size in zip(axes, shape[rest:], strict=True):
+                _bind_axis(sizes, name, shape, layouts, axis, size)
+            for axis in _axes(layouts[0])[1][: -len(axes)]:
+                if "|" not in axis:
+                    sizes.setdefault(axis, (1, name))
+            if leading:
+                _bind_leading(sizes, name, tuple(shape[:rest]), grows="|" not in layout)
+            return
+    raise _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {tuple(shape)}")
+
+
+def _axes(layout: str) -> tuple[bool, list[str]]:
+    axes = layout.split()
+    return (True, axes[1:]) if axes[0] == "..." else (False, axes)
+
+
+def _shapes(layouts: Sequence[str]) -> str:
+    return " or ".join(f"({', '.join(layout.split())})" for layout in layouts)
+
+
+def _bind_axis(sizes: dict[str, Any], name: str, shape: Sequence[int], layouts: Sequence[str], axis: str, size: int) -> None:
+    dim, _, one = axis.partition("|")
+    bound, owner = sizes.setdefault(dim, (size, name))
+    if size != bound and not (one and size == 1):
+        clash = f"{dim} = {bound} is bound by `{owner}`"
+        raise _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {tuple(shape)}; {clash}")
+
+
+def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[int, ...], grows: bool) -> None:
+    """Broadcast the leading axes of all tensors together; a mask may not add to them."""
+    bound, owner = sizes.setdefault("...", (leading if grows else (), name))
+    rank = max(len(bound), len(leading))
+    pairs = list(zip((1,) * (rank - len(bound)) + bound, (1,) * (rank - len(leading)) + leading, strict=True))
+    joint = tuple(b if a == 1 else a for a, b in pairs)
+    if any(b not in (1, c) for (_, b), c in zip(pairs, joint, strict=True)) or not (grows or joint == bound):
+        raise _LayoutError(f"`{name}` has leading axes {leading}, which do not broadcast with {bound} of `{owner}`")
+    sizes["..."] = (joint, owner)
+
+
+def _pair(name: str, value: Any) -> tuple[Any, Any]:
+    """The two sizes of `value`: an int means both, None means neither."""
+    if value is None:
+        return None, None
+    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(pair) != 2 or any(isinstance(size, bool) or not isinstance(size, int) for size in pair):
+        raise TypeError(f"`{name}` must be an int or a pair of ints, got {value!r}")
+    return pair[0], pair[1]
+
+
+def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise ValueError(f"`{name}` must be None or one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def _members(name: str, value: Any, least: int, most: int) -> list[Any]:
+    """The members of a list input, absent ones as None."""
+    if not isinstance(value, list) or not least <= len(value) <= most:
+        raise ValueError(f"`{name}` must be a list of {least} to {most} tensors, got {value!r:.80}")
+    return [*value, *[None] * (most - len(value))]

@@ -1,0 +1,42 @@
+"""Helpers that generated JAX files carry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from attnspec.codegen.support.common import _bind, _LayoutError
+
+
+def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> jax.Array:
+    """`value` as an array of that kind of dtype and one of those layouts."""
+    array = jnp.asarray(value)
+    if not _is_kind(array.dtype, dtype):
+        raise _LayoutError(f"`{name}` must be {dtype}, got dtype {array.dtype}")
+    _bind(sizes, name, array.shape, *layouts)
+    return array
+
+
+def _is_kind(dtype: Any, kind: str) -> bool:
+    if dtype == bool:
+        return "bool" in kind
+    return "floating" in kind if jnp.issubdtype(dtype, jnp.floating) else kind == "integer" and jnp.issubdtype(dtype, jnp.integer)
+
+
+def _same_dtype(**arrays: jax.Array) -> None:
+    (first, reference), *others = arrays.items()
+    for name, array in others:
+        if array.dtype != reference.dtype:
+            raise _LayoutError(f"`{name}` must have the dtype of `{first}`, {reference.dtype}, got {array.dtype}")
+
+
+def _number(name: str, value: Any) -> Any:
+    if isinstance(value, (bool, str)) or jnp.ndim(value) != 0:
+        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    return value
+
+
+def _dropout(weights: jax.Array, rate: Any) -> jax.Array:
+    raise NotImplementedError("jax: dropout needs a random key, which the documented signature does not carry")

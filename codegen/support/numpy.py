@@ -1,0 +1,99 @@
+"""Helpers that generated NumPy files carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from attnspec.codegen.support.common import _bind, _LayoutError
+
+_KINDS = {"floating": "f", "bool": "b", "integer": "iu", "bool or floating": "bf"}
+
+
+def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> np.ndarray:
+    """`value` as an array of that kind of dtype and one of those layouts."""
+    array = np.asarray(value)
+    if array.dtype.kind not in _KINDS[dtype]:
+        raise _LayoutError(f"`{name}` must be {dtype}, got dtype {array.dtype}")
+    _bind(sizes, name, array.shape, *layouts)
+    return array
+
+
+def _same_dtype(**arrays: np.ndarray) -> None:
+    (first, reference), *others = arrays.items()
+    for name, array in others:
+        if array.dtype != reference.dtype:
+            raise _LayoutError(f"`{name}` must have the dtype of `{first}`, {reference.dtype}, got {array.dtype}")
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    return float(value)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, shifted by its maximum so that exp cannot overflow."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def _logsumexp(logits: np.ndarray) -> np.ndarray:
+    """Logarithm of the sum of exponentials over the last axis; -inf where nothing is visible."""
+    peak = logits.max(axis=-1, keepdims=True, initial=-np.inf)
+    peak = np.where(np.isneginf(peak), 0, peak)
+    with np.errstate(divide="ignore"):
+        return (np.log(np.exp(logits - peak).sum(axis=-1, keepdims=True)) + peak)[..., 0]
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def _dropout(weights: np.ndarray, rate: float) -> np.ndarray:
+    """Zero a share of the weights and rescale the rest; drawn from NumPy's global generator."""
+    if rate == 1:
+        return np.zeros_like(weights)
+    return np.where(np.random.random_sample(weights.shape) >= rate, weights / (1 - rate), 0).astype(weights.dtype)
+
+
+def _sum_to(gradient: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Sum a gradient over the axes along which an operand of `shape` was broadcast."""
+    gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))
+    axes = tuple(i for i, size in enumerate(shape) if size == 1 and gradient.shape[i] != 1)
+    return gradient.sum(axis=axes, keepdims=True)
+
+
+def _part(gradient: np.ndarray, axis: int, index: int, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The slice of a concatenation's gradient that belongs to one of its parts."""
+    start = sum(part.shape[axis] for part in parts[:index])
+    return gradient.take(range(start, start + parts[index].shape[axis]), axis=axis)
+
+
+def _pad_last(gradient: np.ndarray) -> np.ndarray:
+    """The gradient with a zero appended to its last axis."""
+    return np.concatenate((gradient, np.zeros_like(gradient, shape=(*gradient.shape[:-1], 1))), axis=-1)
+
+
+def _scatter_last(gradient: np.ndarray, shape: Sequence[int], index: np.ndarray) -> np.ndarray:
+    """The gradient of `table[..., index]`: every entry gets the sum over the places that read it."""
+    table = np.zeros(shape, dtype=gradient.dtype)
+    np.add.at(table, (..., index), gradient)
+    return table
+
+
+def _softmax_vjp(weights: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    return weights * (gradient - (gradient * weights).sum(axis=-1, keepdims=True))
+
+
+def _logsumexp_vjp(logits: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """The log-sum-exp's derivative is the softmax; rows that see nothing get zero."""
+    empty = np.isneginf(logits).all(axis=-1, keepdims=True)
+    return np.where(empty, 0, _softmax(np.where(empty, 0, logits)) * gradient[..., None])
+
+
+def _glorot_uniform(rng: np.random.Generator, shape: Sequence[int], fan_in: int, fan_out: int) -> np.ndarray:
+    limit = (6 / (fan_in + fan_out)) ** 0.5
+    return rng.uniform(-limit, limit, shape)

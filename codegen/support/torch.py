@@ -1,0 +1,64 @@
+"""Helpers that generated torch files carry."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnspec.codegen.support.common import _bind, _LayoutError
+
+
+def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> Tensor:
+    """`value`, checked to be a tensor of that kind of dtype and one of those layouts."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a Tensor, got {type(value).__name__}")
+    if not _is_kind(value.dtype, dtype):
+        raise _LayoutError(f"`{name}` must be {dtype}, got dtype {value.dtype}")
+    _bind(sizes, name, value.shape, *layouts)
+    return value
+
+
+def _is_kind(dtype: torch.dtype, kind: str) -> bool:
+    if dtype == torch.bool:
+        return "bool" in kind
+    return "floating" in kind if dtype.is_floating_point else kind == "integer" and not dtype.is_complex
+
+
+def _same_dtype(**tensors: Tensor) -> None:
+    (first, reference), *others = tensors.items()
+    for name, tensor in others:
+        if tensor.dtype != reference.dtype:
+            raise _LayoutError(f"`{name}` must have the dtype of `{first}`, {reference.dtype}, got {tensor.dtype}")
+
+
+def _number(name: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymInt, torch.SymFloat)):
+        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    return value
+
+
+def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Under autocast, run on tensors of its dtype, as the framework's own attention does."""
+
+    @functools.wraps(function)
+    def call(query: Any, *arguments: Any, **named: Any) -> Any:
+        first = query[0] if isinstance(query, list) and query else query
+        kind = first.device.type if isinstance(first, Tensor) else "cpu"
+        if not torch.is_autocast_enabled(kind):
+            return function(query, *arguments, **named)
+        dtype = torch.get_autocast_dtype(kind)
+
+        def lower(value: Any) -> Any:
+            if isinstance(value, list):
+                return [lower(member) for member in value]
+            single = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
+            return value.to(dtype) if single else value
+
+        with torch.autocast(kind, enabled=False):
+            return function(lower(query), *map(lower, arguments), **{name: lower(value) for name, value in named.items()})
+
+    return call

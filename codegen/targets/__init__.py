@@ -1,0 +1,8 @@
+"""One table per target; `TARGETS` names them all."""
+
+from attnspec.codegen.printer import Target
+from attnspec.codegen.targets.jax import JAX
+from attnspec.codegen.targets.numpy import NUMPY
+from attnspec.codegen.targets.torch import TORCH
+
+TARGETS: dict[str, Target] = {target.name: target for target in (NUMPY, TORCH, JAX)}

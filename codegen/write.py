@@ -1,0 +1,123 @@
+"""Generated files on disk: render, format, then write, check or diff. One code path serves all three."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attnspec.codegen import VERSION
+from attnspec.codegen.blockwise import blockwise_modules
+from attnspec.codegen.module import module_text
+from attnspec.codegen.targets import TARGETS
+from attnspec.spec.model import Spec
+
+MANIFEST = "manifest.json"
+LINE_LENGTH = 128
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a run found: relative paths whose text differs, with the wanted text (None: no longer produced)."""
+
+    folder: Path
+    wanted: Mapping[str, str | None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.wanted)
+
+    def diff(self) -> str:
+        """A unified diff from what is on disk to what the specs say."""
+        return "".join(_diff(path, _read(self.folder / path) or "", text or "") for path, text in sorted(self.wanted.items()))
+
+    def apply(self) -> None:
+        """Write, and remove what is no longer produced. Each file is replaced whole."""
+        for path, text in self.wanted.items():
+            if text is None:
+                (self.folder / path).unlink(missing_ok=True)
+            else:
+                _replace(self.folder / path, text)
+
+
+def changes(specs: Iterable[Spec], targets: Iterable[str], folder: Path, complete: bool) -> Changes:
+    """Compare `folder` with what `specs` give on `targets`. `complete`: files of other specs are no longer produced.
+
+    Raises LoweringError where a spec cannot be compiled.
+    """
+    rendered = _render(list(specs), list(targets))
+    old = _manifest(folder)
+    kept = {} if complete else {path: entry for path, entry in old.items() if path not in rendered}
+    files = {path: {"spec": spec, "sha256": _digest(text)} for path, (spec, text) in rendered.items()}
+    manifest = {"generator": f"attnspec {VERSION}", "files": dict(sorted({**kept, **files}.items()))}
+    wanted: dict[str, str | None] = {path: text for path, (_, text) in rendered.items()}
+    wanted[MANIFEST] = json.dumps(manifest, indent=2) + "\n"
+    wanted |= {path: None for path in old if path not in manifest["files"]}
+    return Changes(folder, {path: text for path, text in wanted.items() if _read(folder / path) != text})
+
+
+def _render(specs: list[Spec], targets: list[str]) -> dict[str, tuple[str, str]]:
+    """Relative path -> (spec name, formatted text)."""
+    texts: dict[str, tuple[str, str]] = {}
+    for target in targets:
+        if specs:
+            texts[f"{target}/__init__.py"] = ("", f'"""Generated implementations for {target}: one file per API or variant."""\n')
+        for spec in specs:
+            texts[f"{target}/{spec.module_name}.py"] = (spec.name, module_text(spec, TARGETS[target]))
+            for suffix, text in blockwise_modules(spec, target):
+                texts[f"{target}/{spec.module_name}_{suffix}.py"] = (spec.name, text)
+    formatted = _format({path: text for path, (_, text) in texts.items()})
+    return {path: (spec, formatted[path]) for path, (spec, _) in texts.items()}
+
+
+def _format(texts: Mapping[str, str]) -> dict[str, str]:
+    """All files through the pinned formatter, in one run."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for path, text in texts.items():
+            (root / path).parent.mkdir(exist_ok=True)
+            (root / path).write_text(text, encoding="utf-8")
+        options = ["--isolated", "--line-length", str(LINE_LENGTH), "--target-version", "py311"]
+        for command in (["check", "--quiet", "--fix", "--select", "F401,I", *options], ["format", "--quiet", *options]):
+            run = subprocess.run([_ruff(), *command, str(root)], capture_output=True, text=True, check=False)
+            if run.returncode:
+                raise RuntimeError(f"the formatter refused generated code:\n{run.stdout}{run.stderr}")
+        return {path: (root / path).read_text(encoding="utf-8") for path in texts}
+
+
+def _ruff() -> str:
+    from ruff import find_ruff_bin
+
+    return os.fsdecode(find_ruff_bin())
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, str]]:
+    text = _read(folder / MANIFEST)
+    return json.loads(text)["files"] if text else {}
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+
+
+def _diff(path: str, old: str, new: str) -> str:
+    lines = difflib.unified_diff(old.splitlines(True), new.splitlines(True), f"on disk/{path}", f"from the spec/{path}")
+    return "".join(lines)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
