@@ -1,0 +1,42 @@
+"""The run itself: every argument varied, and few enough cases judged nobody. A test that cannot fail is a defect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attnspec.harness.tally import Share, Tally, can_vary
+from attnspec.spec.model import Spec
+
+MOST_ILL_CONDITIONED = 0.05
+MOST_VACUOUS = 0.05
+ENOUGH = 40  # below this many cases a share says nothing
+
+
+def check(spec: Spec, tally: Tally) -> Iterator[str]:
+    """The faults of the run for `spec`, one line each."""
+    yield from _constant_arguments(spec, tally)
+    for (name, dtype), share in tally.shares.items():
+        if name == spec.name:
+            yield from _shares(f"{spec.name} in {dtype}", share)
+
+
+def _constant_arguments(spec: Spec, tally: Tally) -> Iterator[str]:
+    taken = tally.taken.get(spec.name, {})
+    for argument in (*spec.constructor, *spec.arguments):
+        for member in argument.elements or (argument,):
+            values = taken.get(member.name, {})
+            if len(values) == 1 and can_vary(member):
+                yield f"{spec.name}: `{member.name}` was {next(iter(values))} in every case of the run"
+
+
+def _shares(where: str, share: Share) -> Iterator[str]:
+    if share.invalid:
+        yield f"{where}: {share.invalid} of {share.cases} cases are invalid calls, which the generator must not draw"
+    if share.cases < ENOUGH:
+        return
+    for name, count, most in (
+        ("ill-conditioned", share.ill_conditioned, MOST_ILL_CONDITIONED),
+        ("vacuous", share.vacuous, MOST_VACUOUS),
+    ):
+        if count > most * share.cases:
+            yield f"{where}: {count} of {share.cases} cases are {name}, more than {most:.0%}"

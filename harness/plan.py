@@ -1,0 +1,59 @@
+"""What a run is asked to do: which specs and subjects, how many cases, which checks, at which seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from attnspec.harness import checks
+from attnspec.harness.known_deviations import Deviation
+from attnspec.harness.lanes.process import GIB
+from attnspec.harness.subjects import LANES, Subject
+from attnspec.spec.model import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How much a run tries. `compiled_pool` is what a lane gets that compiles each configuration anew."""
+
+    name: str
+    pool: int
+    compiled_pool: int
+    cases: int
+    gradient_cases: int
+    shrink_seconds: float
+    shrink_examples: int
+
+
+PROFILES: Mapping[str, Profile] = {
+    "quick": Profile("quick", 24, 6, 96, 48, 8.0, 200),
+    "ci": Profile("ci", 24, 24, 512, 256, 20.0, 500),
+    "full": Profile("full", 48, 48, 2048, 2048, 60.0, 2000),
+}
+COMPILED = ("jax",)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One spec with its subjects. `reference` finds the spec again: a built-in's name or a file's path."""
+
+    spec: Spec
+    reference: str
+    subjects: tuple[Subject, ...]
+    generated: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run. `interpreters` gives a lane another Python; `lanes` lists the ones to start."""
+
+    items: tuple[Item, ...]
+    profile: Profile
+    seed: int
+    lanes: tuple[str, ...] = LANES
+    dtypes: tuple[str, ...] = ("float16", "bfloat16", "float32", "float64")
+    checks: tuple[str, ...] = checks.NAMES
+    deviations: tuple[Deviation, ...] = ()
+    interpreters: Mapping[str, str] = field(default_factory=dict)
+    deadline: float = 120.0
+    memory: int = 8 * GIB

@@ -1,0 +1,127 @@
+"""Counts of a run: cases, worst error over bound, what each argument took, and the cases that judged nobody.
+
+Everything here merges, so that long runs can be resumed and reporters can show any cut.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from attnspec.harness.cases import Configuration
+from attnspec.harness.checks.evidence import Evidence, Part
+from attnspec.spec.model import Argument, Spec
+
+NOT_GIVEN = "None"
+
+
+@dataclass
+class Cell:
+    """One subject at one dtype. `worst` is the largest error over bound seen inside or outside the bound."""
+
+    cases: int = 0
+    gradient_cases: int = 0
+    worst: float = 0.0
+    worst_gradient: float = 0.0
+    unanswered: int = 0
+
+
+@dataclass
+class Share:
+    """How many cases of one spec and dtype could not judge anybody, and why."""
+
+    cases: int = 0
+    ill_conditioned: int = 0
+    invalid: int = 0
+    vacuous: int = 0
+
+
+@dataclass
+class Tally:
+    """Everything counted. Keys: (spec, subject, dtype), (spec, dtype), spec -> argument."""
+
+    cells: defaultdict[tuple[str, str, str], Cell] = field(default_factory=lambda: defaultdict(Cell))
+    shares: defaultdict[tuple[str, str], Share] = field(default_factory=lambda: defaultdict(Share))
+    taken: defaultdict[str, defaultdict[str, Counter[str]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(Counter))
+    )
+
+    @property
+    def cases(self) -> int:
+        return sum(share.cases for share in self.shares.values())
+
+    def add(self, evidence: Evidence) -> None:
+        """Count one case."""
+        dtype = evidence.case.configuration.dtype
+        share = self.shares[evidence.spec.name, dtype]
+        share.cases += 1
+        share.ill_conditioned += evidence.verdict.ill_conditioned
+        share.vacuous += is_vacuous(evidence)
+        for argument, value in values_taken(evidence.spec, evidence.case.configuration):
+            self.taken[evidence.spec.name][argument][value] += 1
+        for subject in evidence.answers:
+            self._count(self.cells[evidence.spec.name, subject, dtype], subject, evidence)
+
+    def add_invalid(self, spec: Spec, configuration: Configuration) -> None:
+        """Count a case that the oracle itself refuses: a fault of the generator."""
+        share = self.shares[spec.name, configuration.dtype]
+        share.cases += 1
+        share.invalid += 1
+
+    def _count(self, cell: Cell, subject: str, evidence: Evidence) -> None:
+        cell.cases += not evidence.gradient
+        cell.gradient_cases += evidence.gradient
+        outputs = dict(evidence.returned("outputs"))
+        cell.unanswered += subject not in outputs
+        if evidence.verdict.ill_conditioned:
+            return
+        cell.worst = max(cell.worst, _worst(subject, "outputs", evidence))
+        if evidence.gradient:
+            cell.worst_gradient = max(cell.worst_gradient, _worst(subject, "gradients", evidence))
+
+
+def _worst(subject: str, part: Part, evidence: Evidence) -> float:
+    tensors = dict(evidence.returned(part)).get(subject, {})
+    return max(
+        (evidence.comparison(subject, part, name).ratio for name in evidence.golds(part) if name in tensors), default=0.0
+    )
+
+
+def is_vacuous(evidence: Evidence) -> bool:
+    """Would a subject that returns zeros pass? Then the case shows nothing."""
+    golds = [*evidence.golds("outputs").values(), *(evidence.golds("gradients").values() if evidence.gradient else ())]
+    return all(bool(np.all(np.abs(gold.value) <= gold.bound)) for gold in golds)
+
+
+def values_taken(spec: Spec, configuration: Configuration) -> Iterator[tuple[str, str]]:
+    """What each argument is in `configuration`, in a few words; a list input member by member."""
+    values: Mapping[str, object] = dict(configuration.values)
+    for argument in (*spec.constructor, *spec.arguments):
+        for member in argument.elements or (argument,):
+            if member.role == "tensor":
+                yield member.name, _tensor(member, configuration)
+            else:
+                yield member.name, repr(values.get(member.name, member.default))
+
+
+def _tensor(argument: Argument, configuration: Configuration) -> str:
+    plan = dict(configuration.tensors).get(argument.name)
+    if plan is None:
+        return NOT_GIVEN
+    kind = "bool" if plan.dtype == "bool" else "int" if "int" in plan.dtype else "float"
+    return f"{kind} {'x'.join(map(str, plan.shape)) or 'scalar'}"
+
+
+def can_vary(argument: Argument) -> bool:
+    """Whether a run is expected to show more than one value. An argument declared inert may stay where it is."""
+    if argument.inert:
+        return False
+    if argument.role == "tensor" or argument.role == "flag":
+        return True
+    choices = {repr(value) for value in (*argument.examples, *argument.choices)}
+    if not argument.required:
+        choices.add(repr(argument.default))
+    return len(choices) > 1
