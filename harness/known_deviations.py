@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from attnspec.harness.cases import Configuration, facts
+from attnspec.harness.cases import Configuration
 from attnspec.harness.checks.failure import Failure
+from attnspec.harness.facts import facts
 from attnspec.spec.expression import Expression, parse
 from attnspec.spec.model import Spec
 from attnspec.spec.resolve import holds
@@ -126,7 +127,7 @@ class Ledger:
         self._tried: set[Deviation] = set()
         self._holds: dict[tuple[Deviation, Configuration], bool] = {}
 
-    def tried(self, subject: str, check: str, spec: Spec, configuration: Configuration, clause: str = "") -> None:
+    def tried(self, subject: str, check: str, spec: Spec, configuration: Configuration | None, clause: str = "") -> None:
         """A check looked at the subject here: deviations whose guard holds ought to show. No clause means every one."""
         for each in self._open:
             if (each.subject, each.check) == (subject, check) and clause in ("", each.clause):
@@ -153,11 +154,11 @@ class Ledger:
         return tuple(each for each in self._open if each not in self._tried)
 
     def _failure_in_guard(self, deviation: Deviation, failure: Failure, spec: Spec) -> bool:
-        if failure.case is None:
-            return not deviation.when
-        return self._guard_holds(deviation, spec, failure.case.configuration)
+        return self._guard_holds(deviation, spec, failure.case.configuration if failure.case else None)
 
-    def _guard_holds(self, deviation: Deviation, spec: Spec, configuration: Configuration) -> bool:
+    def _guard_holds(self, deviation: Deviation, spec: Spec, configuration: Configuration | None) -> bool:
+        if configuration is None:
+            return not deviation.when
         key = deviation, configuration
         if key not in self._holds:
             self._holds[key] = _holds(deviation, spec, configuration)

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from attnspec.harness.cases import Configuration
+from attnspec.harness.facts import facts
 from attnspec.spec.model import Argument, Default, Spec
+from attnspec.spec.resolve import resolve
 
 COTANGENT = "d_"
 
@@ -68,9 +70,6 @@ def _members(argument: Argument, tensors: Mapping[str, Any]) -> list[Any]:
 
 def output_names(spec: Spec, configuration: Configuration) -> tuple[str, ...]:
     """What a call returns under `configuration`, in order."""
-    from attnspec.harness.cases import facts
-    from attnspec.spec.resolve import resolve
-
     return tuple(output.name for output in resolve(spec, facts(spec, configuration)).outputs)
 
 

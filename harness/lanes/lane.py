@@ -111,7 +111,7 @@ class Lane:
         return self._lost[subject.name] >= PATIENCE
 
     def _restart(self) -> None:
-        self._process.stop()
+        self._process.kill()
         self._specs, self._numbers = set(), {}
         self.restarts += 1
         self._process.start()

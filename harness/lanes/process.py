@@ -19,6 +19,7 @@ from attnspec.harness.lanes import bootstrap
 from attnspec.harness.lanes.messages import Lost
 
 START_SECONDS = 180.0
+STOP_SECONDS = 3.0
 GIB = 1 << 30
 
 Message = tuple[str, str, bytes]
@@ -70,14 +71,20 @@ class Process:
         self.versions, self._pid = hello["versions"], hello["pid"]
 
     def stop(self) -> None:
+        """Ask it to end, and end it where it does not listen."""
+        if self._group is not None:
+            with contextlib.suppress(OSError):
+                self._channel.close()
+            self._group.terminate(timeout=STOP_SECONDS)
+            self._group = None
+
+    def kill(self) -> None:
         """End it, whatever it is doing."""
         if self._pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             self._pid = None
-        if self._group is not None:
-            self._group.terminate(timeout=1.0)
-            self._group = None
+        self.stop()
 
     def send(self, request: Mapping[str, Any]) -> None:
         """Hand over a request; a process that is gone is noticed by `receive`."""

@@ -1,0 +1,142 @@
+"""`attnspec check`: the built-in specs, a user's spec, or a user's own function against an API."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from attnspec.harness import checks, known_deviations
+from attnspec.harness.conductor import Conductor
+from attnspec.harness.events import Subscriber
+from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
+from attnspec.harness.plan import PROFILES, Item, Plan, Profile
+from attnspec.harness.reports.as_json import JsonReport
+from attnspec.harness.reports.terminal import TerminalReport
+from attnspec.harness.subjects import LANES, Subject, SubjectError, subjects_of, user
+from attnspec.spec.loader import SpecError, builtin, find
+from attnspec.spec.model import Spec
+
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+class UsageError(ValueError):
+    """A wrong command line; the message is for the user."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `attnspec check`."""
+    add = parser.add_argument
+    add("what", nargs="*", metavar="SPEC | SUBJECT", help="built-in specs or TOML files (all built-in ones by default); with --as, one `module:function`")
+    add("--as", dest="api", metavar="API", help="the API that SUBJECT claims to be")
+    add("--lane", choices=LANES, help="where SUBJECT runs; by default the framework that its source imports")
+    add("--targets", type=_names(LANES), default=LANES, metavar="A,B", help=f"frameworks ({','.join(LANES)})")
+    add("--native", action=argparse.BooleanOptionalAction, default=True, help="check the frameworks' own functions too")
+    add("--generated", type=Path, metavar="FOLDER", help="where the generated files are; by default the package's own")
+    add("--dtypes", type=_names(DTYPES), default=DTYPES, metavar="A,B", help=f"dtypes ({','.join(DTYPES)})")
+    add("--profile", choices=PROFILES, default="quick", help="how much to try (quick)")
+    add("--cases", type=_count, metavar="N", help="forward cases per spec and dtype, instead of the profile's")
+    add("--gradient-cases", type=_count, metavar="N", help="gradient cases per spec and dtype, instead of the profile's")
+    add("--seed", type=int, metavar="N", help="repeat the run of this seed; by default a new one, printed")
+    add("--checks", type=_names(checks.NAMES), default=(), metavar="A,B", help=f"only these checks ({','.join(checks.NAMES)})")
+    add("--skip-check", type=_names(checks.NAMES), default=(), metavar="A,B", help="all checks but these")
+    add("--format", choices=("terminal", "json"), default="terminal", help="terminal (default) or one JSON object")
+    add("--python", action="append", default=[], metavar="LANE=PATH", help="run a lane in another interpreter; may be repeated")
+    add("--deadline", type=float, default=120.0, metavar="SECONDS", help="a lane that is silent for longer hangs")
+
+
+def _names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    def names(text: str) -> tuple[str, ...]:
+        chosen = tuple(text.split(","))
+        for name in chosen:
+            if name not in allowed:
+                raise argparse.ArgumentTypeError(f"expected names of {', '.join(allowed)}, got {name!r}")
+        return chosen
+
+    return names
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a count, got {text!r}")
+    return int(text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run `attnspec check` with parsed options; returns the exit code."""
+    try:
+        plan = plan_of(options)
+    except (UsageError, SubjectError, SpecError, known_deviations.DeviationError) as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    reporter: Subscriber = JsonReport(sys.stdout) if options.format == "json" else TerminalReport()
+    return OK if Conductor(plan, [reporter]).run().passed else FINDINGS
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """The plan that the options ask for."""
+    items = [_user_item(options)] if options.api else [_item(spec, ref, options) for spec, ref in _specs(options.what)]
+    lanes = tuple(lane for lane in LANES if any(lane == s.lane for item in items for s in item.subjects))
+    return Plan(
+        items=tuple(items),
+        profile=_profile(options),
+        seed=options.seed if options.seed is not None else secrets.randbits(32),
+        lanes=lanes,
+        dtypes=options.dtypes,
+        checks=checks.select(options.checks, options.skip_check),
+        deviations=known_deviations.load(),
+        interpreters=_interpreters(options.python),
+        deadline=options.deadline,
+    )
+
+
+def _specs(names: Sequence[str]) -> list[tuple[Spec, str]]:
+    """Specs with what finds them again from any folder."""
+    if not names:
+        return [(spec, name) for name, spec in builtin().items()]
+    return [found(name) for name in names]
+
+
+def found(name: str) -> tuple[Spec, str]:
+    """The spec of that name or file, and its reference."""
+    reference = str(Path(name).resolve()) if name.endswith(".toml") else name
+    try:
+        return find(name), reference
+    except KeyError as error:
+        raise UsageError(str(error.args[0])) from None
+
+
+def _item(spec: Spec, reference: str, options: argparse.Namespace) -> Item:
+    subjects = subjects_of(spec, options.targets, native_too=options.native, folder=options.generated)
+    return Item(spec, reference, subjects, str(options.generated.resolve()) if options.generated else "")
+
+
+def _user_item(options: argparse.Namespace) -> Item:
+    """The user's function alone: the oracle judges it, nothing else needs to be installed."""
+    if len(options.what) != 1:
+        raise UsageError(f"Expected one SUBJECT with --as, got {len(options.what)}: {' '.join(options.what)}".rstrip(": "))
+    spec, reference = found(options.api)
+    subject: Subject = user(options.what[0], spec, options.lane)
+    return Item(spec, reference, (subject,))
+
+
+def _profile(options: argparse.Namespace) -> Profile:
+    profile = PROFILES[options.profile]
+    if options.cases is not None:
+        profile = replace(profile, cases=options.cases)
+    if options.gradient_cases is not None:
+        profile = replace(profile, gradient_cases=options.gradient_cases)
+    return profile
+
+
+def _interpreters(texts: Sequence[str]) -> dict[str, str]:
+    chosen = {}
+    for text in texts:
+        lane, equals, path = text.partition("=")
+        if not equals or lane not in LANES:
+            raise UsageError(f"--python: expected LANE=PATH with a lane of {', '.join(LANES)}, got {text!r}")
+        chosen[lane] = path
+    return chosen

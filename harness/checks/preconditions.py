@@ -1,0 +1,248 @@
+"""A call that breaks a precondition raises what is declared, and is never answered.
+
+The declared preconditions say how to break them (`violate`). Layouts and dtypes imply more: a tensor of a rank that no
+layout has, an axis that clashes with the same dim of another tensor (key and value of different length among them),
+integers for query, key and value, a mask that is not what its dtype rule says. Each is tried from several
+configurations, for real functions refuse on one path and accept on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from attnspec.harness.cases import Case, Configuration, TensorPlan, pool
+from attnspec.harness.checks.failure import Failure
+from attnspec.harness.facts import facts
+from attnspec.harness.lanes.messages import Answer, Lost, Raised
+from attnspec.harness.subjects import Subject
+from attnspec.spec.model import Argument, Default, Layout, Precondition, Spec
+from attnspec.spec.resolve import ShapeMismatch, holds
+
+BASES = 24  # of the pool, simplest first
+PER_CLAUSE = 6
+# What counts as a refusal where no type is declared: an accident such as IndexError does not.
+REFUSALS = ("ValueError", "TypeError", "RuntimeError", "NotImplementedError")
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invalid call. `raises` holds the types of which one must come."""
+
+    clause: str
+    configuration: Configuration
+    raises: tuple[str, ...]
+
+
+def violations(spec: Spec, dtype: str) -> tuple[list[Violation], list[str]]:
+    """The invalid calls to make, and the declared clauses that nothing in the pool could be made to break."""
+    bases = pool(spec, dtype, BASES)
+    found: list[Violation] = []
+    unbroken = []
+    for precondition in spec.preconditions:
+        broken = list(_declared(spec, precondition, bases))
+        found += _varied(broken)
+        if not broken and precondition.about == "static":
+            unbroken.append(precondition.clause)
+    for clause, implied in _implied(spec, bases).items():
+        found += _varied([Violation(clause, configuration, REFUSALS) for configuration in implied])
+    return found, unbroken
+
+
+def _varied(broken: Sequence[Violation]) -> list[Violation]:
+    """A few of one clause, first one of each combination of ranks."""
+    by_ranks: dict[tuple[int, ...], Violation] = {}
+    for violation in broken:
+        ranks = tuple(len(plan.shape) for plan in dict(violation.configuration.tensors).values())
+        by_ranks.setdefault(ranks, violation)
+    return list(by_ranks.values())[:PER_CLAUSE]
+
+
+# -- declared -----------------------------------------------------------------------------------------------------
+
+
+def _declared(spec: Spec, precondition: Precondition, bases: Sequence[Configuration]) -> Iterator[Violation]:
+    if not precondition.violate:
+        return
+    for base in bases:
+        changed = _changed(spec, base, precondition)
+        if changed is not None and _breaks(spec, precondition, changed):
+            yield Violation(precondition.clause, changed, (precondition.raises,))
+
+
+def _changed(spec: Spec, base: Configuration, precondition: Precondition) -> Configuration | None:
+    """`base` with what `violate` names; None where it lacks a tensor that has to be given."""
+    sizes = dict(base.sizes)
+    values: dict[str, Default] = dict(base.values)
+    tensors = dict(base.tensors)
+    for name, value in precondition.violate.items():
+        if name in sizes and isinstance(value, int):
+            tensors = {each: _resized(spec, each, plan, sizes, name, value) for each, plan in tensors.items()}
+        elif value == "given":
+            if name not in tensors:
+                return None
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    sizes |= {name: value for name, value in precondition.violate.items() if name in sizes and isinstance(value, int)}
+    return _configuration(base, sizes, values, tensors)
+
+
+def _resized(spec: Spec, name: str, plan: TensorPlan, sizes: dict[str, int], dim: str, size: int) -> TensorPlan:
+    """The plan with `dim` at another size; axes of 1 that broadcast stay."""
+    layout = layout_of(spec, name, plan)
+    if layout is None:
+        return plan
+    shape = list(plan.shape)
+    for position, axis in _positions(layout, plan):
+        if dim in axis.dims and not (axis.or_one and shape[position] == 1):
+            shape[position] = shape[position] // max(1, sizes[dim]) * size
+    return replace(plan, shape=tuple(shape))
+
+
+def _breaks(spec: Spec, precondition: Precondition, configuration: Configuration) -> bool:
+    """Whether exactly this precondition fails."""
+    try:
+        known = facts(spec, configuration)
+    except ShapeMismatch:
+        return False
+    for other in spec.preconditions:
+        applies = other.when is None or holds(other.when, known)
+        failed = applies and not holds(other.requires, known)
+        if failed != (other.clause == precondition.clause):
+            return False
+    return True
+
+
+# -- implied ------------------------------------------------------------------------------------------------------
+
+
+def _implied(spec: Spec, bases: Sequence[Configuration]) -> dict[str, list[Configuration]]:
+    """Invalid configurations by clause."""
+    found: dict[str, list[Configuration]] = {}
+    for base in bases:
+        for clause, configuration in (*_ranks(spec, base), *_clashes(spec, base), *_dtypes(spec, base)):
+            found.setdefault(clause, []).append(configuration)
+    return found
+
+
+def _ranks(spec: Spec, base: Configuration) -> Iterator[tuple[str, Configuration]]:
+    """A rank that no layout has: one axis more, or where any number of batch axes goes, one fewer than the least."""
+    for argument, plan in _given(spec, base):
+        if any(layout.batched for layout in argument.layouts):
+            least = min(len(layout.axes) for layout in argument.layouts)
+            shape = plan.shape[len(plan.shape) - least + 1 :] if least else None
+        else:
+            most = max(len(layout.axes) for layout in argument.layouts)
+            shape = (1,) * (most + 1 - len(plan.shape)) + plan.shape
+        if shape is not None:
+            yield f"rank of {argument.name}", _with(base, argument.name, replace(plan, shape=shape))
+
+
+def _clashes(spec: Spec, base: Configuration) -> Iterator[tuple[str, Configuration]]:
+    """One axis longer by one, wherever the spec itself then finds that two tensors do not fit together."""
+    for argument, plan in _given(spec, base):
+        layout = layout_of(spec, argument.name, plan)
+        for position, axis in _positions(layout, plan) if layout else ():
+            if len(axis.dims) == 1 and plan.shape[position] > 1:
+                shape = tuple(size + (place == position) for place, size in enumerate(plan.shape))
+                changed = _with(base, argument.name, replace(plan, shape=shape))
+                if _clash(spec, changed):
+                    yield f"{axis.dims[0]} of {argument.name}", changed
+
+
+def _clash(spec: Spec, configuration: Configuration) -> bool:
+    try:
+        facts(spec, configuration)
+    except ShapeMismatch:
+        return True
+    return False
+
+
+def _dtypes(spec: Spec, base: Configuration) -> Iterator[tuple[str, Configuration]]:
+    """Integers for all floating tensors at once; and for each other tensor a dtype that its rule excludes."""
+    integers = base
+    for argument, plan in _given(spec, base):
+        if argument.dtype == "floating" and argument.required:
+            integers = _with(integers, argument.name, replace(plan, dtype="int32"))
+        elif argument.dtype in ("bool", "bool or floating"):
+            yield f"dtype of {argument.name}", _with(base, argument.name, replace(plan, dtype="int32"))
+        elif argument.dtype == "integer":
+            yield f"dtype of {argument.name}", _with(base, argument.name, replace(plan, dtype="float32"))
+    yield "integers", integers
+
+
+# -- configurations -----------------------------------------------------------------------------------------------
+
+
+def _given(spec: Spec, base: Configuration) -> Iterator[tuple[Argument, TensorPlan]]:
+    plans = dict(base.tensors)
+    for argument in spec.tensor_arguments:
+        if argument.name in plans:
+            yield argument, plans[argument.name]
+
+
+def layout_of(spec: Spec, name: str, plan: TensorPlan) -> Layout | None:
+    """The layout that fits the plan's rank; a batched one where no other does. None for what has no layout."""
+    try:
+        layouts = spec.argument(name).layouts
+    except KeyError:
+        return next((weight.layout for weight in spec.weights if weight.name == name), None)
+    exact = [layout for layout in layouts if not layout.batched and len(layout.axes) == len(plan.shape)]
+    return next(iter([*exact, *(layout for layout in layouts if layout.batched)]), None)
+
+
+def _positions(layout: Layout, plan: TensorPlan) -> Iterator[tuple[int, object]]:
+    """Each named axis with its place in the shape; batch axes come before."""
+    first = len(plan.shape) - len(layout.axes)
+    for place, axis in enumerate(layout.axes):
+        yield first + place, axis
+
+
+def _with(base: Configuration, name: str, plan: TensorPlan) -> Configuration:
+    return _configuration(base, dict(base.sizes), dict(base.values), dict(base.tensors) | {name: plan})
+
+
+def _configuration(
+    base: Configuration, sizes: dict[str, int], values: dict[str, Default], tensors: dict[str, TensorPlan]
+) -> Configuration:
+    return replace(base, sizes=tuple(sizes.items()), values=tuple(values.items()), tensors=tuple(tensors.items()))
+
+
+# -- judging ------------------------------------------------------------------------------------------------------
+
+
+def check(spec: Spec, subject: Subject, violation: Violation, answer: Answer, case: Case) -> Iterator[Failure]:
+    """One failure where the call was answered, raised something else, or took its lane with it."""
+    if isinstance(answer, Raised) and set(answer.types) & set(violation.raises):
+        return
+    if isinstance(answer, Lost) and answer.how == "not run":
+        return
+    wanted = " or ".join(violation.raises)
+    message = f"a call that breaks `{violation.clause}` must raise {wanted}; it {said(answer)}"
+    yield Failure(subject.name, "preconditions", violation.clause, seen(answer), message, spec.name, case)
+
+
+def seen(answer: Answer) -> str:
+    """What happened, in the words that a known deviation uses."""
+    match answer:
+        case Raised():
+            return f"raised {answer.type}"
+        case Lost(how=how):
+            return how
+    return "accepted"
+
+
+def said(answer: Answer) -> str:
+    """What happened, for a message."""
+    match answer:
+        case Raised():
+            return f"raised {answer}"
+        case Lost():
+            return str(answer)
+    return "was accepted"
+
+
+def violation_of(spec: Spec, clause: str, configuration: Configuration) -> Violation:
+    """The violation that a finding was about."""
+    declared = {precondition.clause: precondition.raises for precondition in spec.preconditions}
+    return Violation(clause, configuration, (declared[clause],) if clause in declared else REFUSALS)

@@ -1,0 +1,73 @@
+"""The command line: `attnspec generate | check | replay | explain`.
+
+Exit codes: 0 all is well, 1 findings, errors of the run or drift, 2 wrong usage or a broken spec.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from attnspec.harness import check_command, replay_command
+from attnspec.harness.exit_codes import USAGE
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(given[0] if given else "").parse_args(given)
+    run: Run = options.run
+    try:
+        return run(options)
+    except BrokenPipeError:  # `attnspec check | head`
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    """The parser; the compiler is imported only when its command is asked for."""
+    parser = argparse.ArgumentParser(prog="attnspec", description="Attention, declared once: compiled, and checked.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add(commands, "check", "check implementations against the oracle", check_command.add_arguments, check_command.run)
+    _add(commands, "replay", "show a finding again", replay_command.add_arguments, replay_command.run)
+    _add_compiler(commands, "generate", "compile specs", command)
+    _add_compiler(commands, "explain", "show what a spec means", command)
+    return parser
+
+
+def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, about: str, add: Callable[[argparse.ArgumentParser], None], run: Run) -> None:
+    parser = commands.add_parser(name, help=about, description=about)
+    add(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_compiler(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, about: str, command: str
+) -> None:
+    """A command of `codegen/`, from `codegen/command.py` or `codegen/<name>.py`: `add_arguments` and `run`."""
+    if name != command:
+        commands.add_parser(name, help=about)
+        return
+    import importlib
+
+    try:
+        module = importlib.import_module("attnspec.codegen.command" if name == "generate" else f"attnspec.codegen.{name}")
+    except ModuleNotFoundError as missing:
+        text = f"attnspec {name}: not available here ({missing})"
+        commands.add_parser(name, help=about).set_defaults(run=lambda _: _unavailable(text))
+        return
+    _add(commands, name, about, module.add_arguments, module.run)
+
+
+def _unavailable(text: str) -> int:
+    print(text, file=sys.stderr)
+    return USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Reporters: each subscribes to a run's events and writes them somewhere."""

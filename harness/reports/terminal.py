@@ -1,0 +1,155 @@
+"""The run on a terminal: progress while it lasts, then the matrix, what the arguments took, findings and the verdict.
+
+rich draws it; where the output is no terminal, or NO_COLOR is set, the same text comes as plain lines.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+
+from attnspec.harness.events import Event, Finished, Found, Progress, Started
+from attnspec.harness.findings import Finding
+from attnspec.harness.tally import Cell, Tally
+
+SHORT = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
+MOST_VALUES = 6
+PLAIN_WIDTH = 200
+
+
+class TerminalReport:
+    """Prints events as they come. `verbose` adds the table of what every argument took."""
+
+    def __init__(self, out: TextIO | None = None, *, verbose: bool = True) -> None:
+        console = Console(file=out, highlight=False)
+        self._console = console if console.is_terminal else Console(file=out, highlight=False, width=PLAIN_WIDTH)
+        self._verbose = verbose
+        self._status: Status | None = None
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._start(event)
+            case Progress():
+                self._progress(event)
+            case Found(finding):
+                self._finding(finding)
+            case Finished():
+                self._finish(event)
+
+    def _print(self, text: str = "", style: str | None = None) -> None:
+        self._console.print(escape(text), style=style, soft_wrap=True)
+
+    def _start(self, event: Started) -> None:
+        lanes = [f"{lane} {versions[lane]}" for lane, versions in event.versions.items()]
+        self._print(f"attnspec check, profile {event.profile}, seed {event.seed}: {', '.join(lanes) or 'no lane'}")
+        for line in event.not_covered:
+            self._print(f"not covered: {line}", "yellow")
+        if self._console.is_terminal:
+            self._status = self._console.status("")
+            self._status.start()
+
+    def _progress(self, event: Progress) -> None:
+        kind = "gradients" if event.gradient else "forward"
+        line = f"{event.spec}  {event.dtype}  {kind}  {event.done} of {event.total}"
+        if self._status is not None:
+            self._status.update(escape(line))
+
+    def _finding(self, finding: Finding) -> None:
+        first, *rest = finding.lines()
+        self._print()
+        self._print(first, "bold red")
+        for line in rest:
+            self._print(line)
+
+    def _finish(self, event: Finished) -> None:
+        if self._status is not None:
+            self._status.stop()
+        self._print()
+        self._console.print(matrix(event.tally))
+        if self._verbose:
+            self._print()
+            self._console.print(arguments_taken(event.tally))
+        self._print()
+        for line in shares(event.tally):
+            self._print(line)
+        self._print_ledger(event)
+        self._print(verdict(event), "bold green" if event.passed else "bold red")
+
+    def _print_ledger(self, event: Finished) -> None:
+        for deviation, seen in event.deviations.items():
+            self._print(f"known deviation, seen {seen} times: {deviation}")
+        for note in event.notes:
+            self._print(note, "yellow")
+        for line in event.not_covered:
+            self._print(f"not covered: {line}", "yellow")
+        for error in event.errors:
+            self._print(f"error of the run: {error}", "red")
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def matrix(tally: Tally) -> Table:
+    """Spec by subject: cases, and the worst error over bound of each dtype, forward / gradient."""
+    table = _table("worst error over bound, forward / gradient", "subject", "cases", *SHORT.values())
+    rows: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
+    for (spec, subject, dtype), cell in tally.cells.items():
+        rows[spec, subject][dtype] = cell
+    for (_, subject), cells in rows.items():
+        forward = sum(cell.cases for cell in cells.values())
+        gradient = sum(cell.gradient_cases for cell in cells.values())
+        worst = [_cell(cells.get(dtype)) for dtype in SHORT]
+        table.add_row(escape(subject), f"{forward} + {gradient}", *worst)
+    return table
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return "-"
+    gradient = f"{cell.worst_gradient:.2g}" if cell.gradient_cases else "-"
+    return f"{cell.worst:.2g} / {gradient}"
+
+
+def arguments_taken(tally: Tally) -> Table:
+    """Which values each argument took, the commonest first."""
+    table = _table("values taken", "spec", "argument", "values")
+    for spec, taken in tally.taken.items():
+        for argument, values in taken.items():
+            shown = [f"{value} ({count})" for value, count in values.most_common(MOST_VALUES)]
+            more = [f"and {len(values) - MOST_VALUES} more"] if len(values) > MOST_VALUES else []
+            table.add_row(escape(spec), escape(argument), escape(", ".join(shown + more)))
+    return table
+
+
+def shares(tally: Tally) -> list[str]:
+    """The cases that judged nobody, one line in all."""
+    counts = list(tally.shares.values())
+    total = sum(share.cases for share in counts)
+    if total == 0:
+        return ["0 cases"]
+
+    def part(name: str, count: int) -> str:
+        return f"{name} {count} ({count / total:.1%})"
+
+    parts = [
+        part("ill-conditioned", sum(share.ill_conditioned for share in counts)),
+        part("invalid", sum(share.invalid for share in counts)),
+        part("vacuous", sum(share.vacuous for share in counts)),
+    ]
+    return [f"{total} cases: {', '.join(parts)}"]
+
+
+def verdict(event: Finished) -> str:
+    """The last line."""
+    what = "passed" if event.passed else f"{len(event.findings)} finding(s), {len(event.errors)} error(s) of the run"
+    return f"{what} in {event.seconds:.1f} s"
