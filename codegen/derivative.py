@@ -7,11 +7,12 @@ accumulation dtype and rounded once, at the end.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from attnspec.codegen.index_notation import LoweringError, elementwise, transpose
-from attnspec.codegen.program import Assign, Const, If, Line, Node, Op, Program, Ref, Return, Statement, walk
+from attnspec.codegen.program import Assign, Const, If, Line, Node, Op, Program, Ref, Return, Statement, reads, statements, walk
 from attnspec.codegen.prologue import lift_names
 from attnspec.spec.model import Argument, Spec
 
@@ -24,6 +25,13 @@ def vjp_program(spec: Spec, program: Program) -> Program:
     prologue, body = _split_prologue(program.body)
     prologue = tuple(line for statement in prologue for line in _noting_given(spec, statement))
     return Program(f"{program.name}_vjp", (*prologue, *_vjp_body(spec, body)), program.batched)
+
+
+def reverse_stages(spec: Spec, stages: tuple[Statement, ...], output: Ref) -> tuple[list[Statement], list[Statement]]:
+    """(the stages with kept values, their reverse) for unconditional stages and the cotangent `d_<output>`."""
+    reverse = _Reverse(spec, stages, (Return((output,)),))
+    backward = [*reverse.push(output, Ref(f"d_{output.name}", output.dims), None, False), *reverse.reverse(stages, False)]
+    return list(reverse.forward(stages)), backward
 
 
 def _noting_given(spec: Spec, statement: Statement) -> Iterator[Statement]:
@@ -49,8 +57,8 @@ def _vjp_body(spec: Spec, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
     if isinstance(body[0], If) and body[0].clause.startswith("path."):
         choice = body[0]
         return (If(choice.test, _vjp_body(spec, choice.body), _vjp_body(spec, choice.orelse), choice.clause),)
-    returns = [i for i, s in enumerate(body) if isinstance(s, Return) or (isinstance(s, If) and isinstance(s.body[0], Return))]
-    return tuple(_Reverse(spec, body[: returns[0]], body[returns[0] :]).statements())
+    first = next(i for i, s in enumerate(body) if isinstance(s, Return) or getattr(s, "clause", "").startswith("output."))
+    return tuple(_Reverse(spec, body[:first], body[first:]).statements())
 
 
 def _differentiable(spec: Spec) -> list[str]:
@@ -70,11 +78,13 @@ class _Reverse:
 
     def statements(self) -> Iterator[Statement]:
         backward = [*self.seeds(), *self.reverse(self.stages, conditional=False)]
-        yield from self.forward(self.stages)
+        end = tuple(self.collect())
+        yield from pruned(tuple(self.forward(self.stages)), (*backward, *end))
+        yield Line("# Backward, last stage first.")
         yield Line("gradients: dict[str, np.ndarray] = {}")
-        yield from (Assign(Ref("d_" + name), Op("zeros_like", (Ref(name),), ())) for name in sorted(self.needs_zero()))
+        yield from (Assign(Ref("d_" + name), Op("zeros_like", (Ref(name),), None)) for name in sorted(self.needs_zero()))
         yield from backward
-        yield from self.collect()
+        yield from end
 
     # Forward, with what the backward pass needs kept.
 
@@ -96,25 +106,20 @@ class _Reverse:
     # Backward.
 
     def seeds(self) -> Iterator[Statement]:
-        """Cotangents in the accumulation dtype, pushed through the returned expressions."""
-        always = self.returns[-1]
-        full = self.returns[0].body[0] if isinstance(self.returns[0], If) else always
-        assert isinstance(always, Return) and isinstance(full, Return)
+        """Cotangents in the accumulation dtype, pushed through the expressions of the outputs."""
         names = _differentiable(self.spec)
-        values = dict(zip((output.name for output in self.spec.outputs), full.values, strict=True))
+        lifted = any(statement.lifted for statement in self.returns if isinstance(statement, Return))
+        values = {assign.target.name: assign for assign in _assigns(self.returns)}
         if len(names) > 1:
             yield from self.unpack(names)
-        for output in self.spec.outputs:
-            if output.name not in names:
-                continue
-            seed = Ref(f"d_{output.name}", values[output.name].dims)
-            lifted = f"d_{output.name}[None] if lifted else d_{output.name}" if full.lifted else f"d_{output.name}"
-            body: list[Statement] = [Line(f"d_{output.name} = np.asarray({lifted}).astype(compute)")]
-            body += self.push(values[output.name], seed, None, conditional=output.when is not None)
-            if output.when is not None:
-                yield If(output.when, tuple(body), (), f"output.{output.name}")
-            else:
-                yield from body
+        for output in (output for output in self.spec.outputs if output.name in names):
+            text = f"d_{output.name}[None] if lifted else d_{output.name}" if lifted else f"d_{output.name}"
+            body: list[Statement] = [Line(f"d_{output.name} = np.asarray({text}).astype(compute)")]
+            self.live.add(output.name)
+            if output.name in values:
+                value = values[output.name].value
+                body += self.push(value, Ref(f"d_{output.name}", value.dims), None, conditional=output.when is not None)
+            yield from body if output.when is None else (If(output.when, tuple(body), (), f"output.{output.name}"),)
 
     def unpack(self, names: list[str]) -> Iterator[Statement]:
         optional = [output for output in self.spec.outputs if output.when is not None and output.name in names]
@@ -145,7 +150,10 @@ class _Reverse:
         if own:
             self.live.discard(own)
         for ref, node in sorted(leaves, key=lambda leaf: leaf[0].name == own):
-            yield self.accumulate(ref, node, statement, conditional)
+            if node == Ref(f"d_{ref.name}", ref.dims):
+                self.live.add(ref.name)
+            else:
+                yield self.accumulate(ref, node, statement, conditional)
 
     def wants(self, ref: Ref) -> bool:
         """Index grids, sizes, integer and boolean tensors have no gradient."""
@@ -207,9 +215,9 @@ class _Reverse:
         counts: dict[str, list[bool]] = {}
         for statement in self.stages:
             for assign in _assigns((statement,)):
-                for node in walk(assign.value):
-                    if isinstance(node, Ref) and node.name in self.leaf_names() and self.wants(node):
-                        counts.setdefault(node.name, []).append(isinstance(statement, If))
+                for leaf, _ in adjoint(assign.value, Ref("upstream", assign.value.dims), assign):
+                    if leaf.name in self.leaf_names() and self.wants(leaf):
+                        counts.setdefault(leaf.name, []).append(isinstance(statement, If))
         return {name for name, inside in counts.items() if any(inside) and len(inside) > 1}
 
     def collect(self) -> Iterator[Statement]:
@@ -230,6 +238,26 @@ class _Reverse:
 
 
 _SELF = "<self>"
+
+
+def pruned(block: tuple[Statement, ...], after: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """The statements whose results something later reads."""
+    kept: list[Statement] = []
+    for statement in reversed(block):
+        rest = (*reversed(kept), *after)
+        if isinstance(statement, Assign) and statement.target.name not in _read_names(rest):
+            continue
+        if isinstance(statement, If):
+            statement = replace(statement, body=pruned(statement.body, rest))
+            if not statement.body:
+                continue
+        kept.append(statement)
+    return tuple(reversed(kept))
+
+
+def _read_names(block: tuple[Statement, ...]) -> set[str]:
+    texts = " ".join(s.text for s in statements(block) if isinstance(s, Line))
+    return reads(block) | set(re.findall(r"\w+", texts)) | {"dtype", "compute"}
 
 
 def _may_broadcast(argument: Argument) -> bool:

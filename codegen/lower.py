@@ -11,12 +11,13 @@ from attnspec.codegen.program import Assign, Const, Dims, If, Node, Op, Program,
 from attnspec.spec.expression import Concat, Expression, Name
 from attnspec.spec.model import Output, Path, Spec, Stage
 
+HIDDEN = Ref("hidden")
 VARIABLES = {"logit": "logits", "weight": "weights"}
 """Operator tensors whose variable has another name, as the field writes it."""
 
 
 @dataclass
-class _Body:
+class Body:
     """The stages of one path, lowered one after another; `saved` are the tensors that outputs want from the way."""
 
     spec: Spec
@@ -33,8 +34,8 @@ class _Body:
         return self.path.policies["mask.fill"].detail
 
     def stages(self) -> tuple[Statement, ...]:
-        lowered = [statement for stage in self.path.stages for statement in self.guarded(stage)]
-        return (*self.dtypes(), *self.indices(), *lowered)
+        lowered = tuple(statement for stage in self.path.stages for statement in self.guarded(stage))
+        return (*self.dtypes(), *self.indices(lowered), *self.hidden(), *lowered)
 
     def dtypes(self) -> Iterator[Statement]:
         """The dtype of the inputs, and the one that products accumulate and logits are held in."""
@@ -46,11 +47,15 @@ class _Body:
         else:
             yield Assign(Ref("compute"), Op("at_least_float32" if held == "at least float32" else "dtype_of", (query,), None))
 
-    def indices(self) -> Iterator[Statement]:
-        probe = [statement for stage in self.path.stages for statement in self.stage(stage)]
-        for letter in sorted(self.scope.used_indices & {n for s in probe for n in reads((s,))}, reverse=True):
+    def indices(self, lowered: tuple[Statement, ...]) -> Iterator[Statement]:
+        """Index grids, where some stage reads them."""
+        for letter in sorted(self.scope.used_indices & reads(lowered), reverse=True):
             dim = self.scope.indices[letter]
             yield Assign(Ref(letter, (dim,)), Op("arange", (Ref(dim),), (dim,)))
+
+    def hidden(self) -> Iterator[Statement]:
+        if any(stage.kind == "mask" for stage in self.path.stages):
+            yield Assign(HIDDEN, Const(self.fill), "policy.mask.fill")
 
     def guarded(self, stage: Stage) -> Iterator[Statement]:
         body = tuple(self.stage(stage))
@@ -112,9 +117,10 @@ class _Body:
         yield self.assign(stage, self.lower(stage, self.spec.tensors["logit"]))
 
     def _mask(self, stage: Stage) -> Iterator[Statement]:
-        order = self.spec.tensors["logit"]
+        """Hidden logits are replaced by the fill, one mask after another: what any of them hides stays hidden."""
+        order, logits = self.spec.tensors["logit"], self.refs["logit"]
         attends = self.lower(stage, order)
-        yield self.assign(stage, elementwise("where", (attends, self.refs["logit"], Const(self.fill)), order))
+        yield Assign(logits, elementwise("where", (attends, logits, HIDDEN), order), stage.clause)
 
     def _softmax(self, stage: Stage) -> Iterator[Statement]:
         logits = self.refs["logit"]
@@ -204,32 +210,43 @@ def lower_spec(spec: Spec) -> Program:
 
 
 def _lower_path(spec: Spec, path: Path) -> tuple[Statement, ...]:
-    tensors = {
-        (a.feeds or a.name): Ref(a.name, canonical_dims(a.layouts[0], spec.tensors[a.feeds or a.name]))
-        for a in spec.tensor_arguments
-    }
-    tensors |= {w.name: Ref(w.name, w.layout.dims) for w in spec.weights}
-    indices = {dim.lower(): dim for dims in spec.tensors.values() for dim in dims}
     saved = frozenset(output.tensor for output in spec.outputs if "@" in output.tensor)
-    body = _Body(spec, path, Scope(tensors, spec.tensors, indices), saved)
+    body = Body(spec, path, canonical_scope(spec), saved)
     return (*body.stages(), *_returns(spec, body))
 
 
-def _returns(spec: Spec, body: _Body) -> Iterator[Statement]:
-    """One return for every set of outputs: optional ones come after an `if`, largest set first."""
+def canonical_scope(spec: Spec) -> Scope:
+    """What names mean before the first stage: arguments and weights under the operator's tensor names."""
+    canonical = {w.name: w.layout.dims for w in spec.weights}
+    canonical |= {(a.feeds or a.name): a.layouts[0].dims for a in spec.tensor_arguments} | dict(spec.tensors)
+    arguments = {(a.feeds or a.name): a for a in spec.tensor_arguments}
+    tensors = {name: Ref(a.name, canonical_dims(a.layouts[0], canonical[name])) for name, a in arguments.items()}
+    tensors |= {w.name: Ref(w.name, w.layout.dims) for w in spec.weights}
+    return Scope(tensors, canonical, {dim.lower(): dim for dims in spec.tensors.values() for dim in dims})
+
+
+def _returns(spec: Spec, body: Body) -> Iterator[Statement]:
+    """The outputs under their documented names; where one depends on an argument, a return with it and one without."""
     optional = [output for output in spec.outputs if output.when is not None]
     if len(optional) > 1:
         raise LoweringError(f"{spec.name}: outputs: at most one output may depend on an argument, got {len(optional)}")
-    always = [output for output in spec.outputs if output.when is None]
-    lifted = "lifted" if lift_names(spec) else ""
+    made = {output.name: _output(output, body) for output in spec.outputs}
+    lifted = bool(lift_names(spec))
+    always = [made[output.name] for output in spec.outputs if output.when is None]
+    yield from (assign for assign in always if assign.value != assign.target)
     for output in optional:
         assert output.when is not None
-        values = tuple(_output_node(o, body) for o in spec.outputs)
-        yield If(output.when, (Return(values, lifted),), clause=f"output.{output.name}")
-    yield Return(tuple(_output_node(output, body) for output in always), lifted)
+        returned = Return(tuple(assign.target for assign in made.values()), lifted)
+        yield If(output.when, (made[output.name], returned), clause=f"output.{output.name}")
+    yield Return(tuple(assign.target for assign in always), lifted)
 
 
-def _output_node(output: Output, body: _Body) -> Node:
+def _output(output: Output, body: Body) -> Assign:
+    node = _output_node(output, body)
+    return Assign(Ref(output.name, node.dims), node, f"output.{output.name}")
+
+
+def _output_node(output: Output, body: Body) -> Node:
     node: Node
     if output.tensor == "logsumexp":
         logits = body.refs["logit"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-from attnspec.codegen.program import Assign, Check, Const, Dims, For, If, Line, Node, Op, Program, Ref, Return, Statement
+from attnspec.codegen.program import Assign, Check, Const, Dims, For, If, Line, Node, Op, Program, Ref, Return, Sizes, Statement
 from attnspec.spec.expression import Access, Binary, Call, Expression, IsNone, Name, Number, Unary
 
 INDENT = "    "
@@ -17,6 +18,7 @@ INFIX = {
     "mod": ("%", MULTIPLY), "pow": ("**", POWER), "lt": ("<", COMPARE), "le": ("<=", COMPARE), "gt": (">", COMPARE),
     "ge": (">=", COMPARE), "eq": ("==", COMPARE), "ne": ("!=", COMPARE),
 }  # fmt: skip
+_FOLLOWING = frozenset({"merge", "cast", "sum_to", "transpose", "stop_gradient"})
 _LOGIC = {"and": (("&", AND), ("and", BOTH)), "or": (("|", OR), ("or", EITHER))}
 _GUARD_INFIX = {symbol: precedence for symbol, precedence in INFIX.values()} | {"and": BOTH, "or": EITHER}
 
@@ -49,42 +51,79 @@ class Printer:
     target: Target
     batched: bool
     sizes: Mapping[str, str] = field(default_factory=dict)
+    rules: Mapping[str, str] = field(default_factory=dict)
+    current_groups: set[str] = field(default_factory=set)
 
     def function_body(self, program: Program) -> str:
-        return self.block(program.body)
+        """The body; sizes are unpacked only where something reads them."""
+        rest = self.block(tuple(s for s in program.body if not isinstance(s, Sizes)))
+        read = set(re.findall(r"\w+", rest))
+        self.current_groups.clear()
+        kept = (Sizes(tuple(n for n in s.names if n in read)) if isinstance(s, Sizes) else s for s in program.body)
+        return self.block(tuple(s for s in kept if not isinstance(s, Sizes) or s.names))
 
-    def block(self, body: tuple[Statement, ...]) -> str:
-        return "\n".join(self.statement(statement) for statement in body)
+    def block(self, body: tuple[Statement, ...], owner: str = "") -> str:
+        """Statements line by line; a comment names the clause and its rule where a new one begins."""
+        texts: list[str] = []
+        for statement in body:
+            clause = getattr(statement, "clause", "")
+            if clause and clause != owner:
+                texts.append(self.comment(clause))
+            owner = clause or owner
+            texts.append(self.statement(statement))
+        return "\n".join(texts)
+
+    def branch(self, body: tuple[Statement, ...], owner: str) -> str:
+        """A block whose variables the code after it may not count on."""
+        before = set(self.current_groups)
+        text = self.block(body, owner)
+        self.current_groups = before & self.current_groups
+        return text
+
+    def comment(self, clause: str) -> str:
+        rule = self.rules.get(clause)
+        return f"# {clause}: {rule}" if rule else f"# {clause}"
 
     def statement(self, statement: Statement) -> str:
         match statement:
-            case Assign(target, value, clause):
-                text, _ = self.node(value)
-                return f"{target.name} = {text}{_comment(clause)}"
+            case Assign(target, value):
+                return "\n".join(self.assigned(target, value))
             case If(test, body, orelse, clause):
-                text = f"if {self.guard(test)[0]}:{_comment(clause)}\n{indent(self.uncommented(body, clause))}"
-                return f"{text}\nelse:\n{indent(self.block(orelse))}" if orelse else text
+                text = f"if {self.guard(test)[0]}:\n{indent(self.branch(body, clause))}"
+                return f"{text}\nelse:\n{indent(self.branch(orelse, clause))}" if orelse else text
             case For(variables, over, body, clause):
-                return f"for {', '.join(variables)} in {over}:{_comment(clause)}\n{indent(self.block(body))}"
-            case Line(text, clause):
-                return text + _comment(clause)
-            case Check(fails, raises, message, clause):
+                return f"for {', '.join(variables)} in {over}:\n{indent(self.branch(body, clause))}"
+            case Line(text):
+                return text
+            case Sizes((name,)):
+                return f'{name} = sizes["{name}"][0]'
+            case Sizes(names):
+                return f'{", ".join(names)} = (sizes[dim][0] for dim in "{"".join(names)}")'
+            case Check(fails, raises, message):
                 raised = f'raise {raises}({"f" if "{" in message else ""}"{message}")'
-                return f"if {self.guard(fails)[0]}:{_comment(clause)}\n{INDENT}{raised}"
-            case Return():
-                return self.returned(statement)
+                return f"if {self.guard(fails)[0]}:\n{INDENT}{raised}"
+            case Return(values, lifted):
+                names = [f"{value.name}[0] if lifted else {value.name}" if lifted else value.name for value in values]
+                return f"return {', '.join(f'({name})' if lifted and len(names) > 1 else name for name in names)}"
 
-    def uncommented(self, body: tuple[Statement, ...], clause: str) -> str:
-        """A branch whose own line already names the clause."""
-        plain = (Assign(s.target, s.value) if isinstance(s, Assign) and s.clause == clause else s for s in body)
-        return self.block(tuple(plain))
+    def assigned(self, target: Ref, value: Node) -> Iterator[str]:
+        """One step a line: regrouped operands of a product and what follows it get lines of their own."""
+        if isinstance(value, Op) and value.name in _FOLLOWING and isinstance(value.arguments[0], Op):
+            yield from self.assigned(target, value.arguments[0])
+            value = replace(value, arguments=(Ref(target.name, value.arguments[0].dims), *value.arguments[1:]))
+        elif isinstance(value, Op) and value.name == "einsum":
+            for operand in value.arguments:
+                yield from self.grouping(operand)
+            value = replace(value, arguments=tuple(map(_grouped, value.arguments)))
+        self.current_groups.discard(f"grouped_{target.name}")
+        yield f"{target.name} = {self.node(value)[0]}"
 
-    def returned(self, statement: Return) -> str:
-        texts = [self.node(value)[0] for value in statement.values]
-        if statement.lifted:
-            texts = [f"{self.operand(value, ATOM)}[0] if {statement.lifted} else {text}" for value, text in zip(statement.values, texts)]
-            texts = [f"({text})" for text in texts] if len(texts) > 1 else texts
-        return f"return {', '.join(texts)}"
+    def grouping(self, operand: Node) -> Iterator[str]:
+        """The line that splits an operand's heads into groups, where it is not there already."""
+        grouped = _grouped(operand)
+        if isinstance(grouped, Ref) and grouped != operand and grouped.name not in self.current_groups:
+            self.current_groups.add(grouped.name)
+            yield f"{grouped.name} = {self.node(operand)[0]}"
 
     def node(self, node: Node) -> Printed:
         match node:
@@ -208,9 +247,12 @@ class Printer:
         return ", ".join(str(source.index(dim)) for dim in dims)
 
 
+def _grouped(operand: Node) -> Node:
+    """The variable that holds an operand with its heads split into groups."""
+    if isinstance(operand, Op) and operand.name == "split" and isinstance(operand.arguments[0], Ref):
+        return Ref(f"grouped_{operand.arguments[0].name}", operand.dims)
+    return operand
+
+
 def indent(text: str) -> str:
     return "\n".join(INDENT + line if line else line for line in text.split("\n"))
-
-
-def _comment(clause: str) -> str:
-    return f"  # {clause}" if clause else ""

@@ -24,7 +24,7 @@ STRUCTURAL = frozenset(
     """
     arange align split merge transpose einsum sum concat slice gather cast item at_least_float32 dtype_of
     softmax logsumexp stop_gradient dropout is_empty broadcast broadcast_last drop_last size
-    zeros_like sum_to reshape_like broadcast_like part pad_last scatter_last softmax_vjp logsumexp_vjp
+    zeros_like sum_to reshape_like broadcast_like part pad_last scatter_last softmax_vjp logsumexp_vjp exp_minus finite_or_zero
     """.split()
 )
 OPS = ELEMENTWISE | STRUCTURAL
@@ -100,6 +100,13 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Sizes:
+    """Python ints for the dims that the checks have bound; only those that the rest of the function reads are unpacked."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """Raise the documented error where a precondition fails. `message` is a format string over sizes and arguments."""
 
@@ -111,13 +118,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """The returned values, in documented order; `lifted` names the flag of a call that came without leading axes."""
+    """The returned variables, in documented order. `lifted`: without the leading axis where the call came without it."""
 
-    values: tuple[Node, ...]
-    lifted: str = ""
+    values: tuple[Ref, ...]
+    lifted: bool = False
 
 
-Statement = Assign | If | For | Line | Check | Return
+Statement = Assign | If | For | Line | Sizes | Check | Return
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attnspec.codegen.program import Check, Dims, Line, Statement
+from attnspec.codegen.program import Check, Dims, Line, Sizes, Statement
 from attnspec.spec.expression import Binary, Expression, Name, Unary, to_text
 from attnspec.spec.model import Argument, Axis, Layout, Precondition, Spec
 
@@ -82,8 +82,7 @@ def _same_dtype(spec: Spec) -> Iterator[Statement]:
 def _sizes(spec: Spec) -> Iterator[Statement]:
     bound = sorted({dim for a in spec.tensor_arguments if not a.optional for layout in a.layouts[:1] for dim in _named(layout)})
     bound += sorted({dim for w in spec.weights if w.when is None for dim in w.layout.dims} - set(bound))
-    names = ", ".join(bound)
-    yield Line(f'{names} = (sizes[dim][0] for dim in "{"".join(bound)}")' if len(bound) > 1 else f'{names} = sizes["{names}"][0]')
+    yield Sizes(tuple(bound))
     yield from (Line(f"{name} = {to_text(rule)}") for name, rule in spec.sizes.items() if name not in bound)
 
 

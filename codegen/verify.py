@@ -6,7 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 
-from attnspec.codegen.program import ELEMENTWISE, OPS, Assign, Check, Dims, For, If, Line, Op, Program, Ref, Statement, statements, walk
+from attnspec.codegen.program import ELEMENTWISE, OPS, Assign, Check, Dims, For, If, Line, Op, Program, Ref, Sizes, Statement, statements, walk
 from attnspec.spec.model import Spec
 
 _SAME_DIMS = frozenset({"cast", "softmax", "stop_gradient", "dropout", "is_empty", "pad_last", "drop_last", "zeros_like"})
@@ -80,6 +80,8 @@ def _undefined(program: Program, spec: Spec) -> Iterator[str]:
             known |= set(statement.variables)
         elif isinstance(statement, Line):
             known |= _assigned_names(statement.text)
+        elif isinstance(statement, Sizes):
+            known |= set(statement.names)
 
 
 def _assigned_names(text: str) -> set[str]:

@@ -69,7 +69,7 @@ def _render(specs: list[Spec], targets: list[str]) -> dict[str, tuple[str, str]]
             texts[f"{target}/__init__.py"] = ("", f'"""Generated implementations for {target}: one file per API or variant."""\n')
         for spec in specs:
             texts[f"{target}/{spec.module_name}.py"] = (spec.name, module_text(spec, TARGETS[target]))
-            for suffix, text in blockwise_modules(spec, target):
+            for suffix, text in blockwise_modules(spec, TARGETS[target]):
                 texts[f"{target}/{spec.module_name}_{suffix}.py"] = (spec.name, text)
     formatted = _format({path: text for path, (_, text) in texts.items()})
     return {path: (spec, formatted[path]) for path, (spec, _) in texts.items()}

@@ -41,6 +41,10 @@ def _number(name: str, value: Any) -> Any:
     return value
 
 
+def _softmax_vjp(weights: Tensor, gradient: Tensor) -> Tensor:
+    return weights * (gradient - (gradient * weights).sum(dim=-1, keepdim=True))
+
+
 def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
     """Under autocast, run on tensors of its dtype, as the framework's own attention does."""
 

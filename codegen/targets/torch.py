@@ -30,6 +30,10 @@ def _bounded(bound: str, elementwise: str) -> Callable[[Printer, Op], str]:
     return printed
 
 
+def _arange(printer: Printer, op: Op) -> str:
+    return f"torch.arange({', '.join(printer.node(bound)[0] for bound in op.arguments)}, device=query.device)"
+
+
 def _split(printer: Printer, op: Op) -> str:
     (node,) = op.arguments
     parts = op["parts"]
@@ -81,7 +85,7 @@ TORCH = Target(
         "tanh": "torch.tanh({0})",
         "sigmoid": "torch.sigmoid({0})",
         "abs": "torch.abs({0})",
-        "arange": "torch.arange({0}, device=query.device)",
+        "arange": _arange,
         "align": Printer.aligned,
         "split": _split,
         "merge": _merge,
@@ -102,6 +106,10 @@ TORCH = Target(
         "broadcast_last": _broadcast_last,
         "drop_last": Printer.without_last,
         "size": Printer.size,
+        "sum_to": "_sum_to({0}, {1}.shape)",
+        "softmax_vjp": "_softmax_vjp({0}, {1})",
+        "exp_minus": "torch.exp({0} - {1}[..., None])",
+        "finite_or_zero": "torch.where(torch.isneginf({0}), 0, {0})",
     },
     guards={
         "is_boolean": "{0}.dtype == torch.bool",
