@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from attnspec.codegen.program import Const, Dims, Node, Op, Ref
+from attnspec.codegen.program import walk as below
 from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Sum, Unary, to_text, walk
 
 _BINARY = {
@@ -55,7 +56,8 @@ class _Lowering:
             case Unary(operator, operand):
                 return elementwise("neg" if operator == "-" else "not", (self.node(operand),), self.order)
             case Binary(operator, left, right):
-                return elementwise(_BINARY[operator], (self.node(left), self.node(right)), self.order)
+                operands = self.node(left), self.node(right)
+                return elementwise(_BINARY[operator], _same_kind(operator, *operands), self.order)
             case Call(function, arguments) if function in _ELEMENTWISE_CALLS:
                 return elementwise(function, tuple(self.node(a) for a in arguments), self.order)
             case Sum(index, body):
@@ -106,17 +108,23 @@ class _Lowering:
         return transpose(node, tuple(dim for dim in self.order if dim in dims))
 
     def sum(self, index: str, body: Expression) -> Node:
-        dim = self.scope.indices[index]
+        """A contraction: an einsum where it is a product of two tensors, else a reduction of broadcast operands."""
+        summed = [self.scope.indices[index]]
+        while isinstance(body, Sum):
+            summed.append(self.scope.indices[body.index])
+            body = body.body
         factors = product(body)
-        inner = _Lowering(self.scope, (*self.order, dim), self.clause, self.grouped)
+        inner = _Lowering(self.scope, (*self.order, *summed), self.clause, self.grouped)
         if len(factors) == 2 and all(isinstance(factor, Access) for factor in factors):
             operands = tuple(inner.node(factor) for factor in factors)
-            present = {d for operand in operands for d in operand.dims or ()} - {dim}
+            present = {d for operand in operands for d in operand.dims or ()} - set(summed)
             return Op("einsum", operands, tuple(d for d in self.order if d in present))
         node = inner.node(body)
-        if dim not in (node.dims or ()):
-            raise self.fail(body, f"does not depend on the summed index `{index}`")
-        return Op("sum", (node,), tuple(d for d in node.dims or () if d != dim), (("dim", dim),))
+        for dim in summed:
+            if dim not in (node.dims or ()):
+                raise self.fail(body, f"does not depend on the summed index `{dim.lower()}`")
+            node = Op("sum", (node,), tuple(d for d in node.dims or () if d != dim), (("dim", dim),))
+        return node
 
 
 def lower(expression: Expression, order: Dims, scope: Scope, clause: str) -> Node:
@@ -125,6 +133,22 @@ def lower(expression: Expression, order: Dims, scope: Scope, clause: str) -> Nod
     inner = tuple(d for dim in order for d in (("K", "G") if grouped and dim == "N" else (dim,)))
     node = _Lowering(scope, inner, clause, grouped).node(fold(expression))
     return merge(node, ("K", "G"), "N") if grouped and {"K", "G"} <= set(node.dims or ()) else node
+
+
+def _same_kind(operator: str, left: Node, right: Node) -> tuple[Node, Node]:
+    """Index arithmetic that meets floats is cast first: integer arrays would widen them."""
+    if operator in "+-*/" and left.dims is not None and right.dims is not None and _is_integer(left) != _is_integer(right):
+        left, right = (_to_compute(node) if _is_integer(node) else node for node in (left, right))
+    return left, right
+
+
+def _is_integer(node: Node) -> bool:
+    """Whether the node is an array made of indices alone."""
+    return node.dims is not None and all(n.dims is None or isinstance(n, Op) or len(n.name) == 1 for n in below(node))
+
+
+def _to_compute(node: Node) -> Node:
+    return Op("cast", (node,), node.dims, (("to", "compute"),))
 
 
 def product(expression: Expression) -> list[Expression]:

@@ -11,6 +11,7 @@ from importlib.resources import files
 from attnspec.codegen import VERSION
 from attnspec.codegen.derivative import cotangent_name, vjp_program
 from attnspec.codegen.index_notation import fold
+from attnspec.codegen.layer import init_text, module_class
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.program import Program
@@ -26,12 +27,22 @@ def module_text(spec: Spec, target: Target) -> str:
     """The source of one implementation, before formatting. Raises LoweringError."""
     program = lower_spec(spec)
     verify(program, spec)
-    parts = [function_text(spec, program, target)]
+    parts = [function_text(spec, program, target), *_layer_parts(spec, target)]
     if target.name == "numpy":
         derived = vjp_program(spec, program)
         verify(derived, spec)
         parts.append(vjp_text(spec, derived, target))
     return assemble(spec, target, f"`{spec.name}` for {target.name}. {spec.summary}", parts)
+
+
+def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:
+    if spec.form != "layer":
+        return
+    constructor = [_parameter(argument, target) for argument in spec.constructor]
+    if target.name == "torch":
+        yield module_class(spec, target, _docstring(spec, target), constructor, [_parameter(a, target) for a in spec.arguments])
+    else:
+        yield init_text(spec, target, constructor)
 
 
 def assemble(spec: Spec, target: Target, title: str, parts: Sequence[str], imports: tuple[str, ...] = ()) -> str:
@@ -53,7 +64,8 @@ def function_text(spec: Spec, program: Program, target: Target) -> str:
 def signature_text(spec: Spec, target: Target) -> str:
     """Decorator, `def` line and docstring of the public function."""
     decorator = f"@{target.decorator}\n" if target.decorator else ""
-    signature = f"def {spec.function_name}({', '.join(_parameters(spec, target))}) -> {_returned_type(spec, target)}:"
+    name = "_apply" if spec.form == "layer" and target.name == "torch" else spec.function_name
+    signature = f"def {name}({', '.join(_parameters(spec, target))}) -> {_returned_type(spec, target)}:"
     return f"{decorator}{signature}\n{indent(_docstring(spec, target))}"
 
 

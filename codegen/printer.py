@@ -103,8 +103,8 @@ class Printer:
                 raised = f'raise {raises}({"f" if "{" in message else ""}"{message}")'
                 return f"if {self.guard(fails)[0]}:\n{INDENT}{raised}"
             case Return(values, lifted):
-                names = [f"{value.name}[0] if lifted else {value.name}" if lifted else value.name for value in values]
-                return f"return {', '.join(f'({name})' if lifted and len(names) > 1 else name for name in names)}"
+                returned = [f"{value.name}[0] if lifted else {value.name}" if lifted else value.name for value in values]
+                return f"return {', '.join(f'({name})' if lifted and len(returned) > 1 else name for name in returned)}"
 
     def assigned(self, target: Ref, value: Node) -> Iterator[str]:
         """One step a line: regrouped operands of a product and what follows it get lines of their own."""

@@ -91,7 +91,7 @@ def _format(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _ruff() -> str:
-    from ruff import find_ruff_bin
+    from ruff import find_ruff_bin  # type: ignore[import-untyped]
 
     return os.fsdecode(find_ruff_bin())
 

@@ -40,3 +40,8 @@ def _number(name: str, value: Any) -> Any:
 
 def _dropout(weights: jax.Array, rate: Any) -> jax.Array:
     raise NotImplementedError("jax: dropout needs a random key, which the documented signature does not carry")
+
+
+def _glorot_uniform(key: jax.Array, shape: tuple[int, ...], fan_in: int, fan_out: int) -> jax.Array:
+    limit = (6 / (fan_in + fan_out)) ** 0.5
+    return jax.random.uniform(key, shape, minval=-limit, maxval=limit)

@@ -36,8 +36,9 @@ def _number(name: str, value: Any) -> float:
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, shifted by its maximum so that exp cannot overflow."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    shifted: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
+    shifted /= shifted.sum(axis=-1, keepdims=True)
+    return shifted
 
 
 def _logsumexp(logits: np.ndarray) -> np.ndarray:
@@ -45,7 +46,8 @@ def _logsumexp(logits: np.ndarray) -> np.ndarray:
     peak = logits.max(axis=-1, keepdims=True, initial=-np.inf)
     peak = np.where(np.isneginf(peak), 0, peak)
     with np.errstate(divide="ignore"):
-        return (np.log(np.exp(logits - peak).sum(axis=-1, keepdims=True)) + peak)[..., 0]
+        total: np.ndarray = np.log(np.exp(logits - peak).sum(axis=-1, keepdims=True)) + peak
+    return total[..., 0]
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -63,7 +65,8 @@ def _sum_to(gradient: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Sum a gradient over the axes along which an operand of `shape` was broadcast."""
     gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))
     axes = tuple(i for i, size in enumerate(shape) if size == 1 and gradient.shape[i] != 1)
-    return gradient.sum(axis=axes, keepdims=True)
+    summed: np.ndarray = gradient.sum(axis=axes, keepdims=True)
+    return summed
 
 
 def _part(gradient: np.ndarray, axis: int, index: int, parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -80,12 +83,15 @@ def _pad_last(gradient: np.ndarray) -> np.ndarray:
 def _scatter_last(gradient: np.ndarray, shape: Sequence[int], index: np.ndarray) -> np.ndarray:
     """The gradient of `table[..., index]`: every entry gets the sum over the places that read it."""
     table = np.zeros(shape, dtype=gradient.dtype)
-    np.add.at(table, (..., index), gradient)
+    np.add.at(table, (Ellipsis, index), gradient)  # type: ignore[arg-type]
     return table
 
 
 def _softmax_vjp(weights: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    return weights * (gradient - (gradient * weights).sum(axis=-1, keepdims=True))
+    """Gradient of the logits: every row's gradient less its mean under the weights."""
+    centred: np.ndarray = gradient - (gradient * weights).sum(axis=-1, keepdims=True)
+    centred *= weights
+    return centred
 
 
 def _logsumexp_vjp(logits: np.ndarray, gradient: np.ndarray) -> np.ndarray:

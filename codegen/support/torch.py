@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnspec.codegen.support.common import _bind, _LayoutError
 
@@ -42,7 +42,13 @@ def _number(name: str, value: Any) -> Any:
 
 
 def _softmax_vjp(weights: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient of the logits: every row's gradient less its mean under the weights."""
     return weights * (gradient - (gradient * weights).sum(dim=-1, keepdim=True))
+
+
+def _glorot_uniform_(weight: Tensor, fan_in: int, fan_out: int) -> None:
+    limit = (6 / (fan_in + fan_out)) ** 0.5
+    nn.init.uniform_(weight, -limit, limit)
 
 
 def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -121,6 +121,6 @@ TORCH = Target(
     float32="torch.float32",
     fill_max="torch.finfo(torch.float32).max",
     array_type="Tensor",
-    imports=("import torch", "from torch import Tensor"),
+    imports=("import torch", "from torch import Tensor, nn"),
     decorator="_autocast",
 )
