@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from attnspec.codegen.program import Const, Dims, Node, Op, Ref
+from attnspec.codegen.program import ELEMENTWISE, Const, Dims, Node, Op, Ref
 from attnspec.codegen.program import walk as below
 from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Sum, Unary, to_text, walk
 
@@ -189,9 +189,19 @@ def elementwise(name: str, arguments: tuple[Node, ...], order: Dims) -> Node:
 
 
 def align(node: Node, dims: Dims) -> Node:
-    """The node with axes inserted so that it broadcasts against `dims`; scalars and trailing dims need none."""
+    """The node with axes inserted so that it broadcasts against `dims`; scalars and trailing dims need none.
+
+    Axes are inserted at the leaves: `t[:, None] < lengths[:, None, None]` rather than `(t < lengths)[:, None]`.
+    """
     if node.dims is None:
         return node
+    if isinstance(node, Op) and node.name == "align":
+        return align(node.arguments[0], dims)
+    if isinstance(node, Op) and node.name in ELEMENTWISE:
+        if dims[-len(node.dims) :] == node.dims:
+            return node
+        kept = dims[min(dims.index(dim) for dim in node.dims) :]
+        return Op(node.name, tuple(align(argument, kept) for argument in node.arguments), kept)
     node = transpose(node, tuple(dim for dim in dims if dim in node.dims))
     assert node.dims is not None
     if not node.dims or dims[-len(node.dims) :] == node.dims:

@@ -1,0 +1,1 @@
+"""Generated implementations for jax: one file per API or variant."""

@@ -1,0 +1,1 @@
+"""Generated implementations for numpy: one file per API or variant."""

@@ -1,0 +1,1 @@
+"""Generated implementations for torch: one file per API or variant."""
