@@ -30,7 +30,8 @@ class UsageError(ValueError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `attnspec check`."""
     add = parser.add_argument
-    add("what", nargs="*", metavar="SPEC | SUBJECT", help="built-in specs or TOML files (all built-in ones by default); with --as, one `module:function`")
+    what = "built-in specs or TOML files (all built-in ones by default); with --as, one `module:function`"
+    add("what", nargs="*", metavar="SPEC | SUBJECT", help=what)
     add("--as", dest="api", metavar="API", help="the API that SUBJECT claims to be")
     add("--lane", choices=LANES, help="where SUBJECT runs; by default the framework that its source imports")
     add("--targets", type=_names(LANES), default=LANES, metavar="A,B", help=f"frameworks ({','.join(LANES)})")

@@ -8,9 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from attnspec.harness import check_command, replay_command
 from attnspec.harness.exit_codes import USAGE
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -40,15 +44,13 @@ def _parser(command: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, about: str, add: Callable[[argparse.ArgumentParser], None], run: Run) -> None:
+def _add(commands: Commands, name: str, about: str, add: Callable[[argparse.ArgumentParser], None], run: Run) -> None:
     parser = commands.add_parser(name, help=about, description=about)
     add(parser)
     parser.set_defaults(run=run)
 
 
-def _add_compiler(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, about: str, command: str
-) -> None:
+def _add_compiler(commands: Commands, name: str, about: str, command: str) -> None:
     """A command of `codegen/`, from `codegen/command.py` or `codegen/<name>.py`: `add_arguments` and `run`."""
     if name != command:
         commands.add_parser(name, help=about)

@@ -67,6 +67,7 @@ class Finding:
 
 
 def worst_text(name: str, worst: Worst) -> str:
+    """The element, what it is, what it should be, and by how much it misses."""
     index = ", ".join(map(str, worst.index))
     return (
         f"{name}[{index}]: got {worst.got:.9g}, want {worst.want:.9g} +- {worst.bound:.2g},"

@@ -130,9 +130,9 @@ class Ledger:
     def tried(self, subject: str, check: str, spec: Spec, configuration: Configuration | None, clause: str = "") -> None:
         """A check looked at the subject here: deviations whose guard holds ought to show. No clause means every one."""
         for each in self._open:
-            if (each.subject, each.check) == (subject, check) and clause in ("", each.clause):
-                if each not in self._tried and self._guard_holds(each, spec, configuration):
-                    self._tried.add(each)
+            concerned = (each.subject, each.check) == (subject, check) and clause in ("", each.clause)
+            if concerned and each not in self._tried and self._guard_holds(each, spec, configuration):
+                self._tried.add(each)
 
     def excuses(self, failure: Failure, spec: Spec) -> bool:
         """Whether the failure is a known deviation; it is counted then."""

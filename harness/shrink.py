@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 
 import hypothesis
@@ -25,9 +26,7 @@ class _OutOfTime(BaseException):
     """Ends Hypothesis's search from inside; not an Exception, which it would take for a failure of the predicate."""
 
 
-def smallest(
-    spec: Spec, failing: Case, fails: Callable[[Case], bool], *, seed: int, seconds: float, examples: int
-) -> Case:
+def smallest(spec: Spec, failing: Case, fails: Callable[[Case], bool], *, seed: int, seconds: float, examples: int) -> Case:
     """The smallest case found for which `fails` holds; `failing` itself where nothing smaller turns up."""
     best = failing
     end = time.monotonic() + seconds
@@ -43,8 +42,6 @@ def smallest(
 
     cases = st.builds(Case, free(spec, failing.configuration.dtype), SEEDS)
     bounded = settings(QUIET, max_examples=examples, phases=[Phase.generate, Phase.shrink])
-    try:
+    with suppress(_OutOfTime, HypothesisException):  # nothing fails outside the pool, or no time is left
         hypothesis.find(cases, smaller_and_fails, settings=bounded, random=Random(seed))
-    except (_OutOfTime, HypothesisException):
-        pass  # nothing fails outside the pool, or no time is left: the best so far it is
     return best

@@ -1,12 +1,12 @@
 """Checks, one module each. Every one can be switched off, and every one has a test in which it fails.
 
-    answers        a valid call returns: it neither raises, crashes, hangs nor is given up
-    oracle         every output is within its error bound of the oracle's
-    gradients      every gradient is within its error bound of the oracle's
-    pairwise       any two subjects are within the sum of their bounds of each other
-    preconditions  a call that breaks a declared or implied precondition raises the declared error
-    signature      names, order, kinds and defaults are the documented ones
-    coverage       every argument varied, and few cases were ill-conditioned, invalid or vacuous
+answers        a valid call returns: it neither raises, crashes, hangs nor is given up
+oracle         every output is within its error bound of the oracle's
+gradients      every gradient is within its error bound of the oracle's
+pairwise       any two subjects are within the sum of their bounds of each other
+preconditions  a call that breaks a declared or implied precondition raises the declared error
+signature      names, order, kinds and defaults are the documented ones
+coverage       every argument varied, and few cases were ill-conditioned, invalid or vacuous
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from attnspec.harness.lanes.messages import Answer, Lost, Raised
 
 
 def check(evidence: Evidence) -> Iterator[Failure]:
+    """One failure per subject that did not return."""
     for subject, answer in evidence.answers.items():
         said = _unanswered(answer)
         if said is not None:

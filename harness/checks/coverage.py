@@ -21,10 +21,10 @@ def check(spec: Spec, tally: Tally) -> Iterator[str]:
 
 
 def _constant_arguments(spec: Spec, tally: Tally) -> Iterator[str]:
-    taken = tally.taken.get(spec.name, {})
+    taken = tally.taken[spec.name]
     for argument in (*spec.constructor, *spec.arguments):
         for member in argument.elements or (argument,):
-            values = taken.get(member.name, {})
+            values = taken[member.name]
             if len(values) == 1 and can_vary(member):
                 yield f"{spec.name}: `{member.name}` was {next(iter(values))} in every case of the run"
 

@@ -10,5 +10,6 @@ from attnspec.harness.checks.failure import Failure
 
 
 def check(evidence: Evidence) -> Iterator[Failure]:
+    """One failure per gradient that is outside its bound, for a case that asked for gradients."""
     if evidence.gradient:
         yield from check_part("gradients", "gradients", evidence)

@@ -10,4 +10,5 @@ from attnspec.harness.checks.failure import Failure
 
 
 def check(evidence: Evidence) -> Iterator[Failure]:
+    """One failure per output that is outside its bound."""
     return check_part("oracle", "outputs", evidence)

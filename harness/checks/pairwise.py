@@ -21,6 +21,7 @@ from attnspec.harness.oracle import Gold
 
 
 def check(evidence: Evidence) -> Iterator[Failure]:
+    """One failure per subject and tensor that is apart from the others."""
     if evidence.verdict.ill_conditioned:
         return
     parts: tuple[Part, ...] = ("outputs", "gradients") if evidence.gradient else ("outputs",)

@@ -16,7 +16,7 @@ from attnspec.harness.checks.failure import Failure
 from attnspec.harness.facts import facts
 from attnspec.harness.lanes.messages import Answer, Lost, Raised
 from attnspec.harness.subjects import Subject
-from attnspec.spec.model import Argument, Default, Layout, Precondition, Spec
+from attnspec.spec.model import Argument, Axis, Default, Layout, Precondition, Spec
 from attnspec.spec.resolve import ShapeMismatch, holds
 
 BASES = 24  # of the pool, simplest first
@@ -82,7 +82,7 @@ def _changed(spec: Spec, base: Configuration, precondition: Precondition) -> Con
             if name not in tensors:
                 return None
         else:
-            values[name] = tuple(value) if isinstance(value, list) else value
+            values[name] = value
     sizes |= {name: value for name, value in precondition.violate.items() if name in sizes and isinstance(value, int)}
     return _configuration(base, sizes, values, tensors)
 
@@ -191,7 +191,7 @@ def layout_of(spec: Spec, name: str, plan: TensorPlan) -> Layout | None:
     return next(iter([*exact, *(layout for layout in layouts if layout.batched)]), None)
 
 
-def _positions(layout: Layout, plan: TensorPlan) -> Iterator[tuple[int, object]]:
+def _positions(layout: Layout, plan: TensorPlan) -> Iterator[tuple[int, Axis]]:
     """Each named axis with its place in the shape; batch axes come before."""
     first = len(plan.shape) - len(layout.axes)
     for place, axis in enumerate(layout.axes):

@@ -98,9 +98,7 @@ def check(spec: Spec, subject: Subject, answer: Mapping[str, Any]) -> Iterator[F
         yield Failure(subject.name, "signature", name, seen, message, spec.name)
 
 
-def differences(
-    want: Sequence[Parameter], got: Sequence[Parameter], *, more: bool = False
-) -> Iterator[tuple[str, str, str]]:
+def differences(want: Sequence[Parameter], got: Sequence[Parameter], *, more: bool = False) -> Iterator[tuple[str, str, str]]:
     """Parameter, what is wrong in a word, and the message. `more` allows parameters after the documented ones."""
     by_name = {parameter.name: parameter for parameter in got}
     swallows = any(parameter.kind == "**" for parameter in got)

@@ -1,9 +1,9 @@
 """Lanes: one process per framework, each running its subjects on the cases it is sent.
 
-    lane.py       the conductor's end: starts a process, sends requests, notices when it dies or hangs, starts it again
-    bootstrap.py  what execnet ships to the new interpreter: makes `attnspec` importable there, then serves
-    server.py     the process's loop: request in, answers out
-    messages.py   what a request and an answer are, and how they travel
-    call.py       one subject's call: a configuration's static arguments filled in, tensors left open
-    in_numpy.py, in_torch.py, in_jax.py   what differs between frameworks: conversion, call, gradient
+lane.py       the conductor's end: starts a process, sends requests, notices when it dies or hangs, starts it again
+bootstrap.py  what execnet ships to the new interpreter: makes `attnspec` importable there, then serves
+server.py     the process's loop: request in, answers out
+messages.py   what a request and an answer are, and how they travel
+call.py       one subject's call: a configuration's static arguments filled in, tensors left open
+in_numpy.py, in_torch.py, in_jax.py   what differs between frameworks: conversion, call, gradient
 """

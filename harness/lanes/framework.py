@@ -73,10 +73,6 @@ def framework(name: str) -> Framework:
     raise ValueError(f"Expected a lane of {', '.join(DTYPES)}, got {name!r}")
 
 
-def is_floating(array: Array) -> bool:
-    return array.dtype.kind == "f"
-
-
 def wanted_dtype(name: str, request: Call, array: Array) -> str:
     """The dtype in which a subject gets the tensor `name`: its plan's, for bfloat16 travels as float32."""
     plan = dict(request.configuration.tensors).get(name)
@@ -85,4 +81,4 @@ def wanted_dtype(name: str, request: Call, array: Array) -> str:
 
 def _cotangent_dtype(request: Call, array: Array) -> str:
     """A cotangent has its output's dtype, which is the configuration's wherever an output is floating."""
-    return request.configuration.dtype if is_floating(array) else str(array.dtype)
+    return request.configuration.dtype if array.dtype.kind == "f" else str(array.dtype)

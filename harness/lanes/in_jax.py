@@ -15,8 +15,9 @@ from attnspec.harness.lanes.messages import Array, Tensor
 
 
 class JaxFramework:
+    """Calls in jax."""
+
     name = "jax"
-    dtypes = ("float16", "bfloat16", "float32", "float64")
 
     def versions(self) -> dict[str, str]:
         return {"jax": jax.__version__, "numpy": np.__version__}
@@ -40,7 +41,7 @@ class JaxFramework:
 
 
 def _is_double(request: Call) -> bool:
-    return request.configuration.dtype == "float64"
+    return bool(request.configuration.dtype == "float64")
 
 
 def _natives(request: Call, arrays: Mapping[str, Array]) -> dict[str, Any]:

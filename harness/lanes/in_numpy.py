@@ -13,8 +13,9 @@ from attnspec.harness.lanes.messages import Array, Tensor
 
 
 class NumpyFramework:
+    """Calls in NumPy."""
+
     name = "numpy"
-    dtypes = ("float16", "float32", "float64")
 
     def versions(self) -> dict[str, str]:
         return {"numpy": np.__version__}

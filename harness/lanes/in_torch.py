@@ -14,8 +14,9 @@ from attnspec.harness.lanes.messages import Array, Tensor
 
 
 class TorchFramework:
+    """Calls in torch."""
+
     name = "torch"
-    dtypes = ("float16", "bfloat16", "float32", "float64")
 
     def __init__(self) -> None:
         torch.set_num_threads(1)

@@ -44,9 +44,7 @@ class Job:
 class Lane:
     """One framework in a process of its own. A context manager; LaneMissing on entry where it is not installed."""
 
-    def __init__(
-        self, framework: str, *, python: str | None = None, deadline: float = 60.0, memory: int = 8 * GIB
-    ) -> None:
+    def __init__(self, framework: str, *, python: str | None = None, deadline: float = 60.0, memory: int = 8 * GIB) -> None:
         self.framework = framework
         self.restarts = 0
         self._process = Process(framework, python, deadline, memory)

@@ -159,9 +159,7 @@ class Server:
         except ValueError:
             return {"doc": inspect.getdoc(function) or ""}
         return {
-            "parameters": [
-                [p.name, p.kind.name, None if p.default is p.empty else _literal(p.default)] for p in parameters
-            ]
+            "parameters": [[p.name, p.kind.name, None if p.default is p.empty else _literal(p.default)] for p in parameters]
         }
 
 

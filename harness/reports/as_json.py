@@ -43,8 +43,7 @@ def report(started: Started, finished: Finished) -> dict[str, Any]:
         "matrix": _matrix(finished),
         "shares": _shares(finished),
         "coverage": {
-            spec: {argument: dict(values) for argument, values in taken.items()}
-            for spec, taken in finished.tally.taken.items()
+            spec: {argument: dict(values) for argument, values in taken.items()} for spec, taken in finished.tally.taken.items()
         },
         "findings": [_finding(finding) for finding in finished.findings],
         "known_deviations": [{"entry": str(entry), "seen": seen} for entry, seen in finished.deviations.items()],

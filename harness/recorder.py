@@ -1,0 +1,124 @@
+"""Gathers the failures of one spec by subject, check and clause, and turns each gathering into one finding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from attnspec.harness.cases import Case
+from attnspec.harness.checks import CASE_CHECKS
+from attnspec.harness.checks.evidence import Evidence
+from attnspec.harness.checks.failure import Failure, Key
+from attnspec.harness.crew import Crew
+from attnspec.harness.drive import derive
+from attnspec.harness.findings import Finding, Replay, answers_at, case_text, size_of
+from attnspec.harness.known_deviations import Ledger
+from attnspec.harness.plan import Item, Plan
+from attnspec.harness.shrink import smallest
+from attnspec.harness.subjects import Subject
+from attnspec.harness.tally import Tally
+
+
+@dataclass
+class Record:
+    """All failures of one key: the smallest is kept, the rest are counted."""
+
+    failure: Failure
+    gradient: bool
+    count: int = 0
+    dtypes: set[str] = field(default_factory=set)
+
+    def add(self, failure: Failure, gradient: bool) -> None:
+        """Count it, and keep it where it is the smallest."""
+        self.count += 1
+        if failure.case is None or self.failure.case is None:
+            return
+        self.dtypes.add(failure.case.configuration.dtype)
+        if size_of(failure.case) < size_of(self.failure.case):
+            self.failure, self.gradient = failure, gradient
+
+
+class Recorder:
+    """The failures of one spec's subjects."""
+
+    def __init__(self, plan: Plan, item: Item, crew: Crew, ledger: Ledger, tally: Tally) -> None:
+        self.item = item
+        self._plan = plan
+        self._crew = crew
+        self._ledger = ledger
+        self._tally = tally
+        self._records: dict[Key, Record] = {}
+
+    def add(self, failures: Iterable[Failure], gradient: bool = False) -> None:
+        """Gather failures; known deviations are counted in the ledger instead."""
+        for failure in failures:
+            if not self._ledger.excuses(failure, self.item.spec) and not self._follows(failure):
+                self._records.setdefault(failure.key, Record(failure, gradient)).add(failure, gradient)
+
+    def _follows(self, failure: Failure) -> bool:
+        """Whether it is the shadow of a failure that is reported already: apart from others for being wrong."""
+        judges = ("oracle", "gradients")
+        return failure.check == "pairwise" and any((failure.subject, j, failure.clause) in self._records for j in judges)
+
+    def findings(self) -> Iterator[Finding]:
+        """One finding per record, each shrunk and with everybody's answer."""
+        for record in self._records.values():
+            yield self._finding(record)
+
+    def _finding(self, record: Record) -> Finding:
+        failure, evidence = record.failure, None
+        if failure.check in CASE_CHECKS and failure.case is not None:
+            failure, evidence = self._shrunk(record, failure.case)
+        subject = next(s for s in self.item.subjects if s.name == failure.subject)
+        replay = Replay(self.item.reference, subject, failure.check, failure.clause, failure.case, self.item.generated)
+        return Finding(
+            failure=failure,
+            case=case_text(self.item.spec, failure.case) if failure.case else "",
+            failing=record.count,
+            cases=self._cases(subject, record.gradient) if evidence else 0,
+            dtypes=tuple(sorted(record.dtypes)),
+            versions=self._crew.lanes[subject.lane].versions,
+            answers=answers_at(evidence, failure) if evidence else (),
+            replay=f"attnspec replay {replay.to_token()}",
+        )
+
+    def _cases(self, subject: Subject, gradient: bool) -> int:
+        """How many cases the subject was given, of the kind that failed."""
+        cells = [cell for (_, name, _), cell in self._tally.cells.items() if name == subject.name]
+        return sum(cell.gradient_cases if gradient else cell.cases for cell in cells)
+
+    def _shrunk(self, record: Record, case: Case) -> tuple[Failure, Evidence | None]:
+        """The record's failure in its smallest case, and what every lane says to that."""
+        if self._fails(record, case):
+            case = smallest(
+                self.item.spec,
+                case,
+                lambda smaller: self._fails(record, smaller),
+                seed=derive(self._plan.seed, *record.failure.key),
+                seconds=self._plan.profile.shrink_seconds,
+                examples=self._plan.profile.shrink_examples,
+            )
+        evidence = self._evidence(self._crew.present(self.item.subjects), case, record.gradient)
+        found = self._matching(record, evidence) if evidence else None
+        if found is None:
+            found = replace(record.failure, message=f"{record.failure.message}; it did not happen again")
+        return found, evidence
+
+    def _fails(self, record: Record, case: Case) -> bool:
+        involved = self._crew.present(self.item.subjects)
+        if record.failure.check != "pairwise":
+            involved = tuple(s for s in involved if s.name == record.failure.subject)
+        evidence = self._evidence(involved, case, record.gradient)
+        self._crew.forget([case.configuration])
+        return evidence is not None and self._matching(record, evidence) is not None
+
+    def _evidence(self, subjects: Sequence[Subject], case: Case, gradient: bool) -> Evidence | None:
+        (evidence,) = self._crew.evidence(self.item.spec, subjects, [case], gradient=gradient)
+        return evidence if isinstance(evidence, Evidence) else None
+
+    def _matching(self, record: Record, evidence: Evidence) -> Failure | None:
+        """The failure of the record's key in `evidence`, unless a known deviation excuses it there."""
+        for failure in CASE_CHECKS[record.failure.check](evidence):
+            if failure.key == record.failure.key and not self._ledger.excuses(failure, self.item.spec):
+                return failure
+        return None
