@@ -1,0 +1,209 @@
+"""An API file, already of the right form, to a `Spec`: expressions parsed, names resolved, cross-checks made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from attnspec.spec.arguments import ArgumentReader
+from attnspec.spec.declarations import Declarations, extended
+from attnspec.spec.errors import Errors, Key, described
+from attnspec.spec.expression import Name, names
+from attnspec.spec.layouts import paired_dims
+from attnspec.spec.model import Argument, Documented, Output, Path, Precondition, Spec
+from attnspec.spec.reading import Reading, literal
+from attnspec.spec.schema import ApiFile, ArgumentTable, ElementTable, OutputTable, PreconditionTable
+from attnspec.spec.scope import Scope
+from attnspec.spec.stages import StageReader
+from attnspec.spec.suggestions import did_you_mean
+
+
+def build(file: ApiFile, operator: Declarations, errors: Errors) -> Spec:
+    """The spec of an API file. Errors are noted in `errors`; the result only counts when there are none."""
+    reading = Reading(errors)
+    reader = ArgumentReader(reading)
+    constructor, arguments = reader.all(file.constructor, "constructor"), reader.all(file.argument, "argument")
+    declared = extended(operator, file, errors)
+    scope = Scope(declared, constructor, arguments, reader.weights(file.weight), errors)
+    return _Builder(file, scope, reading).spec()
+
+
+@dataclass
+class _Builder:
+    file: ApiFile
+    scope: Scope
+    reading: Reading
+
+    @property
+    def errors(self) -> Errors:
+        return self.reading.errors
+
+    def spec(self) -> Spec:
+        file, scope = self.file, self.scope
+        paths = StageReader(scope, self.reading).paths(file.path)
+        self._check_signature()
+        outputs = tuple(self._output(table, paths) for table in file.output)
+        preconditions = tuple(self._precondition(table) for table in file.precondition)
+        self._check_unset()
+        self._check_used()
+        return Spec(
+            name=file.api,
+            form=file.form,
+            family="api",
+            owner=file.owner,
+            summary=file.summary,
+            documented=Documented(**file.documented.model_dump()),
+            constructor=scope.constructor,
+            arguments=scope.arguments,
+            weights=scope.weights,
+            paths=paths,
+            outputs=outputs,
+            preconditions=preconditions,
+            tensors=scope.tensors,
+            sizes=scope.sizes,
+        )
+
+    def _check_signature(self) -> None:
+        """Names are unique, layouts name declared dims and fit the tensors they become."""
+        self._check_unique()
+        if self.file.form == "function" and (self.file.constructor or self.file.weight):
+            self.errors.add(("form",), 'only a "layer" has a constructor and weights, got "function"')
+        for argument in self.scope.constructor:
+            if argument.role in ("tensor", "tensors"):
+                self.errors.add(("constructor", argument.name, "role"), f'a constructor takes no tensors, got "{argument.role}"')
+        for section, arguments in (("argument", self.scope.arguments),):
+            for argument in arguments:
+                self._check_tensor(argument, (section, argument.name))
+                for element in argument.elements:
+                    self._check_tensor(element, (section, argument.name, "element", element.name))
+        for weight in self.scope.weights:
+            key = ("weight", weight.name)
+            self._check_dims(weight.layout.dims, key)
+            table = next(t for t in self.file.weight if t.name == weight.name)
+            self.scope.check_guard(weight.when, (*key, "when"), table.when)
+            if weight.name in self.scope.declared.tensors and self.scope.declared.tensors[weight.name] != weight.layout.dims:
+                self.errors.add((*key, "name"), "is a tensor of the operator with other dims; choose another name")
+
+    def _check_unique(self) -> None:
+        lists = [(a.name, *(e.name for e in a.elements), *a.names) for a in (*self.scope.constructor, *self.scope.arguments)]
+        flat = [name for group in lists for name in group] + [w.name for w in self.scope.weights]
+        for name in sorted({name for name in flat if flat.count(name) > 1}):
+            self.errors.add(("argument", name), "there are two arguments or weights of this name")
+
+    def _check_tensor(self, argument: Argument, key: Key) -> None:
+        if argument.role != "tensor":
+            if argument.feeds:
+                self.errors.add((*key, "feeds"), "only a tensor feeds a tensor")
+            return
+        tensors = self.scope.tensors
+        if argument.feeds and argument.feeds not in self.scope.declared.tensors:
+            self.errors.add((*key, "feeds"), f"unknown tensor `{argument.feeds}`.{did_you_mean(argument.feeds, tensors)}")
+        for number, layout in enumerate(argument.layouts):
+            self._check_dims(layout.dims, (*key, "layout"))
+            canonical = tensors.get(argument.feeds or argument.name, layout.dims)
+            if len(layout.dims) > len(canonical) or (number == 0 and len(layout.dims) < len(canonical)):
+                self.errors.add(
+                    (*key, "layout"), f'expected {len(canonical)} dims in the first layout, as "{" ".join(canonical)}", got {len(layout.dims)}'
+                )
+
+    def _check_dims(self, dims: tuple[str, ...], key: Key) -> None:
+        known = self.scope.declared.dims
+        for dim in dims:
+            if dim not in known:
+                self.errors.add(key, f'unknown dim "{dim}"; declare it under [dims]')
+
+    def _output(self, table: OutputTable, paths: tuple[Path, ...]) -> Output:
+        key: Key = ("output", table.name)
+        layouts = self.reading.layouts(table.layout, (*key, "layout"))
+        when = self.reading.optional(table.when, (*key, "when"))
+        self.scope.check_guard(when, (*key, "when"), table.when)
+        self._check_tap(table.tensor, paths, key)
+        canonical = self.scope.tensors.get(table.tensor.partition("@")[0], ())
+        for layout in layouts[:1]:
+            self._check_dims(layout.dims, (*key, "layout"))
+            if canonical and len(paired_dims(layout.dims, canonical)) != len(canonical):
+                self.errors.add((*key, "layout"), f'expected the dims "{" ".join(canonical)}", got {len(layout.dims)}')
+        if not layouts and not isinstance(table.layout, str):
+            self.errors.add((*key, "layout"), "expected at least one layout")
+        self.scope.used |= {table.tensor}
+        return Output(table.name, table.tensor, layouts, when, table.stop_gradient, table.doc)
+
+    def _check_tap(self, tensor: str, paths: tuple[Path, ...], key: Key) -> None:
+        """An output is a tensor that every path defines, or `logit@CLAUSE`, its state after a clause."""
+        name, at, clause = tensor.partition("@")
+        for path in paths if not self.scope.broken else ():
+            defined = self.scope.available | {stage.defines for stage in path.stages} - {"attends"} | {"logsumexp"}
+            clauses = {stage.clause for stage in path.stages if stage.defines == name}
+            if name not in defined:
+                self.errors.add((*key, "tensor"), f"unknown tensor `{name}`.{did_you_mean(name, defined)}")
+            elif at and clause not in clauses:
+                message = f"path {path.name} has no clause {described(clause)} that defines `{name}`.{did_you_mean(clause, clauses)}"
+                self.errors.add((*key, "tensor"), message)
+
+    def _precondition(self, table: PreconditionTable) -> Precondition:
+        key: Key = ("precondition", table.clause)
+        requires = self.reading.expression(table.requires, (*key, "requires"))
+        when = self.reading.optional(table.when, (*key, "when"))
+        self.scope.check_guard(requires, (*key, "requires"), table.requires, sizes=True)
+        self.scope.check_guard(when, (*key, "when"), table.when, sizes=True)
+        self._check_message(table.message, (*key, "message"))
+        known = {*self.scope.bound, *(a.name for a in (*self.scope.constructor, *self.scope.arguments)), *(a.name for a in self.scope.flat)}
+        for name in table.violate:
+            if name not in known:
+                self.errors.add((*key, "violate", name), f"unknown argument or size.{did_you_mean(name, known)}")
+        return Precondition(
+            clause=table.clause,
+            requires=requires or Name(""),
+            raises=table.raises,
+            message=table.message,
+            source=table.source,
+            when=when,
+            about=table.about,
+            violate={name: literal(value) for name, value in table.violate.items()},
+        )
+
+    def _check_message(self, message: str, key: Key) -> None:
+        """Braces hold the name of a scalar or a size: the text becomes an f-string in generated code."""
+        rest = re.sub(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", "", message)
+        if "{" in rest or "}" in rest:
+            self.errors.add(key, "braces hold the name of an argument or a size, such as {N}")
+        known = self.scope.bound
+        for name in re.findall(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", message):
+            if name not in known:
+                self.scope.unknown(key, message, name, known, "argument or size")
+
+    def _check_unset(self) -> None:
+        """What stands in for a scalar is made of sizes and scalars; for a list element, another element."""
+        for section, tables in (("constructor", self.file.constructor), ("argument", self.file.argument)):
+            for table in tables:
+                self._check_one_unset(table, (section, table.name, "unset"), table.name)
+                for element in table.element:
+                    self._check_one_unset(element, (section, table.name, "element", element.name, "unset"), element.name)
+
+    def _check_one_unset(self, table: ArgumentTable | ElementTable, key: Key, name: str) -> None:
+        unset = next((a.unset for a in self.scope.flat if a.name == name), None)
+        if unset is None:
+            return
+        if isinstance(table, ArgumentTable) and table.role is not None:
+            self.scope.check_scalar(unset, key, table.unset)
+            return
+        others = {a.name for a in self.scope.passed if a.required}
+        if not isinstance(unset, Name) or unset.name not in others:
+            self.errors.add(key, f"expected another tensor that is always given, got {described(table.unset)}.{did_you_mean(table.unset or '', others)}")
+
+    def _check_used(self) -> None:
+        """Every argument acts, or says why it never does."""
+        if self.scope.broken:
+            return
+        used = self.scope.used | {n for rule in self.scope.sizes.values() for n in names(rule)}
+        for argument in (*self.scope.constructor, *self.scope.arguments):
+            section = "constructor" if argument in self.scope.constructor else "argument"
+            own = [argument.name, argument.feeds, *argument.names]
+            own += [name for element in argument.elements for name in (element.name, element.feeds)]
+            if argument.inert and used & {*own} - {""}:
+                self.errors.add((section, argument.name, "inert"), "is named by a stage, a guard, an output or a precondition")
+            if not argument.inert and not used & {*own} - {""}:
+                self.errors.add((section, argument.name), "is used by no stage, guard, output or precondition; if it never acts, say so with `inert`")
+        for weight in self.scope.weights:
+            if weight.name not in used:
+                self.errors.add(("weight", weight.name), "is used by no stage")
