@@ -49,5 +49,7 @@ def _axis_text(axis: Axis) -> str:
 
 def paired_dims(dims: tuple[str, ...], canonical: tuple[str, ...]) -> tuple[str, ...]:
     """A layout's dims in the operator's letters: where an API says `B S K H` for value, its last axis is `V`."""
+    foreign = [dim for dim in dims if dim not in canonical]
     spare = [dim for dim in canonical if dim not in dims]
-    return tuple(dim if dim in canonical or not spare else spare.pop(0) for dim in dims)
+    named = dict(zip(reversed(foreign), reversed(spare), strict=False))  # from the right: a layout may lack leading dims
+    return tuple(named.get(dim, dim) for dim in dims)
