@@ -37,9 +37,23 @@ def supports_blockwise(spec: Spec) -> bool:
 def blockwise_modules(spec: Spec, target: Target) -> Iterator[tuple[str, str]]:
     """(suffix, text) of the blockwise modules of a spec: for torch, where `supports_blockwise`."""
     if target.name == "torch" and supports_blockwise(spec):
-        parts = [f"BLOCK = {BLOCK_LENGTH}", *_loops(spec, target), _FUNCTION_CLASS.format(**_names(spec)), _public(spec, target)]
+        parts = [
+            f"BLOCK = {BLOCK_LENGTH}",
+            *_loops(spec, target),
+            _FUNCTION_CLASS.format(**_names(spec)),
+            _public(spec, target),
+        ]
         title = f"`{spec.name}` for torch, blockwise. {spec.summary}\n\nMemory grows with T, not with T times S."
-        yield "blockwise", assemble(spec, target, title, parts, ("from typing import Any", "from torch.autograd.function import once_differentiable"))
+        yield (
+            "blockwise",
+            assemble(
+                spec,
+                target,
+                title,
+                parts,
+                ("from typing import Any", "from torch.autograd.function import once_differentiable"),
+            ),
+        )
 
 
 def _scalars(spec: Spec) -> list[str]:
@@ -55,7 +69,9 @@ def _loops(spec: Spec, target: Target) -> Iterator[str]:
     printer = Printer(target, batched=False, sizes=aliases(spec), rules=rules_of(spec))
     scalars = "".join(f", {name}: float" for name in _scalars(spec))
     forward = indent(printer.branch((*forward_program(spec).body, Line("return output, logsumexp")), ""))
-    backward = indent(printer.branch((*backward_program(spec).body, Line("return d_query, d_key.to(dtype), d_value.to(dtype)")), ""))
+    backward = indent(
+        printer.branch((*backward_program(spec).body, Line("return d_query, d_key.to(dtype), d_value.to(dtype)")), "")
+    )
     tensors = "query: Tensor, key: Tensor, value: Tensor"
     yield (
         f"def _forward({tensors}{scalars}) -> tuple[Tensor, Tensor]:\n"
@@ -102,7 +118,9 @@ def forward_program(spec: Spec) -> Program:
     stored = Assign(Ref("logsumexp[..., start:stop]"), lse.target)
     after = [replace(s, target=Ref("output_block", s.target.dims)) if _is_last_product(s) else s for s in after]
     body = (*block.slices(), *before, lse, finite, stored, *after, output)
-    return Program(spec.function_name, (*block.head(), *block.allocate(("output", "logsumexp")), block.loop(body)), batched=False)
+    return Program(
+        spec.function_name, (*block.head(), *block.allocate(("output", "logsumexp")), block.loop(body)), batched=False
+    )
 
 
 def backward_program(spec: Spec) -> Program:
@@ -114,7 +132,9 @@ def backward_program(spec: Spec) -> Program:
     seed = Line(f"d_output = {block.slice_text('gradient_output', 'T', 'start', 'stop')}.to(compute)")
     lse = Line("block_logsumexp = logsumexp[..., start:stop]")
     body = (*block.slices(), lse, seed, *recomputed, *backward, *block.stores())
-    return Program(spec.function_name, (*block.head(), *block.allocate(("d_query", "d_key", "d_value")), block.loop(body)), False)
+    return Program(
+        spec.function_name, (*block.head(), *block.allocate(("d_query", "d_key", "d_value")), block.loop(body)), False
+    )
 
 
 def _around(stages: list[Assign]) -> tuple[list[Assign], list[Assign]]:
@@ -149,7 +169,9 @@ class _Block:
         """The direct form's stages on slices; a -inf fill needs no rule for empty rows here (their weights are exp(-inf))."""
         tensors = {**self.scope.tensors, **{name: Ref(f"{name}_block", self.dims(name)) for name in _SLICED}}
         scope = Scope(tensors, self.scope.canonical, self.scope.indices)
-        path = replace(self.path, policies={**self.path.policies, "empty_row": replace(self.path.policies["empty_row"], value="nan")})
+        path = replace(
+            self.path, policies={**self.path.policies, "empty_row": replace(self.path.policies["empty_row"], value="nan")}
+        )
         statements = Body(self.spec, path, scope, frozenset()).stages()
         return [_on_block(s) for s in statements if isinstance(s, Assign)]
 
@@ -162,7 +184,8 @@ class _Block:
         yield Line("dtype = query.dtype")
         yield Line("compute = torch.promote_types(dtype, torch.float32)")
         yield Line(f"T, S = query.shape[{self.dims('query').index('T')}], key.shape[{self.dims('key').index('S')}]")
-        yield Line(f"K, G = key.shape[{self.dims('key').index('K')}], query.shape[{self.dims('query').index('N')}] // key.shape[{self.dims('key').index('K')}]")
+        yield Line(f"K = key.shape[{self.dims('key').index('K')}]")
+        yield Line(f"G = query.shape[{self.dims('query').index('N')}] // K")
 
     def allocate(self, names: tuple[str, ...]) -> Iterator[Statement]:
         shapes = {
@@ -209,4 +232,3 @@ def _on_block(statement: Assign) -> Assign:
         first, last = ("start", "stop") if statement.target.name == "t" else ("low", "high")
         return replace(statement, value=Op("arange", (Ref(first), Ref(last)), statement.value.dims))
     return statement
-

@@ -18,7 +18,9 @@ _OWN_FOLDER = Path(__file__).resolve().parents[1] / "generated"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `attnspec generate`."""
-    parser.add_argument("specs", nargs="*", metavar="SPEC", help="names of built-in specs, or TOML files; all built-in ones by default")
+    parser.add_argument(
+        "specs", nargs="*", metavar="SPEC", help="names of built-in specs, or TOML files; all built-in ones by default"
+    )
     parser.add_argument("--api", action="append", default=[], metavar="NAME", help="the same as SPEC; may be repeated")
     parser.add_argument("--target", action="append", choices=sorted(TARGETS), help="only this target; may be repeated")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where files go; a TOML file outside the project needs it")
@@ -36,7 +38,12 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     try:
         specs = [find(name) for name in names] if names else list(builtin().values())
-        found = changes(specs, options.target or list(TARGETS), _OWN_FOLDER if own else options.out, own and not names and not options.target)
+        found = changes(
+            specs,
+            options.target or list(TARGETS),
+            _OWN_FOLDER if own else options.out,
+            own and not names and not options.target,
+        )
     except (SpecError, LoweringError, VerificationError, KeyError) as error:
         print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
         return USAGE

@@ -11,13 +11,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from attnspec.codegen.index_notation import LoweringError, elementwise, transpose
-from attnspec.codegen.program import Assign, Const, If, Line, Node, Op, Program, Ref, Return, Statement, reads, statements, walk
+from attnspec.codegen.adjoint import SELF, adjoint
+from attnspec.codegen.index_notation import elementwise
+from attnspec.codegen.program import Assign, If, Line, Node, Op, Program, Ref, Return, Statement, reads, statements, walk
 from attnspec.codegen.prologue import lift_names
 from attnspec.spec.model import Argument, Spec
-
-_NO_GRADIENT = frozenset({"arange", "is_empty", "size", "dtype_of", "at_least_float32", "stop_gradient", "lt", "le", "gt", "ge", "eq", "ne"})
-Leaf = tuple[Ref, Node]
 
 
 def vjp_program(spec: Spec, program: Program) -> Program:
@@ -37,9 +35,11 @@ def reverse_stages(spec: Spec, stages: tuple[Statement, ...], output: Ref) -> tu
 def _noting_given(spec: Spec, statement: Statement) -> Iterator[Statement]:
     """Where an absent member stands in for another, remember that it was absent: its gradient goes there."""
     for argument in spec.tensor_arguments:
-        if argument.unset is not None and isinstance(statement, Line) and statement.text.startswith(f"{argument.name} = "):
-            if " if " in statement.text:
-                yield Line(f"{argument.name}_given = {argument.name} is not None")
+        defaulted = (
+            isinstance(statement, Line) and statement.text.startswith(f"{argument.name} = ") and " if " in statement.text
+        )
+        if argument.unset is not None and defaulted:
+            yield Line(f"{argument.name}_given = {argument.name} is not None")
     yield statement
 
 
@@ -172,7 +172,9 @@ class _Reverse:
             return Assign(Ref(name), Op("cast", (node,), ref.dims, (("to", f"{ref.name}.dtype"),)), clause)
         live = ref.name in self.live or ref.name in self.needs_zero()
         self.live.add(ref.name)
-        return Assign(Ref(name, ref.dims), elementwise("add", (Ref(name, ref.dims), node), ref.dims or ()) if live else node, clause)
+        return Assign(
+            Ref(name, ref.dims), elementwise("add", (Ref(name, ref.dims), node), ref.dims or ()) if live else node, clause
+        )
 
     def kept(self, node: Node, leaf: Ref, statement: Assign | None) -> Node:
         """The gradient with every overwritten forward value read from where it was kept."""
@@ -180,7 +182,7 @@ class _Reverse:
             return Op(node.name, tuple(self.kept(a, leaf, statement) for a in node.arguments), node.dims, node.attributes)
         if not isinstance(node, Ref) or node.dims is None or node.name.startswith("d_") or statement is None:
             return node
-        if node.name == _SELF:
+        if node.name == SELF:
             return self.after(Ref(statement.target.name, node.dims), statement)
         return self.before(node, statement)
 
@@ -237,9 +239,6 @@ class _Reverse:
         return any(a.name == name and a.optional and a.unset is not None for a in self.spec.tensor_arguments)
 
 
-_SELF = "<self>"
-
-
 def pruned(block: tuple[Statement, ...], after: tuple[Statement, ...]) -> tuple[Statement, ...]:
     """The statements whose results something later reads."""
     kept: list[Statement] = []
@@ -278,96 +277,3 @@ def _before(name: str, statement: Assign) -> str:
 
 def _after(name: str, statement: Assign) -> str:
     return f"{name}_after_{statement.clause.rpartition('.')[2]}"
-
-
-def adjoint(node: Node, upstream: Node, statement: Assign | None) -> Iterator[Leaf]:
-    """(leaf, its gradient) for every array leaf that `node` reads, given the gradient of `node`."""
-    if isinstance(node, Ref):
-        yield node, upstream
-    if not isinstance(node, Op) or node.dims is None or node.name in _NO_GRADIENT:
-        return
-    for argument, gradient in _rule(node, upstream, statement):
-        if argument.dims is not None:
-            yield from adjoint(argument, _reduced(gradient, argument), statement)
-
-
-def _reduced(gradient: Node, argument: Node) -> Node:
-    """Summed over the dims along which the argument was broadcast by alignment."""
-    if gradient.dims == argument.dims or gradient.dims is None:
-        return gradient
-    return Op("sum_to", (gradient, argument), argument.dims)
-
-
-def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, Node]]:
-    """(argument, gradient) pairs of one op."""
-    args, dims = op.arguments, op.dims or ()
-
-    def make(name: str, *operands: Node) -> Op:
-        return Op(name, operands, dims)
-
-    match op.name:
-        case "add":
-            yield from ((a, up) for a in args)
-        case "sub":
-            yield args[0], up
-            yield args[1], make("neg", up)
-        case "neg":
-            yield args[0], make("neg", up)
-        case "mul":
-            yield args[0], make("mul", up, args[1])
-            yield args[1], make("mul", up, args[0])
-        case "div":
-            yield args[0], make("div", up, args[1])
-            yield args[1], make("neg", make("div", make("mul", up, op), args[1]))
-        case "tanh":
-            yield args[0], make("mul", up, make("sub", Const(1), make("pow", op, Const(2))))
-        case "exp":
-            yield args[0], make("mul", up, op)
-        case "log":
-            yield args[0], make("div", up, args[0])
-        case "sigmoid":
-            yield args[0], make("mul", make("mul", up, op), make("sub", Const(1), op))
-        case "where":
-            yield args[1], make("where", args[0], up, Const(0))
-            yield args[2], make("where", args[0], Const(0), up)
-        case "min" | "max":
-            first = make("le" if op.name == "min" else "ge", *args)
-            yield args[0], make("where", first, up, Const(0))
-            yield args[1], make("where", first, Const(0), up)
-        case "cast" | "stop_gradient":
-            yield args[0], up
-        case "align":
-            yield args[0], Op("reshape_like", (up, args[0]), args[0].dims)
-        case "transpose":
-            yield args[0], transpose(up, args[0].dims or ())
-        case "split":
-            yield args[0], Op("merge", (up,), args[0].dims, op.attributes)
-        case "merge":
-            yield args[0], Op("split", (up,), args[0].dims, op.attributes)
-        case "einsum":
-            yield args[0], Op("einsum", (up, args[1]), args[0].dims)
-            yield args[1], Op("einsum", (args[0], up), args[1].dims)
-        case "sum":
-            spread = Op("align", (up,), args[0].dims, (("inserted", (str(op["dim"]),)),))
-            yield args[0], Op("broadcast_like", (spread, args[0]), args[0].dims)
-        case "concat":
-            for index, part in enumerate(args):
-                yield part, Op("part", (up, *args), part.dims, (("dim", op["dim"]), ("index", index)))
-        case "broadcast":
-            yield args[0], Op("sum_to", (up, args[0]), args[0].dims)
-        case "broadcast_last":
-            yield args[0], Op("sum_to", (up, args[0]), args[0].dims)
-        case "drop_last":
-            yield args[0], Op("pad_last", (up,), dims)
-        case "gather":
-            yield args[0], Op("scatter_last", (up, *args), args[0].dims)
-        case "softmax":
-            yield args[0], make("softmax_vjp", Ref(_SELF, dims), up)
-        case "logsumexp":
-            yield args[0], Op("logsumexp_vjp", (args[0], up), args[0].dims)
-        case "dropout":
-            yield args[0], up
-        case _:
-            raise LoweringError(f"{statement.clause if statement else 'output'}: `{op.name}` has no derivative")
-
-

@@ -42,14 +42,24 @@ def init_text(spec: Spec, target: Target, parameters: list[str]) -> str:
 def module_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
     """The `nn.Module` of a layer: weights as parameters under their documented names."""
     sizes = [f"{name}: int" for name in size_names(spec)]
-    signature = ", ".join(("self", "*", *parameters, *sizes, "device: torch.device | None = None", "dtype: torch.dtype | None = None"))
+    signature = ", ".join(
+        ("self", "*", *parameters, *sizes, "device: torch.device | None = None", "dtype: torch.dtype | None = None")
+    )
     kept = [f"self.{a.name} = {a.name}" for a in spec.constructor]
     made = [
-        _guarded(w, target, f"self.{w.name} = nn.Parameter(torch.empty({_shape(w)}, device=device, dtype=dtype))") for w in spec.weights
+        _guarded(w, target, f"self.{w.name} = nn.Parameter(torch.empty({_shape(w)}, device=device, dtype=dtype))")
+        for w in spec.weights
     ]
-    sizes_of = [f"{', '.join(w.layout.dims)}{',' if len(w.layout.dims) == 1 else ''} = self.{w.name}.shape" for w in spec.weights]
+    sizes_of = [
+        f"{', '.join(w.layout.dims)}{',' if len(w.layout.dims) == 1 else ''} = self.{w.name}.shape" for w in spec.weights
+    ]
     reset = [
-        _guarded(w, target, f"{unpack}\n{_initial(spec, w, 'torch')}" if w.initializer == "glorot_uniform" else _initial(spec, w, "torch"), "self.")
+        _guarded(
+            w,
+            target,
+            f"{unpack}\n{_initial(spec, w, 'torch')}" if w.initializer == "glorot_uniform" else _initial(spec, w, "torch"),
+            "self.",
+        )
         for w, unpack in zip(spec.weights, sizes_of, strict=True)
     ]
     named = ", ".join((*(a.name for a in spec.arguments), *(f"{a.name}=self.{a.name}" for a in spec.constructor)))

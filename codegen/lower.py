@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from attnspec.codegen.index_notation import LoweringError, Scope, align, elementwise, lower, transpose
-from attnspec.codegen.prologue import canonical_dims, lift_names, prologue
 from attnspec.codegen.program import Assign, Const, Dims, If, Node, Op, Program, Ref, Return, Statement, reads
+from attnspec.codegen.prologue import canonical_dims, lift_names, prologue
 from attnspec.spec.expression import Concat, Expression, Name
 from attnspec.spec.model import Output, Path, Spec, Stage
 

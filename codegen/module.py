@@ -76,7 +76,9 @@ def vjp_text(spec: Spec, program: Program, target: Target) -> str:
     kind = "np.ndarray" if cotangent == "d_output" else "tuple[np.ndarray, ...]"
     parameters = ", ".join((f"{cotangent}: {kind}", *_parameters(spec, target)))
     doc = f'"""Gradients of `{spec.function_name}` for the given floating tensors, by name, for cotangent `{cotangent}`."""'
-    return f"def {program.name}({parameters}) -> dict[str, np.ndarray]:\n{indent(doc)}\n{indent(printer.function_body(program))}"
+    return (
+        f"def {program.name}({parameters}) -> dict[str, np.ndarray]:\n{indent(doc)}\n{indent(printer.function_body(program))}"
+    )
 
 
 def rules_of(spec: Spec) -> dict[str, str]:

@@ -6,7 +6,23 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from attnspec.codegen.program import Assign, Check, Const, Dims, For, If, Line, Node, Op, Program, Ref, Return, Sizes, Statement
+from attnspec.codegen.program import (
+    Assign,
+    Check,
+    Const,
+    Derived,
+    Dims,
+    For,
+    If,
+    Line,
+    Node,
+    Op,
+    Program,
+    Ref,
+    Return,
+    Sizes,
+    Statement,
+)
 from attnspec.spec.expression import Access, Binary, Call, Expression, IsNone, Name, Number, Unary
 
 INDENT = "    "
@@ -20,7 +36,7 @@ INFIX = {
 }  # fmt: skip
 _FOLLOWING = frozenset({"merge", "cast", "sum_to", "transpose", "stop_gradient"})
 _LOGIC = {"and": (("&", AND), ("and", BOTH)), "or": (("|", OR), ("or", EITHER))}
-_GUARD_INFIX = {symbol: precedence for symbol, precedence in INFIX.values()} | {"and": BOTH, "or": EITHER}
+_GUARD_INFIX = dict(INFIX.values()) | {"and": BOTH, "or": EITHER}
 
 Printed = tuple[str, int]
 
@@ -55,12 +71,12 @@ class Printer:
     current_groups: set[str] = field(default_factory=set)
 
     def function_body(self, program: Program) -> str:
-        """The body; sizes are unpacked only where something reads them."""
-        rest = self.block(tuple(s for s in program.body if not isinstance(s, Sizes)))
-        read = set(re.findall(r"\w+", rest))
-        self.current_groups.clear()
-        kept = (Sizes(tuple(n for n in s.names if n in read)) if isinstance(s, Sizes) else s for s in program.body)
-        return self.block(tuple(s for s in kept if not isinstance(s, Sizes) or s.names))
+        """The body; sizes are there only where something reads them."""
+        body = program.body
+        for kind in (Derived, Sizes):
+            read = set(re.findall(r"\w+", self.branch(tuple(s for s in body if not isinstance(s, kind)), "")))
+            body = tuple(s for s in (_sizes_read(s, kind, read) for s in body) if s is not None)
+        return self.branch(body, "")
 
     def block(self, body: tuple[Statement, ...], owner: str = "") -> str:
         """Statements line by line; a comment names the clause and its rule where a new one begins."""
@@ -99,6 +115,8 @@ class Printer:
                 return f'{name} = sizes["{name}"][0]'
             case Sizes(names):
                 return f'{", ".join(names)} = (sizes[dim][0] for dim in "{"".join(names)}")'
+            case Derived(name, rule):
+                return f"{name} = {self.guard(rule)[0]}"
             case Check(fails, raises, message):
                 raised = f'raise {raises}({"f" if "{" in message else ""}"{message}")'
                 return f"if {self.guard(fails)[0]}:\n{INDENT}{raised}"
@@ -247,6 +265,16 @@ class Printer:
         return ", ".join(str(source.index(dim)) for dim in dims)
 
 
+def _sizes_read(statement: Statement, kind: type, read: set[str]) -> Statement | None:
+    """A statement of `kind` without the sizes that nothing reads; any other as it is."""
+    if not isinstance(statement, kind):
+        return statement
+    if isinstance(statement, Sizes):
+        names = tuple(name for name in statement.names if name in read)
+        return Sizes(names) if names else None
+    return statement if isinstance(statement, Derived) and statement.name in read else None
+
+
 def _grouped(operand: Node) -> Node:
     """The variable that holds an operand with its heads split into groups."""
     if isinstance(operand, Op) and operand.name == "split" and isinstance(operand.arguments[0], Ref):
@@ -255,4 +283,5 @@ def _grouped(operand: Node) -> Node:
 
 
 def indent(text: str) -> str:
+    """Every line one level further in."""
     return "\n".join(INDENT + line if line else line for line in text.split("\n"))

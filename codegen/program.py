@@ -18,14 +18,70 @@ Dims = tuple[str, ...]
 Attribute = str | int | float | bool | None | tuple[str, ...] | tuple[int, ...]
 
 ELEMENTWISE = frozenset(
-    "add sub mul div floordiv mod pow neg lt le gt ge eq ne and or not where min max floor exp log tanh sigmoid abs".split()
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "floordiv",
+        "mod",
+        "pow",
+        "neg",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "eq",
+        "ne",
+        "and",
+        "or",
+        "not",
+        "where",
+        "min",
+        "max",
+        "floor",
+        "exp",
+        "log",
+        "tanh",
+        "sigmoid",
+        "abs",
+    ]
 )
 STRUCTURAL = frozenset(
-    """
-    arange align split merge transpose einsum sum concat slice gather cast item at_least_float32 dtype_of
-    softmax logsumexp stop_gradient dropout is_empty broadcast broadcast_last drop_last size
-    zeros_like sum_to reshape_like broadcast_like part pad_last scatter_last softmax_vjp logsumexp_vjp exp_minus finite_or_zero
-    """.split()
+    [
+        "arange",
+        "align",
+        "split",
+        "merge",
+        "transpose",
+        "einsum",
+        "sum",
+        "concat",
+        "gather",
+        "cast",
+        "at_least_float32",
+        "dtype_of",
+        "size",
+        "softmax",
+        "logsumexp",
+        "stop_gradient",
+        "dropout",
+        "is_empty",
+        "broadcast",
+        "broadcast_last",
+        "drop_last",
+        "zeros_like",
+        "sum_to",
+        "reshape_like",
+        "broadcast_like",
+        "part",
+        "pad_last",
+        "scatter_last",
+        "softmax_vjp",
+        "logsumexp_vjp",
+        "exp_minus",
+        "finite_or_zero",
+    ]
 )
 OPS = ELEMENTWISE | STRUCTURAL
 
@@ -107,6 +163,14 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
+class Derived:
+    """A size computed from others (`G = N // K`); printed only where something reads it."""
+
+    name: str
+    rule: Expression
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """Raise the documented error where a precondition fails. `message` is a format string over sizes and arguments."""
 
@@ -124,7 +188,7 @@ class Return:
     lifted: bool = False
 
 
-Statement = Assign | If | For | Line | Sizes | Check | Return
+Statement = Assign | If | For | Line | Sizes | Derived | Check | Return
 
 
 @dataclass(frozen=True, slots=True)

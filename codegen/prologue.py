@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attnspec.codegen.program import Check, Dims, Line, Sizes, Statement
+from attnspec.codegen.program import Check, Derived, Dims, Line, Sizes, Statement
 from attnspec.spec.expression import Binary, Expression, Name, Unary, to_text
 from attnspec.spec.model import Argument, Axis, Layout, Precondition, Spec
 
@@ -37,8 +37,7 @@ def prologue(spec: Spec) -> Iterator[Statement]:
 def canonical_dims(layout: Layout, canonical: Dims) -> Dims:
     """A layout's dims in the operator's letters: where an API says `B S K H` for value, its last axis is `V`."""
     extra = [dim for dim in canonical if dim not in layout.dims]
-    dims = tuple(dim if dim in canonical else extra.pop(0) if extra else dim for dim in layout.dims)
-    return dims
+    return tuple(dim if dim in canonical else extra.pop(0) if extra else dim for dim in layout.dims)
 
 
 def layout_text(layout: Layout) -> str:
@@ -83,7 +82,7 @@ def _sizes(spec: Spec) -> Iterator[Statement]:
     bound = sorted({dim for a in spec.tensor_arguments if not a.optional for layout in a.layouts[:1] for dim in _named(layout)})
     bound += sorted({dim for w in spec.weights if w.when is None for dim in w.layout.dims} - set(bound))
     yield Sizes(tuple(bound))
-    yield from (Line(f"{name} = {to_text(rule)}") for name, rule in spec.sizes.items() if name not in bound)
+    yield from (Derived(name, rule) for name, rule in spec.sizes.items() if name not in bound)
 
 
 def _named(layout: Layout) -> list[str]:
@@ -92,7 +91,9 @@ def _named(layout: Layout) -> list[str]:
 
 def lift_names(spec: Spec) -> list[str]:
     """Tensors that may come without their leading axes."""
-    return [a.name for a in spec.tensor_arguments if len({len(layout.axes) for layout in a.layouts if not _broadcasts(layout)}) > 1]
+    return [
+        a.name for a in spec.tensor_arguments if len({len(layout.axes) for layout in a.layouts if not _broadcasts(layout)}) > 1
+    ]
 
 
 def _broadcasts(layout: Layout) -> bool:
@@ -139,4 +140,3 @@ def negate(expression: Expression) -> Expression:
         case Unary("not", operand):
             return operand
     return Unary("not", expression)
-

@@ -6,7 +6,24 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 
-from attnspec.codegen.program import ELEMENTWISE, OPS, Assign, Check, Dims, For, If, Line, Op, Program, Ref, Sizes, Statement, statements, walk
+from attnspec.codegen.program import (
+    ELEMENTWISE,
+    OPS,
+    Assign,
+    Check,
+    Derived,
+    Dims,
+    For,
+    If,
+    Line,
+    Op,
+    Program,
+    Ref,
+    Sizes,
+    Statement,
+    statements,
+    walk,
+)
 from attnspec.spec.model import Spec
 
 _SAME_DIMS = frozenset({"cast", "softmax", "stop_gradient", "dropout", "is_empty", "pad_last", "drop_last", "zeros_like"})
@@ -82,6 +99,8 @@ def _undefined(program: Program, spec: Spec) -> Iterator[str]:
             known |= _assigned_names(statement.text)
         elif isinstance(statement, Sizes):
             known |= set(statement.names)
+        elif isinstance(statement, Derived):
+            known.add(statement.name)
 
 
 def _assigned_names(text: str) -> set[str]:

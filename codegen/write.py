@@ -66,7 +66,10 @@ def _render(specs: list[Spec], targets: list[str]) -> dict[str, tuple[str, str]]
     texts: dict[str, tuple[str, str]] = {}
     for target in targets:
         if specs:
-            texts[f"{target}/__init__.py"] = ("", f'"""Generated implementations for {target}: one file per API or variant."""\n')
+            texts[f"{target}/__init__.py"] = (
+                "",
+                f'"""Generated implementations for {target}: one file per API or variant."""\n',
+            )
         for spec in specs:
             texts[f"{target}/{spec.module_name}.py"] = (spec.name, module_text(spec, TARGETS[target]))
             for suffix, text in blockwise_modules(spec, TARGETS[target]):

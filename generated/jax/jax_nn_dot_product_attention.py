@@ -83,7 +83,7 @@ def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: 
 
 
 def _is_kind(dtype: Any, kind: str) -> bool:
-    if dtype == bool:
+    if dtype == jnp.bool_:
         return "bool" in kind
     return (
         "floating" in kind if jnp.issubdtype(dtype, jnp.floating) else kind == "integer" and jnp.issubdtype(dtype, jnp.integer)

@@ -127,7 +127,8 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[T
     dtype = query.dtype
     compute = torch.promote_types(dtype, torch.float32)
     T, S = query.shape[1], key.shape[1]
-    K, G = key.shape[2], query.shape[2] // key.shape[2]
+    K = key.shape[2]
+    G = query.shape[2] // K
     output = torch.empty(*query.shape[:-1], value.shape[-1], dtype=dtype, device=query.device)
     logsumexp = query.new_empty(query.shape[0], query.shape[2], T, dtype=compute)
     for start in range(0, T, BLOCK):
@@ -174,7 +175,8 @@ def _backward(
     dtype = query.dtype
     compute = torch.promote_types(dtype, torch.float32)
     T, S = query.shape[1], key.shape[1]
-    K, G = key.shape[2], query.shape[2] // key.shape[2]
+    K = key.shape[2]
+    G = query.shape[2] // K
     d_query = torch.empty_like(query)
     d_key = torch.zeros_like(key, dtype=compute)
     d_value = torch.zeros_like(value, dtype=compute)
@@ -270,7 +272,6 @@ def causal_gqa(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None
     value = _tensor(sizes, "value", value, "floating", "B S K V")
     _same_dtype(query=query, key=key, value=value)
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    G = N // K
     scale = H**-0.5 if scale is None else _number("scale", scale)
     # precondition.heads-divide
     if N % K != 0:

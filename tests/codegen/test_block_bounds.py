@@ -42,7 +42,9 @@ def test_no_visible_pair_is_outside(texts: tuple[str, ...], start: int, rows: in
 
 @pytest.mark.parametrize("texts", BOUNDED, ids=" and ".join)
 @given(start=st.integers(0, 12), rows=st.integers(1, 6), left=st.integers(0, 5), right=st.integers(0, 5))
-def test_affine_masks_give_exactly_the_visible_keys(texts: tuple[str, ...], start: int, rows: int, left: int, right: int) -> None:
+def test_affine_masks_give_exactly_the_visible_keys(
+    texts: tuple[str, ...], start: int, rows: int, left: int, right: int
+) -> None:
     length, stop, values = 32, start + rows, {"offset": 0, "left": left, "right": right}
     low, high = bounds(texts, length, {"start": start, "stop": stop, **values})
     seen = {s for t in range(start, stop) for s in range(length) if visible(texts, t, s, values)}

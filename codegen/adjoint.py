@@ -1,0 +1,108 @@
+"""Derivatives of the ops: for every array that an expression reads, its gradient as an expression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attnspec.codegen.index_notation import LoweringError, transpose
+from attnspec.codegen.program import Assign, Const, Node, Op, Ref
+
+_NO_GRADIENT = frozenset(
+    {"arange", "is_empty", "size", "dtype_of", "at_least_float32", "stop_gradient", "lt", "le", "gt", "ge", "eq", "ne"}
+)
+
+SELF = "<self>"
+"""Stands for the value of the node itself, which a rule may use instead of computing it again."""
+
+Leaf = tuple[Ref, Node]
+
+
+def adjoint(node: Node, upstream: Node, statement: Assign | None) -> Iterator[Leaf]:
+    """(leaf, its gradient) for every array leaf that `node` reads, given the gradient of `node`."""
+    if isinstance(node, Ref):
+        yield node, upstream
+    if not isinstance(node, Op) or node.dims is None or node.name in _NO_GRADIENT:
+        return
+    for argument, gradient in _rule(node, upstream, statement):
+        if argument.dims is not None:
+            yield from adjoint(argument, _reduced(gradient, argument), statement)
+
+
+def _reduced(gradient: Node, argument: Node) -> Node:
+    """Summed over the dims along which the argument was broadcast by alignment."""
+    if gradient.dims == argument.dims or gradient.dims is None:
+        return gradient
+    return Op("sum_to", (gradient, argument), argument.dims)
+
+
+def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, Node]]:
+    """(argument, gradient) pairs of one op."""
+    args, dims = op.arguments, op.dims or ()
+
+    def make(name: str, *operands: Node) -> Op:
+        return Op(name, operands, dims)
+
+    match op.name:
+        case "add":
+            yield from ((a, up) for a in args)
+        case "sub":
+            yield args[0], up
+            yield args[1], make("neg", up)
+        case "neg":
+            yield args[0], make("neg", up)
+        case "mul":
+            yield args[0], make("mul", up, args[1])
+            yield args[1], make("mul", up, args[0])
+        case "div":
+            yield args[0], make("div", up, args[1])
+            yield args[1], make("neg", make("div", make("mul", up, op), args[1]))
+        case "tanh":
+            yield args[0], make("mul", up, make("sub", Const(1), make("pow", op, Const(2))))
+        case "exp":
+            yield args[0], make("mul", up, op)
+        case "log":
+            yield args[0], make("div", up, args[0])
+        case "sigmoid":
+            yield args[0], make("mul", make("mul", up, op), make("sub", Const(1), op))
+        case "where":
+            yield args[1], make("where", args[0], up, Const(0))
+            yield args[2], make("where", args[0], Const(0), up)
+        case "min" | "max":
+            first = make("le" if op.name == "min" else "ge", *args)
+            yield args[0], make("where", first, up, Const(0))
+            yield args[1], make("where", first, Const(0), up)
+        case "cast" | "stop_gradient":
+            yield args[0], up
+        case "align":
+            yield args[0], Op("reshape_like", (up, args[0]), args[0].dims)
+        case "transpose":
+            yield args[0], transpose(up, args[0].dims or ())
+        case "split":
+            yield args[0], Op("merge", (up,), args[0].dims, op.attributes)
+        case "merge":
+            yield args[0], Op("split", (up,), args[0].dims, op.attributes)
+        case "einsum":
+            yield args[0], Op("einsum", (up, args[1]), args[0].dims)
+            yield args[1], Op("einsum", (args[0], up), args[1].dims)
+        case "sum":
+            spread = Op("align", (up,), args[0].dims, (("inserted", (str(op["dim"]),)),))
+            yield args[0], Op("broadcast_like", (spread, args[0]), args[0].dims)
+        case "concat":
+            for index, part in enumerate(args):
+                yield part, Op("part", (up, *args), part.dims, (("dim", op["dim"]), ("index", index)))
+        case "broadcast":
+            yield args[0], Op("sum_to", (up, args[0]), args[0].dims)
+        case "broadcast_last":
+            yield args[0], Op("sum_to", (up, args[0]), args[0].dims)
+        case "drop_last":
+            yield args[0], Op("pad_last", (up,), dims)
+        case "gather":
+            yield args[0], Op("scatter_last", (up, *args), args[0].dims)
+        case "softmax":
+            yield args[0], make("softmax_vjp", Ref(SELF, dims), up)
+        case "logsumexp":
+            yield args[0], Op("logsumexp_vjp", (args[0], up), args[0].dims)
+        case "dropout":
+            yield args[0], up
+        case _:
+            raise LoweringError(f"{statement.clause if statement else 'output'}: `{op.name}` has no derivative")
