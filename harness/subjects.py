@@ -1,7 +1,7 @@
 """What is under check: native APIs, generated files, a user's callable. Found by name, loaded inside a lane.
 
-A subject's name is `<target>:<api>` for a generated implementation and `native:<api>` for the framework's own function;
-a user's own is called what they typed, `module:function` or `path/to/file.py:function`.
+A subject's name is `<target>:<api>` for a generated implementation (`<target>:<api>@blockwise` for another form of it) and
+`native:<api>` for the framework's own function; a user's own is called what they typed, `module:function` or `path/to/file.py:function`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from attnspec.spec.model import Spec
 
 LANES = ("numpy", "torch", "jax")
+FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,13 @@ def generated_folder() -> Path:
     return Path(next(iter(attnspec.generated.__path__)))
 
 
-def generated(spec: Spec, target: str, folder: Path | None = None) -> Subject | None:
-    """The generated implementation of `spec` for `target`, or None where there is no such file."""
-    file = (folder or generated_folder()) / target / f"{spec.module_name}.py"
-    if not file.is_file():
-        return None
-    name = spec.function_name.replace("-", "_")
-    return Subject(f"{target}:{spec.name}", spec.name, target, str(file.resolve()), name)
+def generated(spec: Spec, target: str, folder: Path | None = None) -> Iterator[Subject]:
+    """The generated implementations of `spec` for `target` that there are: the direct one, and others by form."""
+    for form in FORMS:
+        file = (folder or generated_folder()) / target / f"{spec.module_name}{form and '_' + form}.py"
+        if file.is_file():
+            name = f"{target}:{spec.name}{form and '@' + form}"
+            yield Subject(name, spec.name, target, str(file.resolve()), spec.function_name)
 
 
 def native(spec: Spec) -> Subject | None:
@@ -112,10 +113,9 @@ def subjects_of(
     spec: Spec, targets: Sequence[str], *, native_too: bool = True, folder: Path | None = None
 ) -> tuple[Subject, ...]:
     """Every subject of `spec`: the generated ones of `targets`, and the framework's own function."""
-    found: list[Subject | None] = [generated(spec, target, folder) for target in targets]
-    if native_too and spec.owner in targets:
-        found.append(native(spec))
-    return tuple(subject for subject in found if subject is not None)
+    found = [subject for target in targets for subject in generated(spec, target, folder)]
+    own = native(spec) if native_too and spec.owner in targets else None
+    return (*found, own) if own else tuple(found)
 
 
 def load(subject: Subject) -> Loaded:
