@@ -35,6 +35,17 @@ def _reduced(gradient: Node, argument: Node) -> Node:
     return Op("sum_to", (gradient, argument), argument.dims)
 
 
+def _cancelled(product: Node, factor: Node) -> Node | None:
+    """`product / factor` where a scalar factor cancels, as in the soft cap's derivative; None where it does not."""
+    if not isinstance(product, Op) or product.name != "mul" or factor.dims is not None:
+        return None
+    left, right = product.arguments
+    if factor in (left, right):
+        return right if left == factor else left
+    inner = _cancelled(left, factor)
+    return None if inner is None else Op("mul", (inner, right), product.dims)
+
+
 def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, Node]]:
     """(argument, gradient) pairs of one op."""
     args, dims = op.arguments, op.dims or ()
@@ -54,7 +65,7 @@ def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, No
             yield args[0], make("mul", up, args[1])
             yield args[1], make("mul", up, args[0])
         case "div":
-            yield args[0], make("div", up, args[1])
+            yield args[0], _cancelled(up, args[1]) or make("div", up, args[1])
             yield args[1], make("neg", make("div", make("mul", up, op), args[1]))
         case "tanh":
             yield args[0], make("mul", up, make("sub", Const(1), make("pow", op, Const(2))))

@@ -251,7 +251,7 @@ def gemma2_vjp(
     # mask.causal
     d_logits = np.where(s <= t[:, None], d_logits, 0)
     # modifier.softcap
-    d_logits = d_logits * cap * (1 - np.tanh(logits_before_softcap / cap) ** 2) / cap
+    d_logits = d_logits * (1 - np.tanh(logits_before_softcap / cap) ** 2)
     # modifier.scale
     d_logits = d_logits * scale
     # score.dot

@@ -229,7 +229,7 @@ def _backward(
         # mask.causal: s <= t
         d_logits = torch.where(s <= t[:, None], d_logits, 0)
         # modifier.softcap: cap * tanh(logit / cap)
-        d_logits = d_logits * cap * (1 - torch.tanh(logits_before_softcap / cap) ** 2) / cap
+        d_logits = d_logits * (1 - torch.tanh(logits_before_softcap / cap) ** 2)
         # modifier.scale: logit * scale
         d_logits = d_logits * scale
         # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
