@@ -7,6 +7,8 @@
 * The axes in front of batched layouts broadcast; those of optional tensors must fit into what the required ones make.
   `B` is the product of the result.
 * A dim that the chosen layouts lack (`T N H` has no B) has size 1.
+* Where an API writes another letter than the operator (`B S K H` for value), both get the size: V = H.
+* A list element that is left out binds as the one that stands in for it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from math import prod
 
 from attnspec.spec.layouts import paired_dims
 from attnspec.spec.model import Axis, Layout, Spec
+from attnspec.spec.nodes import Name
 
 
 class ShapeMismatch(ValueError):
@@ -26,11 +29,13 @@ class ShapeMismatch(ValueError):
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a call, with its layouts in the operator's letters."""
+    """A tensor of a call. Each layout comes with the dims that the operator has for its own (value's H is also V)."""
 
     name: str
     layouts: tuple[Layout, ...]
     required: bool
+    stands_in: str = ""
+    renamed: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def batched(self) -> bool:
@@ -43,8 +48,9 @@ class Tensor:
 
 
 def _shape_text(layout: Layout) -> str:
-    texts = [" * ".join(axis.dims) + (" or 1" if axis.or_one else "") for axis in layout.axes]
-    return f"({', '.join([*(['...'] if layout.batched else []), *texts])}{',' if len(texts) == 1 and not layout.batched else ''})"
+    axes = [" * ".join(axis.dims) + (" or 1" if axis.or_one else "") for axis in layout.axes]
+    texts = ["...", *axes] if layout.batched else axes
+    return f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
 
 
 def tensors_of(spec: Spec) -> tuple[Tensor, ...]:
@@ -52,16 +58,12 @@ def tensors_of(spec: Spec) -> tuple[Tensor, ...]:
     found = []
     for argument in spec.tensor_arguments:
         canonical = spec.tensors.get(argument.feeds or argument.name, ())
-        layouts = tuple(_canonical(layout, canonical) for layout in argument.layouts)
-        found.append(Tensor(argument.name, layouts, not argument.optional))
+        pairs = ((own, dim) for lay in argument.layouts for own, dim in zip(lay.dims, paired_dims(lay.dims, canonical), strict=True))
+        renamed = tuple(dict.fromkeys(pair for pair in pairs if pair[0] != pair[1]))
+        stands_in = argument.unset.name if isinstance(argument.unset, Name) else ""
+        found.append(Tensor(argument.name, argument.layouts, not argument.optional, stands_in, renamed))
     found += [Tensor(weight.name, (weight.layout,), weight.when is None) for weight in spec.weights]
     return tuple(sorted(found, key=lambda tensor: not tensor.required))
-
-
-def _canonical(layout: Layout, canonical: tuple[str, ...]) -> Layout:
-    """The layout with the operator's dims: value's `B S K H` is `B S K V`."""
-    renamed = iter(paired_dims(layout.dims[layout.batched :], tuple(d for d in canonical if not (layout.batched and d == "B"))))
-    return Layout(tuple(Axis(tuple(next(renamed) for _ in axis.dims), axis.or_one) for axis in layout.axes), layout.batched)
 
 
 @dataclass
@@ -77,20 +79,24 @@ class Binder:
     def bind(self, tensors: tuple[Tensor, ...], shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Bind every given tensor. Raises ShapeMismatch."""
         lacking: list[str] = []
+        renamed: list[tuple[str, str]] = []
         batched = False
         for tensor in tensors:
-            shape = shapes.get(tensor.name)
+            shape = shapes.get(tensor.name, shapes.get(tensor.stands_in))
             if shape is not None:
                 layout = self._layout(tensor, shape)
                 self._tensor(tensor, layout, shape)
                 batched = batched or layout.batched
                 lacking += tensor.layouts[0].dims
+                renamed += tensor.renamed
         for tensor, layout, shape, axis, size in self.later:
             self._deferred(tensor, layout, shape, axis, size)
         if batched:
             self.sizes["B"] = prod(self.batch)
         for dim in lacking:
             self.sizes.setdefault(dim, 1)
+        for own, dim in renamed:
+            self.sizes.setdefault(dim, self.sizes[own])
 
     def _layout(self, tensor: Tensor, shape: tuple[int, ...]) -> Layout:
         """The layout that a rank chooses; an exact one comes before a batched one."""

@@ -18,7 +18,7 @@ from attnspec.spec.model import Spec
 from attnspec.spec.schema import ApiFile, VariantFile, validate
 from attnspec.spec.suggestions import did_you_mean
 from attnspec.spec.toml_text import decode, read
-from attnspec.spec.variants import expand
+from attnspec.spec.variant import expand
 
 __all__ = ["SpecError", "builtin", "find", "load", "loads"]
 
