@@ -99,8 +99,10 @@ def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, No
             spread = Op("align", (up,), args[0].dims, (("inserted", (str(op["dim"]),)),))
             yield args[0], Op("broadcast_like", (spread, args[0]), args[0].dims)
         case "concat":
+            at = dims.index(str(op["dim"]))
             for index, part in enumerate(args):
-                yield part, Op("part", (up, *args), part.dims, (("dim", op["dim"]), ("index", index)))
+                own = (part.dims or dims)[at]
+                yield part, Op("part", (up, *args), part.dims, (("dim", own), ("index", index)))
         case "broadcast":
             yield args[0], Op("sum_to", (up, args[0]), args[0].dims)
         case "broadcast_last":

@@ -43,7 +43,7 @@ def blockwise_modules(spec: Spec, target: Target) -> Iterator[tuple[str, str]]:
             _FUNCTION_CLASS.format(**_names(spec)),
             _public(spec, target),
         ]
-        title = f"`{spec.name}` for torch, blockwise. {spec.summary}\n\nMemory grows with T, not with T times S."
+        title = f"`{spec.name}` for torch, blockwise: memory grows with T, not with T times S.\n\n{spec.summary}\n"
         yield (
             "blockwise",
             assemble(

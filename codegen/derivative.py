@@ -57,7 +57,7 @@ def _vjp_body(spec: Spec, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
     if isinstance(body[0], If) and body[0].clause.startswith("path."):
         choice = body[0]
         return (If(choice.test, _vjp_body(spec, choice.body), _vjp_body(spec, choice.orelse), choice.clause),)
-    first = next(i for i, s in enumerate(body) if isinstance(s, Return) or getattr(s, "clause", "").startswith("output."))
+    first = next(i for i, s in enumerate(body) if isinstance(s, Return) or getattr(s, "clause", "").startswith("returns."))
     return tuple(_Reverse(spec, body[:first], body[first:]).statements())
 
 
@@ -119,7 +119,7 @@ class _Reverse:
             if output.name in values:
                 value = values[output.name].value
                 body += self.push(value, Ref(f"d_{output.name}", value.dims), None, conditional=output.when is not None)
-            yield from body if output.when is None else (If(output.when, tuple(body), (), f"output.{output.name}"),)
+            yield from body if output.when is None else (If(output.when, tuple(body), (), f"returns.{output.name}"),)
 
     def unpack(self, names: list[str]) -> Iterator[Statement]:
         optional = [output for output in self.spec.outputs if output.when is not None and output.name in names]

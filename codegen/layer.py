@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import groupby
 
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.spec.expression import Access, Expression, Name, Sum, walk
@@ -31,8 +32,7 @@ def init_text(spec: Spec, target: Target, parameters: list[str]) -> str:
     if target.name == "jax":
         lines.append(f"keys = iter(jax.random.split(key, {len(spec.weights)}))")
     lines.append(f"params: dict[str, {array}] = {{}}")
-    for weight in spec.weights:
-        lines.append(_guarded(weight, target, f'params["{weight.name}"] = {_initial(spec, weight, target.name)}'))
+    lines += _each(spec, target, lambda w: f'params["{w.name}"] = {_initial(spec, w, target.name)}')
     lines.append("return params")
     sizes = [f"{name}: int" for name in size_names(spec)]
     signature = ", ".join((source, "*", *parameters, *sizes, dtype))
@@ -46,23 +46,10 @@ def module_class(spec: Spec, target: Target, docstring: str, parameters: list[st
         ("self", "*", *parameters, *sizes, "device: torch.device | None = None", "dtype: torch.dtype | None = None")
     )
     kept = [f"self.{a.name} = {a.name}" for a in spec.constructor]
-    made = [
-        _guarded(w, target, f"self.{w.name} = nn.Parameter(torch.empty({_shape(w)}, device=device, dtype=dtype))")
-        for w in spec.weights
-    ]
-    sizes_of = [
-        f"{', '.join(w.layout.dims)}{',' if len(w.layout.dims) == 1 else ''} = self.{w.name}.shape" for w in spec.weights
-    ]
-    reset = [
-        _guarded(
-            w,
-            target,
-            f"{unpack}\n{_initial(spec, w, 'torch')}" if w.initializer == "glorot_uniform" else _initial(spec, w, "torch"),
-            "self.",
-        )
-        for w, unpack in zip(spec.weights, sizes_of, strict=True)
-    ]
-    named = ", ".join((*(a.name for a in spec.arguments), *(f"{a.name}=self.{a.name}" for a in spec.constructor)))
+    made = _each(spec, target, lambda w: f"self.{w.name} = nn.Parameter(torch.empty({_shape(w)}, device=device, dtype=dtype))")
+    reset = _each(spec, target, lambda w: _reset(spec, w), prefix="self.")
+    passed = (a.name if a.kind == "positional" else f"{a.name}={a.name}" for a in spec.arguments)
+    named = ", ".join((*passed, *(f"{a.name}=self.{a.name}" for a in spec.constructor)))
     return "\n".join(
         (
             f"class {spec.function_name}(nn.Module):",
@@ -110,8 +97,17 @@ def _initial(spec: Spec, weight: Weight, target: str) -> str:
     return template[target].format(weight.initializer, _shape(weight), weight.name, fan_in, fan_out)
 
 
-def _guarded(weight: Weight, target: Target, line: str, prefix: str = "") -> str:
-    if weight.when is None:
+def _reset(spec: Spec, weight: Weight) -> str:
+    """One weight drawn again; its fans are read off its own shape."""
+    line = _initial(spec, weight, "torch")
+    if weight.initializer != "glorot_uniform":
         return line
-    guard = Printer(target, batched=False).guard(weight.when)[0]
-    return f"if {prefix}{guard}:\n{indent(line)}"
+    return f"{', '.join(weight.layout.dims)} = self.{weight.name}.shape\n{line}"
+
+
+def _each(spec: Spec, target: Target, line: Callable[[Weight], str], prefix: str = "") -> Iterator[str]:
+    """A line for every weight, under the guard of those that exist only sometimes."""
+    for when, weights in groupby(spec.weights, key=lambda weight: weight.when):
+        text = "\n".join(map(line, weights))
+        guard = "" if when is None else Printer(target, batched=False).guard(when)[0]
+        yield f"if {prefix}{guard}:\n{indent(text)}" if guard else text

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from attnspec.codegen.index_notation import LoweringError, Scope, align, elementwise, lower, transpose
 from attnspec.codegen.program import Assign, Const, Dims, If, Node, Op, Program, Ref, Return, Statement, reads
 from attnspec.codegen.prologue import canonical_dims, lift_names, prologue
-from attnspec.spec.expression import Concat, Expression, Name
+from attnspec.spec.expression import Concat, Name
 from attnspec.spec.model import Output, Path, Spec, Stage
 
 HIDDEN = Ref("hidden")
@@ -92,23 +92,31 @@ class Body:
             raise LoweringError(f"{stage.clause}: an assemble stage must be `concat(s, ...)`")
         order = self.physical(stage.defines)
         dim = self.scope.indices[stage.expression.index]
-        parts = tuple(self.part(part, order, dim, stage) for part in stage.expression.parts)
-        assigned = self.assign(stage, Op("concat", parts, order, (("dim", dim),)))
+        parts: list[Node] = []
+        for part in stage.expression.parts:
+            assert isinstance(part, Name)
+            piece = self.piece(self.scope.tensors[part.name], order, dim)
+            if not isinstance(piece, Ref):
+                named = Ref(f"{part.name}_piece", piece.dims)
+                yield Assign(named, piece, stage.clause)
+                piece = named
+            parts.append(piece)
+        assigned = self.assign(stage, Op("concat", tuple(parts), order, (("dim", dim),)))
         yield assigned
-        if stage.defines == "key":
+        if stage.defines == "key" and dim not in self.spec.sizes:
             yield Assign(Ref(dim), Op("size", (assigned.target,), None, (("dim", dim),)), stage.clause)
 
-    def part(self, part: Expression, order: Dims, dim: str, stage: Stage) -> Node:
-        """A piece with all axes of `order` (its own length dim in place of `dim`), size 1 where it lacks one."""
-        assert isinstance(part, Name)
-        ref = self.scope.tensors[part.name]
+    def piece(self, ref: Ref, order: Dims, dim: str) -> Node:
+        """A tensor with all axes of `order`: its own length dim in place of `dim`, broadcast where it lacks one."""
         own = [d for d in ref.dims or () if d not in order]
         named = tuple(own[0] if d == dim and own else d for d in order)
         missing = tuple(d for d in named if d not in (ref.dims or ()))
         laid = transpose(ref, tuple(d for d in named if d in (ref.dims or ())))
-        inserted = Op("align", (laid,), named, (("inserted", missing),)) if missing else laid
-        batch = tuple(d for d in missing if d != dim)
-        return Op("broadcast", (inserted,), named, (("dims", batch),)) if batch else inserted
+        if not missing:
+            return laid
+        shape = tuple("1" if d == dim else d for d in named)
+        inserted = Op("align", (laid,), named, (("inserted", missing),))
+        return Op("broadcast", (inserted,), named, (("shape", shape),))
 
     def _score(self, stage: Stage) -> Iterator[Statement]:
         yield self.assign(stage, self.lower(stage, self.spec.tensors["logit"]))
@@ -237,13 +245,13 @@ def _returns(spec: Spec, body: Body) -> Iterator[Statement]:
     for output in optional:
         assert output.when is not None
         returned = Return(tuple(assign.target for assign in made.values()), lifted)
-        yield If(output.when, (made[output.name], returned), clause=f"output.{output.name}")
+        yield If(output.when, (made[output.name], returned), clause=f"returns.{output.name}")
     yield Return(tuple(assign.target for assign in always), lifted)
 
 
 def _output(output: Output, body: Body) -> Assign:
     node = _output_node(output, body)
-    return Assign(Ref(output.name, node.dims), node, f"output.{output.name}")
+    return Assign(Ref(output.name, node.dims), node, f"returns.{output.name}")
 
 
 def _output_node(output: Output, body: Body) -> Node:

@@ -32,7 +32,7 @@ def module_text(spec: Spec, target: Target) -> str:
         derived = vjp_program(spec, program)
         verify(derived, spec)
         parts.append(vjp_text(spec, derived, target))
-    return assemble(spec, target, f"`{spec.name}` for {target.name}. {spec.summary}", parts)
+    return assemble(spec, target, f"`{spec.name}` for {target.name}.\n\n{spec.summary}\n", parts)
 
 
 def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:
@@ -40,7 +40,7 @@ def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:
         return
     constructor = [_parameter(argument, target) for argument in spec.constructor]
     if target.name == "torch":
-        yield module_class(spec, target, _docstring(spec, target), constructor, [_parameter(a, target) for a in spec.arguments])
+        yield module_class(spec, target, _docstring(spec, target), constructor, list(_call_parameters(spec, target)))
     else:
         yield init_text(spec, target, constructor)
 
@@ -102,11 +102,19 @@ def _header(spec: Spec) -> str:
 
 
 def _parameters(spec: Spec, target: Target) -> Iterator[str]:
-    starred = False
+    """A layer's function takes its weights first, and its constructor's arguments last, by keyword."""
     if spec.weights:
         yield f"params: dict[str, {target.array_type}]"
-    for argument in (*spec.arguments, *spec.constructor):
-        if not starred and (argument.kind == "keyword-only" or argument in spec.constructor):
+    yield from _call_parameters(spec, target)
+    if spec.constructor and not any(argument.kind == "keyword-only" for argument in spec.arguments):
+        yield "*"
+    yield from (_parameter(argument, target) for argument in spec.constructor)
+
+
+def _call_parameters(spec: Spec, target: Target) -> Iterator[str]:
+    starred = False
+    for argument in spec.arguments:
+        if argument.kind == "keyword-only" and not starred:
             starred = True
             yield "*"
         yield _parameter(argument, target)

@@ -129,19 +129,20 @@ class Printer:
         if isinstance(value, Op) and value.name in _FOLLOWING and isinstance(value.arguments[0], Op):
             yield from self.assigned(target, value.arguments[0])
             value = replace(value, arguments=(Ref(target.name, value.arguments[0].dims), *value.arguments[1:]))
-        elif isinstance(value, Op) and value.name == "einsum":
-            for operand in value.arguments:
-                yield from self.grouping(operand)
-            value = replace(value, arguments=tuple(map(_grouped, value.arguments)))
+        elif isinstance(value, Op):
+            yield from self.groupings(value)
+            value = _with_groups(value)
         self.current_groups.discard(f"grouped_{target.name}")
         yield f"{target.name} = {self.node(value)[0]}"
 
-    def grouping(self, operand: Node) -> Iterator[str]:
-        """The line that splits an operand's heads into groups, where it is not there already."""
-        grouped = _grouped(operand)
-        if isinstance(grouped, Ref) and grouped != operand and grouped.name not in self.current_groups:
-            self.current_groups.add(grouped.name)
-            yield f"{grouped.name} = {self.node(operand)[0]}"
+    def groupings(self, value: Op) -> Iterator[str]:
+        """The lines that split the heads of a product's operands into groups, where they are not there already."""
+        product = _product(value)
+        for operand in product.arguments if product else ():
+            grouped = _grouped(operand)
+            if isinstance(grouped, Ref) and grouped != operand and grouped.name not in self.current_groups:
+                self.current_groups.add(grouped.name)
+                yield f"{grouped.name} = {self.node(operand)[0]}"
 
     def node(self, node: Node) -> Printed:
         match node:
@@ -259,6 +260,11 @@ class Printer:
         assert table.dims is not None
         return f"{self.operand(table, ATOM)}[{', '.join([':'] * (len(table.dims) - 1) + [self.node(index)[0]])}]"
 
+    def shape(self, dims: object) -> str:
+        """Sizes by their Python names."""
+        assert isinstance(dims, tuple)
+        return ", ".join(self.sizes.get(str(dim), str(dim)) for dim in dims)
+
     def permutation(self, op: Op) -> str:
         source, dims = op.arguments[0].dims, op.dims
         assert source is not None and dims is not None
@@ -273,6 +279,20 @@ def _sizes_read(statement: Statement, kind: type, read: set[str]) -> Statement |
         names = tuple(name for name in statement.names if name in read)
         return Sizes(names) if names else None
     return statement if isinstance(statement, Derived) and statement.name in read else None
+
+
+def _product(value: Op) -> Op | None:
+    """The einsum that `value` is, or that it adds to something."""
+    last = value.arguments[-1] if value.name == "add" else value
+    return last if isinstance(last, Op) and last.name == "einsum" else None
+
+
+def _with_groups(value: Op) -> Op:
+    product = _product(value)
+    if product is None:
+        return value
+    named = replace(product, arguments=tuple(map(_grouped, product.arguments)))
+    return named if product is value else replace(value, arguments=(*value.arguments[:-1], named))
 
 
 def _grouped(operand: Node) -> Node:

@@ -6,8 +6,9 @@ Checks come before any arithmetic. Static facts (ranks, dtypes, known sizes, Pyt
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
-from attnspec.codegen.program import Check, Derived, Dims, Line, Sizes, Statement
+from attnspec.codegen.program import Check, Derived, Dims, If, Line, Sizes, Statement
 from attnspec.spec.expression import Binary, Expression, Name, Unary, to_text
 from attnspec.spec.model import Argument, Axis, Layout, Precondition, Spec
 
@@ -22,8 +23,7 @@ def prologue(spec: Spec) -> Iterator[Statement]:
     yield Line("sizes: dict[str, tuple[int, str]] = {}")
     for argument in spec.tensor_arguments:
         yield from _tensor(argument)
-    for weight in spec.weights:
-        yield from _weight(spec, weight.name)
+    yield from _weights(spec)
     yield from _same_dtype(spec)
     yield from _sizes(spec)
     yield from _lift(spec)
@@ -66,10 +66,13 @@ def _tensor(argument: Argument) -> Iterator[Statement]:
     yield Line(call if not argument.optional or stands_in else f"if {argument.name} is not None:\n    {call}")
 
 
-def _weight(spec: Spec, name: str) -> Iterator[Statement]:
-    weight = next(w for w in spec.weights if w.name == name)
-    line = f'{name} = _tensor(sizes, "{name}", params["{name}"], "floating", "{layout_text(weight.layout)}")'
-    yield Line(line if weight.when is None else f"if {to_text(weight.when)}:\n    {line}")
+def _weights(spec: Spec) -> Iterator[Statement]:
+    for when, weights in groupby(spec.weights, key=lambda weight: weight.when):
+        lines = [
+            Line(f'{w.name} = _tensor(sizes, "{w.name}", params["{w.name}"], "floating", "{layout_text(w.layout)}")')
+            for w in weights
+        ]
+        yield from lines if when is None else (If(when, tuple(lines)),)
 
 
 def _same_dtype(spec: Spec) -> Iterator[Statement]:

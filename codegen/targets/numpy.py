@@ -23,11 +23,8 @@ def _concat(printer: Printer, op: Op) -> str:
 
 
 def _broadcast(printer: Printer, op: Op) -> str:
-    (node,) = op.arguments
-    text, wanted = printer.operand(node, ATOM), op["dims"]
-    assert isinstance(wanted, tuple) and op.dims is not None
-    shape = (printer.sizes.get(d, d) if d in wanted else f"{text}.shape[{i}]" for i, d in enumerate(op.dims))
-    return f"np.broadcast_to({text}, ({', '.join(shape)}))"
+    shape = printer.shape(op["shape"])
+    return f"np.broadcast_to({printer.node(op.arguments[0])[0]}, ({shape}))"
 
 
 def _broadcast_last(printer: Printer, op: Op) -> str:

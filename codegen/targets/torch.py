@@ -57,10 +57,8 @@ def _concat(printer: Printer, op: Op) -> str:
 
 
 def _broadcast(printer: Printer, op: Op) -> str:
-    wanted = op["dims"]
-    assert isinstance(wanted, tuple) and op.dims is not None
-    shape = (printer.sizes.get(d, d) if d in wanted else "-1" for d in op.dims)
-    return f"{printer.operand(op.arguments[0], ATOM)}.expand({', '.join(shape)})"
+    shape = printer.shape(op["shape"])
+    return f"{printer.operand(op.arguments[0], ATOM)}.expand({shape})"
 
 
 def _broadcast_last(printer: Printer, op: Op) -> str:
