@@ -78,9 +78,8 @@ class ArgumentReader:
         unset = self.reading.optional(table.unset, (*key, "unset"))
         if required and unset is not None:
             self.reading.errors.add((*key, "unset"), 'only an element with default = "None" can be unset')
-        return Argument(
-            table.name, "tensor", required=required, layouts=layouts, dtype=table.dtype, unset=unset, feeds=table.feeds, doc=table.doc
-        )
+        shared = {"dtype": table.dtype, "feeds": table.feeds, "doc": table.doc}
+        return Argument(table.name, "tensor", required=required, layouts=layouts, unset=unset, **shared)  # type: ignore[arg-type]
 
     def _check_values(self, argument: Argument, key: Key) -> None:
         fits, expected = FITS[argument.role]

@@ -58,7 +58,7 @@ def tensors_of(spec: Spec) -> tuple[Tensor, ...]:
     found = []
     for argument in spec.tensor_arguments:
         canonical = spec.tensors.get(argument.feeds or argument.name, ())
-        pairs = ((own, dim) for lay in argument.layouts for own, dim in zip(lay.dims, paired_dims(lay.dims, canonical), strict=True))
+        pairs = (pair for lay in argument.layouts for pair in zip(lay.dims, paired_dims(lay.dims, canonical), strict=True))
         renamed = tuple(dict.fromkeys(pair for pair in pairs if pair[0] != pair[1]))
         stands_in = argument.unset.name if isinstance(argument.unset, Name) else ""
         found.append(Tensor(argument.name, argument.layouts, not argument.optional, stands_in, renamed))

@@ -10,12 +10,14 @@ from attnspec.spec.declarations import Declarations, extended
 from attnspec.spec.errors import Errors, Key, described
 from attnspec.spec.expression import Name, names
 from attnspec.spec.layouts import paired_dims
-from attnspec.spec.model import Argument, Documented, Output, Path, Precondition, Spec
+from attnspec.spec.model import Argument, Documented, Output, Path, Precondition, Spec, Weight
 from attnspec.spec.reading import Reading, literal
 from attnspec.spec.schema import ApiFile, ArgumentTable, ElementTable, OutputTable, PreconditionTable
 from attnspec.spec.scope import Scope
 from attnspec.spec.stages import StageReader
 from attnspec.spec.suggestions import did_you_mean
+
+UNUSED = "is used by no stage, guard, output or precondition; if it never acts, say so with `inert`"
 
 
 def build(file: ApiFile, operator: Declarations, errors: Errors) -> Spec:
@@ -70,19 +72,19 @@ class _Builder:
             self.errors.add(("form",), 'only a "layer" has a constructor and weights, got "function"')
         for argument in self.scope.constructor:
             if argument.role in ("tensor", "tensors"):
-                self.errors.add(("constructor", argument.name, "role"), f'a constructor takes no tensors, got "{argument.role}"')
-        for section, arguments in (("argument", self.scope.arguments),):
-            for argument in arguments:
-                self._check_tensor(argument, (section, argument.name))
-                for element in argument.elements:
-                    self._check_tensor(element, (section, argument.name, "element", element.name))
-        for weight in self.scope.weights:
-            key = ("weight", weight.name)
-            self._check_dims(weight.layout.dims, key)
-            table = next(t for t in self.file.weight if t.name == weight.name)
-            self.scope.check_guard(weight.when, (*key, "when"), table.when)
-            if weight.name in self.scope.declared.tensors and self.scope.declared.tensors[weight.name] != weight.layout.dims:
-                self.errors.add((*key, "name"), "is a tensor of the operator with other dims; choose another name")
+                self.errors.add(("constructor", argument.name, "role"), f'a constructor takes no "{argument.role}"')
+        for argument in self.scope.arguments:
+            self._check_tensor(argument, ("argument", argument.name))
+            for element in argument.elements:
+                self._check_tensor(element, ("argument", argument.name, "element", element.name))
+        for weight, text in zip(self.scope.weights, (table.when for table in self.file.weight), strict=False):
+            self._check_weight(weight, text, ("weight", weight.name))
+
+    def _check_weight(self, weight: Weight, when: str | None, key: Key) -> None:
+        self._check_dims(weight.layout.dims, key)
+        self.scope.check_guard(weight.when, (*key, "when"), when)
+        if self.scope.declared.tensors.get(weight.name, weight.layout.dims) != weight.layout.dims:
+            self.errors.add((*key, "name"), "is a tensor of the operator with other dims; choose another name")
 
     def _check_unique(self) -> None:
         lists = [(a.name, *(e.name for e in a.elements), *a.names) for a in (*self.scope.constructor, *self.scope.arguments)]
@@ -102,9 +104,8 @@ class _Builder:
             self._check_dims(layout.dims, (*key, "layout"))
             canonical = tensors.get(argument.feeds or argument.name, layout.dims)
             if len(layout.dims) > len(canonical) or (number == 0 and len(layout.dims) < len(canonical)):
-                self.errors.add(
-                    (*key, "layout"), f'expected {len(canonical)} dims in the first layout, as "{" ".join(canonical)}", got {len(layout.dims)}'
-                )
+                wanted = f'{len(canonical)} dims in the first layout, as "{" ".join(canonical)}"'
+                self.errors.add((*key, "layout"), f"expected {wanted}, got {len(layout.dims)}")
 
     def _check_dims(self, dims: tuple[str, ...], key: Key) -> None:
         known = self.scope.declared.dims
@@ -131,14 +132,14 @@ class _Builder:
     def _check_tap(self, tensor: str, paths: tuple[Path, ...], key: Key) -> None:
         """An output is a tensor that every path defines, or `logit@CLAUSE`, its state after a clause."""
         name, at, clause = tensor.partition("@")
-        for path in paths if not self.scope.broken else ():
+        for path in () if self.scope.broken or self.reading.failed else paths:
             defined = self.scope.available | {stage.defines for stage in path.stages} - {"attends"} | {"logsumexp"}
             clauses = {stage.clause for stage in path.stages if stage.defines == name}
             if name not in defined:
                 self.errors.add((*key, "tensor"), f"unknown tensor `{name}`.{did_you_mean(name, defined)}")
             elif at and clause not in clauses:
-                message = f"path {path.name} has no clause {described(clause)} that defines `{name}`.{did_you_mean(clause, clauses)}"
-                self.errors.add((*key, "tensor"), message)
+                wrong = f"no clause {described(clause)} of path {path.name} defines `{name}`"
+                self.errors.add((*key, "tensor"), f"{wrong}.{did_you_mean(clause, clauses)}")
 
     def _precondition(self, table: PreconditionTable) -> Precondition:
         key: Key = ("precondition", table.clause)
@@ -147,7 +148,8 @@ class _Builder:
         self.scope.check_guard(requires, (*key, "requires"), table.requires, sizes=True)
         self.scope.check_guard(when, (*key, "when"), table.when, sizes=True)
         self._check_message(table.message, (*key, "message"))
-        known = {*self.scope.bound, *(a.name for a in (*self.scope.constructor, *self.scope.arguments)), *(a.name for a in self.scope.flat)}
+        signature = (*self.scope.constructor, *self.scope.arguments, *self.scope.flat)
+        known = {*self.scope.bound, *(argument.name for argument in signature)}
         for name in table.violate:
             if name not in known:
                 self.errors.add((*key, "violate", name), f"unknown argument or size.{did_you_mean(name, known)}")
@@ -189,11 +191,12 @@ class _Builder:
             return
         others = {a.name for a in self.scope.passed if a.required}
         if not isinstance(unset, Name) or unset.name not in others:
-            self.errors.add(key, f"expected another tensor that is always given, got {described(table.unset)}.{did_you_mean(table.unset or '', others)}")
+            close = did_you_mean(table.unset or "", others)
+            self.errors.add(key, f"expected another tensor that is always given, got {described(table.unset)}.{close}")
 
     def _check_used(self) -> None:
         """Every argument acts, or says why it never does."""
-        if self.scope.broken:
+        if self.scope.broken or self.reading.failed:
             return
         used = self.scope.used | {n for rule in self.scope.sizes.values() for n in names(rule)}
         for argument in (*self.scope.constructor, *self.scope.arguments):
@@ -203,7 +206,7 @@ class _Builder:
             if argument.inert and used & {*own} - {""}:
                 self.errors.add((section, argument.name, "inert"), "is named by a stage, a guard, an output or a precondition")
             if not argument.inert and not used & {*own} - {""}:
-                self.errors.add((section, argument.name), "is used by no stage, guard, output or precondition; if it never acts, say so with `inert`")
+                self.errors.add((section, argument.name), UNUSED)
         for weight in self.scope.weights:
             if weight.name not in used:
                 self.errors.add(("weight", weight.name), "is used by no stage")

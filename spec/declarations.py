@@ -8,9 +8,10 @@ from pathlib import Path
 
 from attnspec.spec.errors import Errors, Key
 from attnspec.spec.expression import Expression
+from attnspec.spec.form import validate
 from attnspec.spec.model import DType
 from attnspec.spec.reading import Reading
-from attnspec.spec.schema import Declared, OperatorFile, ParameterTable, PolicyRule, validate
+from attnspec.spec.schema import Declared, OperatorFile, ParameterTable, PolicyRule
 from attnspec.spec.suggestions import did_you_mean
 from attnspec.spec.toml_text import read
 
@@ -26,7 +27,7 @@ class Parameter:
     value: Expression | None
     unset: Expression | None
     requires: Expression | None
-    violate: int | float | None
+    violate: int | float
     examples: tuple[bool | int | float | str | list[int], ...]
 
 
@@ -84,14 +85,15 @@ def operator() -> tuple[Declarations, bytes]:
 
 
 def extended(base: Declarations, file: Declared, errors: Errors) -> Declarations:
-    """`base` with what a file adds. A file adds, it never redefines."""
+    """`base` with what a file adds: it never redefines, but it may say how a dim derives from others (`S = "P + C"`)."""
     reading = Reading(errors)
     for table in ("dims", "sizes", "tensors", "parameters"):
-        for name in getattr(file, table).keys() & _taken(base, table):
+        for name in getattr(file, table).keys() & set(getattr(base, table)):
             errors.add((table, name), "is declared by the operator already; choose another name")
     dims = (*base.dims, *(d for d in file.dims if d not in base.dims))
     added = replace(base, dims=dims, dtypes={**base.dtypes, **file.dtypes})
-    added = replace(added, sizes={**base.sizes, **_sizes(file, added, reading)}, tensors={**base.tensors, **_tensors(file, added, reading)})
+    added = replace(added, sizes={**base.sizes, **_sizes(file, reading)})
+    added = replace(added, tensors={**base.tensors, **_tensors(file, added, reading)})
     added = replace(added, parameters={**base.parameters, **_parameters(file, reading)})
     clauses = _clauses(file, reading)
     for name in clauses.keys() & base.clauses.keys():
@@ -99,12 +101,7 @@ def extended(base: Declarations, file: Declared, errors: Errors) -> Declarations
     return replace(added, clauses={**base.clauses, **clauses})
 
 
-def _taken(base: Declarations, table: str) -> set[str]:
-    """Names that a file cannot declare again; a file may say how a dim of the operator is derived (`S = "P + C"`)."""
-    return set(getattr(base, table))
-
-
-def _sizes(file: Declared, base: Declarations, reading: Reading) -> dict[str, Expression]:
+def _sizes(file: Declared, reading: Reading) -> dict[str, Expression]:
     read_sizes = {name: reading.expression(text, ("sizes", name)) for name, text in file.sizes.items()}
     return {name: rule for name, rule in read_sizes.items() if rule is not None}
 
@@ -148,7 +145,8 @@ def _clause(kind: str, name: str, rules: dict[str, str], reading: Reading) -> Cl
         return None
     [(defines, text)] = rules.items()
     if not defined_by(kind, defines):
-        reading.errors.add((*key, defines), f"expected {DEFINES[kind]}, which a {kind} defines.{did_you_mean(defines, [DEFINES[kind]])}")
+        close = did_you_mean(defines, [DEFINES[kind]])
+        reading.errors.add((*key, defines), f"expected {DEFINES[kind]}, which a {kind} defines.{close}")
     rule = reading.expression(text, (*key, defines))
     return None if rule is None else Clause(f"{kind}.{name}", defines, rule)
 

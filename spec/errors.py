@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,13 +29,15 @@ class Errors:
     file: str
     found: dict[str, None] = field(default_factory=dict)
     left_out: int = 0
+    renamed: Callable[[Key], Key] = lambda key: key
+    """How the file itself writes a key: a variant has no `path.variant.stage`, it has `parameters`."""
 
     def add(self, key: Key, message: str) -> None:
         """Note one error at a key. The same text is noted once."""
         if len(self.found) >= MAX_SHOWN:
             self.left_out += 1
         else:
-            self.found[f"{key_text(key)}: {message}"] = None
+            self.found[f"{key_text(self.renamed(key))}: {message}"] = None
 
     def raise_any(self) -> None:
         """Raise SpecError if there is any error."""

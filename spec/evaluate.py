@@ -123,7 +123,7 @@ def _binary(expression: Binary, left: Evaluator, right: Evaluator) -> Evaluator:
             result = apply(_number(left(scope, facts)), _number(right(scope, facts)))
         except (ZeroDivisionError, OverflowError) as error:
             raise EvaluationError(f"`{to_text(expression)}`: {error}") from None
-        if isinstance(result, int) and abs(result) > _LARGEST or isinstance(result, complex):
+        if (isinstance(result, int) and abs(result) > _LARGEST) or isinstance(result, complex):
             raise EvaluationError(f"`{to_text(expression)}` is out of range")
         return result
 

@@ -14,8 +14,9 @@ from typing import Any
 from attnspec.spec.build import build
 from attnspec.spec.declarations import FOLDER, operator
 from attnspec.spec.errors import Errors, SpecError
+from attnspec.spec.form import validate
 from attnspec.spec.model import Spec
-from attnspec.spec.schema import ApiFile, VariantFile, validate
+from attnspec.spec.schema import ApiFile, VariantFile
 from attnspec.spec.suggestions import did_you_mean
 from attnspec.spec.toml_text import decode, read
 from attnspec.spec.variant import expand
@@ -57,7 +58,8 @@ def find(name: str | Path) -> Spec:
     specs = _builtin()
     close = [spec for spec in specs.values() if text in (spec.name, spec.function_name)]
     if not close:
-        raise SpecError(text, [f"no such spec; known are {', '.join(specs)}, or a file that ends in .toml.{did_you_mean(text, specs)}"])
+        known = f"known are {', '.join(specs)}, and any file that ends in .toml"
+        raise SpecError(text, [f"no such spec; {known}.{did_you_mean(text, specs)}"])
     return close[0]
 
 

@@ -48,9 +48,9 @@ class Argument:
 
     `tensor` has layouts and a dtype rule. `tensors` is a list input, its members in `elements`. `sizes` is an int or a
     pair of ints; its members are known to expressions by `names` (one int means both). `unset` is the expression that
-    stands in when the argument is None (a list element may stand in for another: `unset = "value"`). `feeds` is the tensor
-    of the operator that it becomes, where that is not its own name. `inert` says why an argument never changes the result; every other argument
-    must act. `examples` are the values the harness tries. `optional` marks a tensor that may be None.
+    stands in when the argument is None (a list element may stand in for another: `unset = "value"`). `feeds` is the
+    tensor of the operator that it becomes, where that is not its own name. `inert` says why an argument never changes the
+    result; every other argument must act. `examples` are the values the harness tries. `optional` marks what may be None.
     """
 
     name: str
@@ -114,9 +114,7 @@ class Stage:
     """
 
     clause: str
-    kind: Literal[
-        "project", "assemble", "score", "modifier", "mask", "softmax", "dropout", "combine", "rows", "output"
-    ]
+    kind: Literal["project", "assemble", "score", "modifier", "mask", "softmax", "dropout", "combine", "rows", "output"]
     defines: str
     expression: Expression
     when: Expression | None = None

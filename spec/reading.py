@@ -16,6 +16,8 @@ class Reading:
     """Reads texts, notes errors and carries on: what could not be read is None."""
 
     errors: Errors
+    failed: bool = False
+    """Some expression could not be read, so what is missing or unused cannot be told."""
 
     def expression(self, text: str, key: Key) -> Expression | None:
         """The expression of a text."""
@@ -23,6 +25,7 @@ class Reading:
             return parse(text)
         except ExpressionError as error:
             self.errors.add(key, f"column {error.column}: {error.message}")
+            self.failed = True
             return None
 
     def optional(self, text: str | None, key: Key) -> Expression | None:

@@ -1,23 +1,20 @@
 """The TOML of the spec files as pydantic models: which keys there are, and what types they take.
 
 Only form is checked here: unknown and missing keys, types, choices. Expressions, layouts and names are still text;
-`build.py` gives them a meaning. Every error of a file is collected, none stops the others.
+`build.py` gives them a meaning, and `form.py` words the errors.
 """
 
 from __future__ import annotations
 
-import copy
 import keyword
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
-from attnspec.spec.errors import Errors, Key, alternatives, described
+from attnspec.spec.errors import described
 from attnspec.spec.expression import FUNCTIONS, MAX_INTEGER
 from attnspec.spec.model import DType, Kind, Role, Source
-from attnspec.spec.suggestions import did_you_mean
 
 
 def _identifier(word: str) -> str:
@@ -36,10 +33,49 @@ def _line(text: str) -> str:
     return text
 
 
-_Integer = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
-_Float = Annotated[float, Field(allow_inf_nan=False)]
-Literal_ = bool | _Integer | _Float | str | list[_Integer]
+def _refuse(expected: str, got: Any) -> NoReturn:
+    raise PydanticCustomError("spec", "expected {expected}, got {got}", {"expected": expected, "got": described(got)})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) <= MAX_INTEGER
+
+
+def _literal(value: Any) -> Any:
+    pair = isinstance(value, list) and all(isinstance(v, int) and _is_number(v) for v in value) and len(value) < 9
+    if not (pair or _is_number(value) or (isinstance(value, str) and len(_line(value)) < 200)):
+        _refuse(f"a number up to {MAX_INTEGER}, text, true, false or a list of integers", value)
+    return value
+
+
+def _number(value: Any) -> Any:
+    if not _is_number(value):
+        _refuse(f"a number up to {MAX_INTEGER}, true or false", value)
+    return value
+
+
+def _expression(value: Any) -> Any:
+    if not isinstance(value, str) and (not _is_number(value) or isinstance(value, bool)):
+        _refuse(f"an expression or a number up to {MAX_INTEGER}", value)
+    return value
+
+
+def _texts(value: Any) -> Any:
+    if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(text, str) for text in value)):
+        _refuse("text or a list of texts", value)
+    return value
+
+
+def _form(value: Any) -> str:
+    return "table" if isinstance(value, dict | BaseModel) else "plain"
+
+
+TAGS = ("table", "plain")
+Literal_ = Annotated[Any, AfterValidator(_literal)]
 """A literal in TOML: "None" is None, a list of integers a tuple."""
+NumberLiteral = Annotated[Any, AfterValidator(_number)]
+ExpressionText = Annotated[Any, AfterValidator(_expression)]
+Layouts = Annotated[Any, AfterValidator(_texts)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
 Line = Annotated[str, AfterValidator(_line)]
 Dim = Annotated[str, Field(pattern=r"^[A-Z]$")]
@@ -62,7 +98,7 @@ class ParameterTable(Table):
     value: str | None = None
     unset: str | None = None
     requires: str | None = None
-    violate: _Integer | _Float | None = None
+    violate: NumberLiteral = 0
     examples: list[Literal_] = []
 
 
@@ -115,7 +151,7 @@ class ElementTable(Table):
     """`[[argument.element]]`: one member of a list input."""
 
     name: Identifier
-    layout: str | list[str]
+    layout: Layouts
     default: Literal["None"] | None = None
     unset: str | None = None
     dtype: DType = "floating"
@@ -129,8 +165,8 @@ class ArgumentTable(Table):
     name: Identifier
     role: Role | None = None
     kind: Kind = "positional"
-    default: Literal_ | None = None
-    layout: str | list[str] = []
+    default: Literal_ = None
+    layout: Layouts = []
     dtype: DType = "floating"
     element: list[ElementTable] = []
     names: list[Identifier] = []
@@ -169,7 +205,7 @@ class StageTable(Table):
     clause: Clause | None = None
     defines: str | None = None
     rule: str | None = None
-    bind: dict[str, str | _Integer | _Float] = {}
+    bind: dict[str, ExpressionText] = {}
     when: str | None = None
 
 
@@ -187,7 +223,7 @@ class OutputTable(Table):
 
     name: Identifier
     tensor: str
-    layout: str | list[str]
+    layout: Layouts
     when: str | None = None
     stop_gradient: bool = False
     doc: Line = ""
@@ -225,8 +261,8 @@ class ApiFile(Declared):
 class VariantParameter(Table):
     """An entry of a variant's `[parameters]` that becomes a keyword argument."""
 
-    default: bool | _Integer | _Float
-    examples: list[bool | _Integer | _Float] = []
+    default: NumberLiteral
+    examples: list[NumberLiteral] = []
     doc: Line = ""
 
 
@@ -238,6 +274,12 @@ class VariantPolicy(Table):
     why: Line = ""
 
 
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+_Either = Annotated[Annotated[_A, Tag("table")] | Annotated[_B, Tag("plain")], Discriminator(_form)]
+"""A table or a plain value, told apart first so that an error speaks of the one that was meant."""
+
+
 class VariantFile(Table):
     """variants/*.toml."""
 
@@ -247,8 +289,8 @@ class VariantFile(Table):
     modifiers: list[str] = []
     masks: list[str] = []
     softmax: str = "plain"
-    parameters: dict[str, VariantParameter | _Integer | _Float | str] = {}
-    policies: dict[str, VariantPolicy | str] = {}
+    parameters: dict[str, _Either[VariantParameter, ExpressionText]] = {}
+    policies: dict[str, _Either[VariantPolicy, str]] = {}
     layouts: dict[str, str] = {}
     dims: dict[Dim, Line] = {}
     sizes: dict[Dim, str] = {}
@@ -256,115 +298,3 @@ class VariantFile(Table):
     dtypes: dict[Identifier, DType] = {}
     modifier: dict[str, dict[str, str]] = {}
     mask: dict[str, dict[str, str]] = {}
-
-
-T = TypeVar("T", bound=Table)
-
-
-def validate(model: type[T], data: Mapping[str, Any], errors: Errors) -> T | None:
-    """The file as `model`, its errors of form noted; None where it is too broken to look at its meaning.
-
-    A file with such errors is mended by leaving the wrong keys out, so that errors of meaning show at the same time.
-    """
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-    for detail in details:
-        errors.add(labelled(data, detail["loc"]), _message(detail, model))
-    try:
-        return model.model_validate(_mended(data, details))
-    except (ValidationError, KeyError, IndexError, TypeError):
-        return None
-
-
-def _mended(data: Mapping[str, Any], details: list[ErrorDetails]) -> Mapping[str, Any]:
-    rest = copy.deepcopy(dict(data))
-    for loc in {_existing(data, detail["loc"]) for detail in details}:
-        table: Any = rest
-        for part in loc[:-1]:
-            table = table[part]
-        if isinstance(table, dict):
-            table.pop(loc[-1], None)
-    return rest
-
-
-def _existing(data: Any, loc: Key) -> Key:
-    """The part of a pydantic location that is in the file: members of unions follow it."""
-    found: list[str | int] = []
-    for part in loc:
-        inside = isinstance(data, list) and isinstance(part, int) and part < len(data)
-        if not inside and not (isinstance(data, dict) and part in data):
-            break
-        data = data[part]
-        found.append(part)
-    return tuple(found)
-
-
-def labelled(data: Any, loc: Key) -> Key:
-    """A location as people read it: `argument.mask.dtype`, not `argument[4].dtype`."""
-    found: list[str | int] = []
-    existing = _existing(data, loc)
-    for part in existing:
-        data = data[part]
-        label = _label(data) if isinstance(part, int) else part
-        found.append(label or (part + 1 if isinstance(part, int) else part))
-    missing = loc[len(existing) :][:1]
-    return (*found, *missing) if isinstance(data, dict) else tuple(found)
-
-
-def _label(item: Any) -> str:
-    keys = ("name", "clause", "use")
-    words = (item.get(key) for key in keys) if isinstance(item, dict) else ()
-    return next((word for word in words if isinstance(word, str) and word), "")
-
-
-def _message(detail: ErrorDetails, model: type[Table]) -> str:
-    got = described(detail["input"])
-    context = detail.get("ctx", {})
-    match detail["type"]:
-        case "spec":
-            return detail["msg"]
-        case "missing":
-            return "expected a value, got nothing"
-        case "extra_forbidden":
-            return f"unknown key.{did_you_mean(str(detail['loc'][-1]), _keys_at(model, detail['loc'][:-1]))}"
-        case "literal_error":
-            choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-            return f"expected {alternatives(choices)}, got {got}.{did_you_mean(str(detail['input']), choices)}"
-        case "string_pattern_mismatch":
-            return f"expected text like {_PATTERNS.get(context['pattern'], 'a dotted name')}, got {got}"
-    return f"expected {_EXPECTED.get(detail['type'], detail['msg'].lower())}, got {got}"
-
-
-_PATTERNS = {
-    r"^[A-Z]$": "N (one capital letter)",
-    r"^[a-z]+\.[a-z][a-z0-9_]{0,63}$": "mask.causal",
-    r"^[A-Za-z][A-Za-z0-9_-]*$": "a-word",
-}
-_EXPECTED = {
-    "string_type": "text",
-    "bool_type": "true or false",
-    "int_type": "an integer",
-    "float_type": "a number",
-    "list_type": "a list",
-    "dict_type": "a table",
-    "model_type": "a table",
-    "model_attributes_type": "a table",
-    "too_short": "at least one",
-    "finite_number": "a finite number",
-    "less_than_equal": f"a number up to {MAX_INTEGER}",
-    "greater_than_equal": f"a number of at least -{MAX_INTEGER}",
-}
-
-
-def _keys_at(model: type[Table], loc: Key) -> list[str]:
-    """The keys that the table at a location takes."""
-    fields: dict[str, Any] = dict(model.model_fields)
-    for part in loc:
-        inner = fields[part].annotation if part in fields else None
-        tables = [t for t in getattr(inner, "__args__", ()) if isinstance(t, type) and issubclass(t, Table)]
-        if isinstance(inner, type) and issubclass(inner, Table):
-            tables = [inner]
-        fields = dict(tables[0].model_fields) if tables else fields
-    return [field.alias or name for name, field in fields.items()]

@@ -28,7 +28,7 @@ class Scope:
     used: set[str] = field(default_factory=set)
     aliases: dict[str, str] = field(default_factory=dict)
     broken: bool = False
-    """Some stage could not be read, so what is missing or unused cannot be told."""
+    """Some name is unknown or some stage unread, so what is missing or unused cannot be told."""
 
     @property
     def flat(self) -> tuple[Argument, ...]:
@@ -87,6 +87,7 @@ class Scope:
 
     def unknown(self, key: Key, text: str, name: str, known: Iterable[str], what: str = "name") -> None:
         """Note a name that nothing has."""
+        self.broken = True
         self.errors.add(key, f"{column(text, name)}unknown {what} `{name}`.{did_you_mean(name, known)}")
 
     def check_guard(self, guard: Expression | None, key: Key, text: str | None, sizes: bool = False) -> None:
@@ -115,7 +116,8 @@ class Scope:
                 case Access() | Sum() | Concat():
                     self.errors.add(key, "a guard cannot look into tensors; it decides on arguments alone")
         for name in sorted(names(guard) & tensors - asked):
-            self.errors.add(key, f"{column(text, name)}`{name}` is a tensor; a guard takes `{name} is not None` or `rank({name})`")
+            asking = f"a guard asks `{name} is not None` or `rank({name})`"
+            self.errors.add(key, f"{column(text, name)}`{name}` is a tensor; {asking}")
 
     def check_scalar(self, expression: Expression | None, key: Key, text: str | None) -> None:
         """A default names sizes and scalars."""

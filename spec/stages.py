@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from attnspec.spec.declarations import CLAUSE_KINDS, DEFINES, Clause, Declarations, defined_by
@@ -16,7 +16,6 @@ from attnspec.spec.expression import (
     Expression,
     ExpressionError,
     IsNone,
-    Name,
     Sum,
     names,
     substitute,
@@ -24,7 +23,7 @@ from attnspec.spec.expression import (
     walk,
 )
 from attnspec.spec.model import Path, Policy, Stage
-from attnspec.spec.reading import Reading, column, constant
+from attnspec.spec.reading import Reading, constant
 from attnspec.spec.schema import PathTable, PolicyTable, StageTable
 from attnspec.spec.scope import Scope, free_indices
 from attnspec.spec.suggestions import did_you_mean
@@ -39,6 +38,7 @@ class StageReader:
 
     scope: Scope
     reading: Reading
+    noted: set[str] = field(default_factory=set)
 
     @property
     def errors(self) -> Errors:
@@ -101,7 +101,8 @@ class StageReader:
             self._check_absent(stage, guard, at)
             defined.add(stage.defines)
             if found and self._rank(stage) < self._rank(found[-1]):
-                self.errors.add(at, f"a {stage.kind} comes before a {found[-1].kind}; the order is {', '.join(self.declared.order)}")
+                order = ", ".join(self.declared.order)
+                self.errors.add(at, f"a {stage.kind} comes before a {found[-1].kind}; the order is {order}")
             if any(stage.clause == other.clause and None in (stage.when, other.when) for other in found):
                 self.errors.add(at, "is given twice; each but for a different `when`")
             found.append(stage)
@@ -113,7 +114,7 @@ class StageReader:
 
     def _check_complete(self, stages: list[Stage], key: Key) -> None:
         kinds = [stage.kind for stage in stages]
-        if self.scope.broken:
+        if self.scope.broken or self.reading.failed:
             return
         for kind in ("score", "softmax", "combine"):
             if kind not in kinds:
@@ -155,7 +156,8 @@ class StageReader:
         if not defined_by(kind, defines):
             self.errors.add((*key, "defines"), f"expected {DEFINES[kind]}, which a {kind} defines, got {described(defines)}")
         elif defines != "attends" and defines not in self.scope.tensors:
-            self.errors.add((*key, "defines"), f"unknown tensor {described(defines)}.{did_you_mean(defines, self.scope.tensors)}")
+            close = did_you_mean(defines, self.scope.tensors)
+            self.errors.add((*key, "defines"), f"unknown tensor {described(defines)}.{close}")
             return None
         rule = self.reading.expression(text, (*key, "rule"))
         return None if rule is None else Clause(name, defines, rule)
@@ -190,7 +192,16 @@ class StageReader:
             bound = self.reading.expression(value, (*key, "bind", name)) if isinstance(value, str) else constant(value)
             if bound is not None:
                 found[name] = bound
+                self._check_bound(bound, value, (*key, "bind", name))
         return found
+
+    def _check_bound(self, bound: Expression, value: str | int | float, key: Key) -> None:
+        """A name that nothing has is noted where it is written, and not again in the clause it was bound into."""
+        scope = self.scope
+        known = self.declared.indices | {*self.declared.size_names} | scope.scalars.keys() | scope.tensors.keys()
+        for name in sorted(names(bound) - known):
+            scope.unknown(key, str(value), name, known)
+            self.noted.add(name)
 
     def _check_names(self, stage: Stage, defined: set[str], key: Key) -> None:
         """Every name is an index, a size, a scalar, or a tensor that is there by now."""
@@ -198,7 +209,7 @@ class StageReader:
         text = to_text(stage.expression)
         scope.used |= names(stage.expression)
         known = indices | scope.bound | scope.scalars.keys() | defined
-        for name in sorted(names(stage.expression) - known):
+        for name in sorted(names(stage.expression) - known - self.noted):
             if name in tensors:
                 self.errors.add(key, f"tensor `{name}` is neither an argument nor bound nor defined by a stage before this one")
             elif name in self.declared.size_names:
@@ -212,10 +223,13 @@ class StageReader:
             self.errors.add(key, f"index `{index}` is neither summed over nor an axis of {self._defined(stage)}")
 
     def _defined(self, stage: Stage) -> str:
-        return {"attends": "logit", "weight": "the rate" if stage.kind == "dropout" else "weight"}.get(stage.defines, stage.defines)
+        """What a stage's indices must be axes of."""
+        if stage.kind == "dropout":
+            return "the rate"
+        return "logit" if stage.defines == "attends" else stage.defines
 
     def _axes(self, stage: Stage) -> tuple[str, ...]:
-        return () if stage.kind == "dropout" else self.scope.tensors.get(self._defined(stage), ())
+        return self.scope.tensors.get(self._defined(stage), ())
 
     def _check_node(self, node: Expression, key: Key) -> None:
         tensors = self.scope.tensors

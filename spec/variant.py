@@ -29,7 +29,25 @@ def expand(file: VariantFile, operator: Declarations, errors: Errors) -> ApiFile
     )
     expansion = _Expansion(file, extended(operator, own, scratch), operator, errors)
     expanded = expansion.api()
-    return None if len(errors.found) > before else ApiFile.model_validate(expanded)
+    if len(errors.found) > before:
+        return None
+    errors.renamed = _own_key
+    return ApiFile.model_validate(expanded)
+
+
+def _own_key(key: Key) -> Key:
+    """A key of the expanded file as the variant writes it."""
+    match key:
+        case ("path", "variant", "stage", _, "bind", name):
+            return ("parameters", name)
+        case ("path", "variant", "policies", *rest):
+            return ("policies", *rest)
+        case ("path", "variant", "stage", str(clause), *_):
+            kind = clause.partition(".")[0]
+            return ({"modifier": "modifiers", "mask": "masks"}.get(kind, kind), clause.partition(".")[2])
+        case ("argument" | "output", name, "layout"):
+            return ("layouts", name)
+    return key
 
 
 @dataclass
@@ -81,14 +99,9 @@ class _Expansion:
         return ["query", "key", "value", *used]
 
     def check(self, clauses: list[Clause]) -> None:
-        parameters = self.parameters(clauses)
-        for name in self.file.parameters:
-            if name not in parameters:
-                self.errors.add(("parameters", name), f"is named by no clause of the variant.{did_you_mean(name, parameters)}")
-        for name in parameters:
-            declared = self.declared.parameters.get(name)
-            if name not in self.file.parameters and (declared is None or declared.value is declared.unset is None):
-                self.errors.add(("parameters", name), f"expected {name} = {{ default = ... }} or a value, got nothing")
+        """Note what the file names and nothing has. Told after `clauses`, so unknown clauses are noted already."""
+        if not self.errors.found:
+            self.check_parameters(self.parameters(clauses))
         for name in self.file.policies:
             if name not in self.declared.policies:
                 self.errors.add(("policies", name), f"unknown policy.{did_you_mean(name, self.declared.policies)}")
@@ -101,6 +114,16 @@ class _Expansion:
         for name, value in self.file.parameters.items():
             if isinstance(value, str):
                 reading.expression(value, ("parameters", name))
+
+    def check_parameters(self, wanted: list[str]) -> None:
+        given = self.file.parameters
+        for name in given.keys() - {*wanted}:
+            self.errors.add(("parameters", name), f"is named by no clause of the variant.{did_you_mean(name, wanted)}")
+        for name in wanted:
+            declared = self.declared.parameters.get(name)
+            has_rule = declared is not None and (declared.value is not None or declared.unset is not None)
+            if name not in given and not has_rule:
+                self.errors.add(("parameters", name), f"expected {name} = {{ default = ... }} or a value, got nothing")
 
     def new_parameters(self, clauses: list[Clause]) -> dict[str, Any]:
         """Parameters that only the variant's own clauses have."""
@@ -121,7 +144,8 @@ class _Expansion:
         for name in self.operands(clauses):
             dtype = self.declared.dtypes.get(name, "floating")
             kind = "positional" if name in LAYOUTS else "keyword-only"
-            yield {"name": name, "kind": kind, "layout": self.layout(name), "dtype": dtype, "doc": self.declared.docs.get(name, "")}
+            doc = self.declared.docs.get(name, "")
+            yield {"name": name, "kind": kind, "layout": self.layout(name), "dtype": dtype, "doc": doc}
 
     def scalars(self, clauses: list[Clause]) -> Iterator[dict[str, Any]]:
         """Parameters that a caller may set: those the variant gives a default, and those with an `unset` rule."""
@@ -129,7 +153,8 @@ class _Expansion:
             value, declared = self.file.parameters.get(name), self.declared.parameters.get(name)
             table = {"name": name, "kind": "keyword-only", "doc": self.doc(name)}
             if isinstance(value, VariantParameter):
-                yield {**table, "role": _role(value.default), "default": value.default, "examples": value.examples or [value.default]}
+                examples = value.examples or [value.default]
+                yield {**table, "role": _role(value.default), "default": value.default, "examples": examples}
             elif value is None and declared is not None and declared.value is None and declared.unset is not None:
                 unset = to_text(declared.unset)
                 yield {**table, "role": "number", "default": "None", "unset": unset, "examples": list(declared.examples)}
@@ -161,7 +186,8 @@ def _range(name: str, declared: Parameter) -> dict[str, Any]:
     assert declared.requires is not None
     requires = to_text(declared.requires)
     message = f"`{name}` must satisfy {requires}, got {{{name}}}"
-    return {"clause": f"{name.replace('_', '-')}-range", "requires": requires, "message": message, "violate": {name: declared.violate}}
+    clause = f"{name.replace('_', '-')}-range"
+    return {"clause": clause, "requires": requires, "message": message, "violate": {name: declared.violate}}
 
 
 def _role(default: bool | int | float) -> str:
