@@ -1,4 +1,4 @@
-"""The command line: `attnspec generate | check | replay | explain`.
+"""The command line: `attnspec generate | check | replay | bench | explain`.
 
 Exit codes: 0 all is well, 1 findings, errors of the run or drift, 2 wrong usage or a broken spec.
 """
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from attnspec.harness import check_command, replay_command
+from attnspec.harness import bench_command, check_command, replay_command
 from attnspec.harness.exit_codes import USAGE
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add(commands, "check", "check implementations against the oracle", check_command.add_arguments, check_command.run)
     _add(commands, "replay", "show a finding again", replay_command.add_arguments, replay_command.run)
+    _add(commands, "bench", "measure cases per second of every lane", bench_command.add_arguments, bench_command.run)
     _add_compiler(commands, "generate", "compile specs", command)
     _add_compiler(commands, "explain", "show what a spec means", command)
     return parser

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from attnspec.harness import checks
 from attnspec.harness.cases import Configuration
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.facts import facts
@@ -78,6 +79,8 @@ def _entry(file: Path, number: int, entry: Mapping[str, object]) -> Deviation:
     for key in ("subject", "versions", "check", "clause", "seen", "why"):
         if not entry.get(key):
             raise DeviationError(f"{where}.{key}: is missing")
+    if entry["check"] not in checks.NAMES:
+        raise DeviationError(f"{where}.check: expected one of {', '.join(checks.NAMES)}, got {entry['check']!r}")
     deviation = Deviation(**{key: str(value) for key, value in entry.items()})
     try:
         within("0", deviation.versions)

@@ -17,7 +17,7 @@ from attnspec.harness.facts import facts
 from attnspec.harness.lanes.messages import Answer, Lost, Raised
 from attnspec.harness.subjects import Subject
 from attnspec.spec.model import Argument, Axis, Default, Layout, Precondition, Spec
-from attnspec.spec.resolve import ShapeMismatch, holds
+from attnspec.spec.resolve import EvaluationError, Facts, ShapeMismatch, holds
 
 BASES = 24  # of the pool, simplest first
 PER_CLAUSE = 6
@@ -95,7 +95,8 @@ def _resized(spec: Spec, name: str, plan: TensorPlan, sizes: dict[str, int], dim
     shape = list(plan.shape)
     for position, axis in _positions(layout, plan):
         if dim in axis.dims and not (axis.or_one and shape[position] == 1):
-            shape[position] = shape[position] // max(1, sizes[dim]) * size
+            others = shape[position] // max(1, sizes[dim]) if len(axis.dims) > 1 else 1
+            shape[position] = others * size
     return replace(plan, shape=tuple(shape))
 
 
@@ -106,11 +107,16 @@ def _breaks(spec: Spec, precondition: Precondition, configuration: Configuration
     except ShapeMismatch:
         return False
     for other in spec.preconditions:
-        applies = other.when is None or holds(other.when, known)
-        failed = applies and not holds(other.requires, known)
-        if failed != (other.clause == precondition.clause):
+        if _fails(other, known) != (other.clause == precondition.clause):
             return False
     return True
+
+
+def _fails(precondition: Precondition, known: Facts) -> bool:
+    try:
+        return holds(precondition.when, known) and not holds(precondition.requires, known)
+    except EvaluationError:  # no heads to divide by: it cannot hold
+        return True
 
 
 # -- implied ------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ KINDS = {
     "VAR_KEYWORD": "**",
 }
 REQUIRED = "required"
+WEIGHTS = "params"  # a layer outside torch is a function of its weights first
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def documented(spec: Spec, lane: str) -> list[Parameter]:
         return arguments
     if lane == "torch":  # an nn.Module: Python sees its constructor
         return [_of(argument, argument.kind) for argument in spec.constructor]
-    weights = Parameter("weights", "positional", REQUIRED)
+    weights = Parameter(WEIGHTS, "positional", REQUIRED)
     return [weights, *arguments, *(_of(argument, "keyword-only") for argument in spec.constructor)]
 
 

@@ -1,0 +1,120 @@
+"""Reporters: the terminal's text and the JSON object, from hand-made events."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from attnspec.harness.checks.failure import Failure, Worst
+from attnspec.harness.events import Finished, Found, Progress, Started
+from attnspec.harness.findings import Finding, Shown
+from attnspec.harness.known_deviations import Deviation
+from attnspec.harness.reports.as_json import JsonReport
+from attnspec.harness.reports.terminal import TerminalReport
+from attnspec.harness.tally import Cell, Share, Tally
+
+WORST = Worst((0,), float("nan"), 0.25, 1e-3, float("inf"))
+FAILURE = Failure("numpy:x", "oracle", "output", "NaN", "`output` is NaN", "x", None, WORST)
+FINDING = Finding(FAILURE, "is_causal=True", 3, 96, ("float32",), {"numpy": "2"}, (Shown("numpy:x", "nan"),), "attnspec replay t")
+DEVIATION = Deviation("native:x", ">=1", "oracle", "output", "NaN", "It does.")
+STARTED = Started(7, "quick", ("oracle",), {"numpy": {"numpy": "2.4"}}, ("torch: not installed",))
+
+
+def tally() -> Tally:
+    counts = Tally()
+    counts.cells["x", "numpy:x", "float32"] = Cell(cases=90, gradient_cases=10, worst=float("inf"), worst_gradient=0.125)
+    counts.cells["x", "numpy:x", "float64"] = Cell(cases=5, worst=0.5)
+    counts.shares["x", "float32"] = Share(cases=100, ill_conditioned=2, vacuous=1)
+    counts.taken["x"]["is_causal"]["True"] += 40
+    counts.taken["x"]["is_causal"]["False"] += 60
+    return counts
+
+
+def finished(*findings: Finding, errors: tuple[str, ...] = ()) -> Finished:
+    return Finished(1.25, tally(), findings, {DEVIATION: 4}, errors, ("a note",), ("torch: not installed",))
+
+
+def printed(*events: Started | Progress | Found | Finished) -> list[str]:
+    out = io.StringIO()
+    report = TerminalReport(out)
+    for event in events:
+        report(event)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_plain_lines_hold_the_whole_run() -> None:
+    lines = printed(STARTED, Progress("x", "float32", False, 32, 96), Found(FINDING), finished(FINDING))
+    assert lines[0] == "attnspec check, profile quick, seed 7: numpy 2.4"
+    assert lines[1] == "not covered: torch: not installed"
+    assert "numpy:x: oracle: `output` is NaN" in lines
+    assert "  replay   attnspec replay t" in lines
+    assert "numpy:x  95 + 10  -    -     inf / 0.12  0.5 / -" in lines
+    assert "x     is_causal  False (60), True (40)" in lines
+    assert "100 cases: ill-conditioned 2 (2.0%), invalid 0 (0.0%), vacuous 1 (1.0%)" in lines
+    assert "known deviation, seen 4 times: native:x >=1: oracle, `output`: NaN. It does." in lines
+    assert lines[-1] == "1 finding(s), 0 error(s) of the run in 1.2 s"
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_errors_of_the_run_are_no_pass() -> None:
+    lines = printed(STARTED, finished(errors=("`scale` was None in every case of the run",)))
+    assert "error of the run: `scale` was None in every case of the run" in lines
+    assert lines[-1] == "0 finding(s), 1 error(s) of the run in 1.2 s"
+
+
+def test_a_clean_run_passes() -> None:
+    assert printed(STARTED, finished())[-1] == "passed in 1.2 s"
+
+
+def test_a_run_of_nothing_says_so() -> None:
+    nothing = Finished(0.0, Tally(), (), {}, ())
+    assert "0 cases" in printed(STARTED, nothing)
+
+
+def test_a_terminal_shows_progress_and_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    lines = printed(STARTED, Progress("x", "float32", True, 32, 96), finished(FINDING))
+    assert any("\x1b" in line for line in lines)
+
+
+def json_of(*events: Started | Found | Finished) -> Any:
+    out = io.StringIO()
+    report = JsonReport(out)
+    for event in events:
+        report(event)
+    return json.loads(out.getvalue())
+
+
+def test_json_is_one_object_of_schema_1() -> None:
+    data = json_of(STARTED, Found(FINDING), finished(FINDING))
+    assert data["schema"] == 1
+    assert data["passed"] is False
+    assert (data["seed"], data["profile"], data["cases"]) == (7, "quick", 100)
+    assert data["coverage"] == {"x": {"is_causal": {"True": 40, "False": 60}}}
+    assert data["matrix"][0] == {
+        "api": "x",
+        "subject": "numpy:x",
+        "dtype": "float32",
+        "cases": 90,
+        "gradient_cases": 10,
+        "unanswered": 0,
+        "worst_error_over_bound": "inf",
+        "worst_gradient_error_over_bound": 0.125,
+    }
+    assert data["shares"] == [{"api": "x", "dtype": "float32", "cases": 100, "ill_conditioned": 2, "invalid": 0, "vacuous": 1}]
+    (finding,) = data["findings"]
+    assert (finding["cause"], finding["clause"], finding["answers"]) == (FINDING.title, "output", {"numpy:x": "nan"})
+    assert finding["worst"] == {"index": [0], "got": "nan", "want": 0.25, "bound": 0.001, "error_over_bound": "inf"}
+    assert data["not_covered"] == ["torch: not installed"]
+    assert data["known_deviations"][0]["seen"] == 4
+
+
+def test_json_of_a_clean_run() -> None:
+    data = json_of(STARTED, finished())
+    assert data["passed"] is True
+    assert data["findings"] == []
