@@ -3,6 +3,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= auto
+# Tests that share something costly name one group: it goes to one worker.
+PARALLEL = -n $(JOBS) --dist loadgroup
 PROFILE ?= quick
 
 BIN := .venv/bin
@@ -10,7 +12,7 @@ STAMP := .venv/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint generate bench coverage constraints clean
+.PHONY: help check test lint generate faults bench coverage constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -20,7 +22,7 @@ check: generate ## install, regenerate, cross-check every installed framework, p
 
 test: lint ## install, lint, type-check, look for drift, run the test suite in parallel
 	$(BIN)/attnspec generate --check
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest $(PARALLEL)
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -31,12 +33,15 @@ lint: $(STAMP) ## ruff and mypy --strict
 generate: $(STAMP) ## compile spec/ into generated/
 	$(BIN)/attnspec generate
 
+faults: $(STAMP) ## plant faults in correct code: which check finds each, after how many cases
+	PYTHONPATH=tests $(BIN)/python -m planted_bugs
+
 bench: $(STAMP) ## measure cases per second of every lane
 	$(BIN)/attnspec bench
 
 coverage: $(STAMP) ## line coverage of spec, codegen and harness, lane processes included; fails under 95 %
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(JOBS)
+	$(BIN)/coverage run -m pytest $(PARALLEL)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -1,0 +1,86 @@
+"""Run the harness over the faults: which checks see each of them, and after how many cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from attnspec.harness.cases import Case, pool
+from attnspec.harness.checks import CASE_CHECKS, preconditions, signature
+from attnspec.harness.checks.failure import Failure
+from attnspec.harness.crew import Crew
+from attnspec.harness.drive import derive, drive
+from attnspec.harness.lanes.framework import DTYPES
+from attnspec.harness.lanes.lane import Job, Lane
+from attnspec.harness.lanes.messages import Lost
+from attnspec.harness.subjects import Subject, user
+from attnspec.spec.loader import builtin
+from attnspec.spec.model import Spec
+from planted_bugs.faults import APIS, CASES, Fault
+
+SEED = 2
+POOL = {"numpy": 24, "torch": 24, "jax": 6}  # jax compiles each configuration of each subject anew, twice
+BATCH = 50
+Seen = dict[str, int]
+Hit = tuple[int, Failure]
+
+
+def hunt(framework: str, faults: Sequence[Fault], folder: Path) -> dict[str, Seen]:
+    """For each fault of the framework, the checks that see it, each with the number of cases that it took.
+
+    Every fault is judged alone, as the user's function that it plays: there is no other subject to compare it with.
+    """
+    spec = builtin()[APIS[framework]]
+    subjects = {fault.name: user(f"{fault.write(folder)}:{fault.function}", spec, framework) for fault in faults}
+    faulty = {subject.name: name for name, subject in subjects.items()}
+    seen: dict[str, Seen] = {name: {} for name in subjects}
+    with Crew([Lane(framework)]) as crew:
+        present = crew.present(tuple(subjects.values()))
+        for hunter in (from_cases, from_violations, from_signatures):
+            for number, failure in hunter(crew, spec, present):
+                seen[faulty[failure.subject]].setdefault(failure.check, number)
+    return seen
+
+
+def from_cases(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Iterator[Hit]:
+    """What the checks of single cases report, forward and backward."""
+    cases = cases_of(spec, subjects[0].lane)
+    batches = (cases[start : start + BATCH] for start in range(0, len(cases), BATCH))
+    judged = chain.from_iterable(crew.evidence(spec, subjects, batch, gradient=True) for batch in batches)
+    for number, evidence in enumerate(judged, start=1):
+        assert not isinstance(evidence, Case), f"the generator drew an invalid case: {evidence}"
+        for name, answer in evidence.answers.items():
+            alone = replace(evidence, answers={name: answer})
+            for check in CASE_CHECKS.values():
+                yield from ((number, failure) for failure in check(alone))
+
+
+def cases_of(spec: Spec, lane: str) -> list[Case]:
+    """`CASES` cases, the lane's dtypes in turn."""
+    columns: list[list[Case]] = []
+    for dtype in DTYPES[lane]:
+        column: list[Case] = []
+        share = -(-CASES // len(DTYPES[lane]))
+        drive(pool(spec, dtype, POOL[lane]), share, derive(SEED, dtype), column.extend)
+        columns.append(column)
+    return [case for row in zip_longest(*columns) for case in row if case is not None][:CASES]
+
+
+def from_violations(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Iterator[Hit]:
+    """What the preconditions check reports: the number is that of the invalid call."""
+    violations, _ = preconditions.violations(spec, "float32")
+    cases = tuple(Case(violation.configuration, SEED) for violation in violations)[:CASES]
+    for subject in subjects:
+        answers = crew.lanes[subject.lane].run(Job(spec, (subject,), cases, attempt=True))
+        for number, (violation, case, (answer,)) in enumerate(zip(violations, cases, answers, strict=False), start=1):
+            yield from ((number, failure) for failure in preconditions.check(spec, subject, violation, answer, case))
+
+
+def from_signatures(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Iterator[Hit]:
+    """What the signature check reports: it needs no case, so it counts as the first."""
+    for subject in subjects:
+        answer = crew.lanes[subject.lane].signature(subject)
+        assert not isinstance(answer, Lost)
+        yield from ((1, failure) for failure in signature.check(spec, subject, answer))
