@@ -14,6 +14,7 @@ from attnspec.spec.model import Argument, Documented, Output, Path, Precondition
 from attnspec.spec.reading import Reading, literal
 from attnspec.spec.schema import ApiFile, ArgumentTable, ElementTable, OutputTable, PreconditionTable
 from attnspec.spec.scope import Scope
+from attnspec.spec.stage_checks import StageChecks
 from attnspec.spec.stages import StageReader
 from attnspec.spec.suggestions import did_you_mean
 
@@ -42,7 +43,7 @@ class _Builder:
 
     def spec(self) -> Spec:
         file, scope = self.file, self.scope
-        paths = StageReader(scope, self.reading).paths(file.path)
+        paths = StageReader(scope, self.reading, StageChecks(scope)).paths(file.path)
         self._check_signature()
         outputs = tuple(self._output(table, paths) for table in file.output)
         preconditions = tuple(self._precondition(table) for table in file.precondition)

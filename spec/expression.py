@@ -29,7 +29,8 @@ from attnspec.spec.nodes import (
     substitute,
     walk,
 )
-from attnspec.spec.parser import ELEMENTWISE, FUNCTIONS, GUARD_FUNCTIONS, MAX_DEPTH, MAX_INTEGER, MAX_LENGTH, parse
+from attnspec.spec.parser import ELEMENTWISE, FUNCTIONS, GUARD_FUNCTIONS, parse
+from attnspec.spec.scanner import MAX_DEPTH, MAX_INTEGER, MAX_LENGTH
 from attnspec.spec.unparser import to_text
 
 __all__ = [

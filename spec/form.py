@@ -10,9 +10,10 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from attnspec.spec.errors import Errors, Key, alternatives, described
-from attnspec.spec.schema import TAGS, Table
+from attnspec.spec.errors import MAX_SHOWN, Errors, Key, alternatives, described
+from attnspec.spec.schema import Table
 from attnspec.spec.suggestions import did_you_mean
+from attnspec.spec.toml_types import TAGS
 
 T = TypeVar("T", bound=Table)
 
@@ -26,8 +27,11 @@ def validate(model: type[T], data: Mapping[str, Any], errors: Errors) -> T | Non
         return model.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
-    for detail in details:
+    for detail in details[:MAX_SHOWN]:
         errors.add(labelled(data, detail["loc"]), _message(detail, model))
+    if len(details) > MAX_SHOWN:
+        errors.left_out += len(details) - MAX_SHOWN
+        return None
     try:
         return model.model_validate(_mended(data, details))
     except (ValidationError, KeyError, IndexError, TypeError):
@@ -111,6 +115,7 @@ _EXPECTED = {
     "model_type": "a table",
     "model_attributes_type": "a table",
     "too_short": "at least one",
+    "too_long": "fewer entries",
 }
 
 

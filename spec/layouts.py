@@ -7,6 +7,7 @@ import re
 from attnspec.spec.model import Axis, Layout
 
 MAX_AXES = 12
+MAX_LENGTH = 200
 
 _AXIS = re.compile(r"(?P<one>[A-Z])(?P<or_one>\|1)?|\((?P<group>[A-Z](?: [A-Z])+)\)")
 
@@ -17,7 +18,9 @@ class LayoutError(ValueError):
 
 def parse_layout(text: str) -> Layout:
     """The layout that `text` writes. Raises LayoutError."""
-    words = re.findall(r"\([^()]*\)|\S+", text[:200])
+    if len(text) > MAX_LENGTH:
+        raise LayoutError(f"expected at most {MAX_LENGTH} characters, got {len(text)}")
+    words = re.findall(r"\([^()]*\)|\S+", text)
     batched = words[:1] == ["..."]
     axes = tuple(_axis(word) for word in words[batched:])
     layout = Layout(axes, batched)

@@ -1,7 +1,6 @@
 """Text to expression: a scan that refuses what is hostile, then Python's `ast`, then a closed set of nodes.
 
-The scan comes first because `ast.parse` itself can be made slow, deep or large by its input. What passes the scan has
-at most `MAX_LENGTH` characters of one alphabet, `MAX_DEPTH` open brackets and `MAX_DEPTH` signs in a row.
+The scan (`scanner.py`) comes first because `ast.parse` itself can be made slow, deep or large by its input.
 """
 
 from __future__ import annotations
@@ -25,11 +24,9 @@ from attnspec.spec.nodes import (
     Sum,
     Unary,
 )
+from attnspec.spec.scanner import MAX_DEPTH, scan
 from attnspec.spec.suggestions import did_you_mean
 
-MAX_LENGTH = 2_000
-MAX_DEPTH = 40
-MAX_INTEGER = 2**31 - 1
 MAX_EXPONENT = 16
 
 ELEMENTWISE = ("floor", "min", "max", "exp", "log", "tanh", "sigmoid", "where", "abs")
@@ -39,12 +36,6 @@ FUNCTIONS = (*ELEMENTWISE, *GUARD_FUNCTIONS, "sum", "concat")
 _COUNTS = {"where": 3, "same": 2}
 _MANY = ("min", "max")
 
-_TOKEN = re.compile(
-    r"(?P<space>[ \t\r\n]+)|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?![A-Za-z0-9_.])"
-    r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<open>[(\[])|(?P<close>[)\]])|(?P<operator>[-+*/%<>=!,])"
-)
-_SIGNS = frozenset({"-", "+", "not"})
-
 _BINARY: dict[type[ast.AST], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
     ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=", ast.And: "and", ast.Or: "or",
@@ -53,44 +44,10 @@ _BINARY: dict[type[ast.AST], str] = {
 
 def parse(text: str) -> Expression:
     """The expression that `text` writes. Raises ExpressionError, quickly for any text."""
-    _scan(text)
+    scan(text)
     flat = re.sub(r"\s", " ", text)
     tree = _tree(flat.strip(), column=len(flat) - len(flat.lstrip()))
     return _Converter(len(flat) - len(flat.lstrip())).root(tree)
-
-
-def _scan(text: str) -> None:
-    """Refuse what `ast.parse` must not see."""
-    if len(text) > MAX_LENGTH:
-        raise ExpressionError(f"expected at most {MAX_LENGTH} characters, got {len(text)}")
-    if not text.strip():
-        raise ExpressionError("expected an expression, got an empty text")
-    at = depth = signs = 0
-    while at < len(text):
-        token = _TOKEN.match(text, at)
-        if token is None:
-            _refuse_character(text, at)
-        word = token.group()
-        depth += (token.lastgroup == "open") - (token.lastgroup == "close")
-        signs = signs + (word in _SIGNS) if word in _SIGNS or token.lastgroup == "space" else 0
-        if depth > MAX_DEPTH or signs > MAX_DEPTH:
-            raise ExpressionError(f"nested deeper than {MAX_DEPTH}", at + 1)
-        if token.lastgroup == "number":
-            _check_number(word, at + 1)
-        at = token.end()
-
-
-def _refuse_character(text: str, at: int) -> NoReturn:
-    character = text[at]
-    if character.isascii() and (character.isdigit() or character == "."):
-        raise ExpressionError("expected a number or a name", at + 1)
-    shown = f'"{character}"' if character.isprintable() else f"U+{ord(character):04X}"
-    raise ExpressionError(f"unexpected character {shown}", at + 1)
-
-
-def _check_number(word: str, column: int) -> None:
-    if len(word) > 30 or float(word) > MAX_INTEGER:
-        raise ExpressionError(f"expected a number up to {MAX_INTEGER}, got {word[:20]}", column)
 
 
 def _tree(text: str, column: int) -> ast.expr:

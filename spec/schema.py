@@ -6,83 +6,29 @@ Only form is checked here: unknown and missing keys, types, choices. Expressions
 
 from __future__ import annotations
 
-import keyword
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
-from attnspec.spec.errors import described
-from attnspec.spec.expression import FUNCTIONS, MAX_INTEGER
 from attnspec.spec.model import DType, Kind, Role, Source
+from attnspec.spec.toml_types import (
+    Clause,
+    Dim,
+    Dotted,
+    Either,
+    Exception_,
+    ExpressionText,
+    Identifier,
+    Layouts,
+    Line,
+    Literal_,
+    NumberLiteral,
+    Slug,
+)
 
-
-def _identifier(word: str) -> str:
-    """A name that can be an argument in every target, and that no index or function of the language has."""
-    if not word.isidentifier() or not word.isascii() or keyword.iskeyword(word) or word.startswith("_") or len(word) > 64:
-        raise PydanticCustomError("spec", "expected a name of letters, digits and _, got {got}", {"got": described(word)})
-    if len(word) == 1 or word in FUNCTIONS:
-        raise PydanticCustomError("spec", "{got} is an index, a size or a function", {"got": described(word)})
-    return word
-
-
-def _line(text: str) -> str:
-    """Text for people, which also ends up in docstrings and comments of generated files."""
-    if not text.isprintable() or '"""' in text or "\\" in text:
-        raise PydanticCustomError("spec", 'expected one line without """ and backslashes, got {got}', {"got": described(text)})
-    return text
-
-
-def _refuse(expected: str, got: Any) -> NoReturn:
-    raise PydanticCustomError("spec", "expected {expected}, got {got}", {"expected": expected, "got": described(got)})
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and abs(value) <= MAX_INTEGER
-
-
-def _literal(value: Any) -> Any:
-    pair = isinstance(value, list) and all(isinstance(v, int) and _is_number(v) for v in value) and len(value) < 9
-    if not (pair or _is_number(value) or (isinstance(value, str) and len(_line(value)) < 200)):
-        _refuse(f"a number up to {MAX_INTEGER}, text, true, false or a list of integers", value)
-    return value
-
-
-def _number(value: Any) -> Any:
-    if not _is_number(value):
-        _refuse(f"a number up to {MAX_INTEGER}, true or false", value)
-    return value
-
-
-def _expression(value: Any) -> Any:
-    if not isinstance(value, str) and (not _is_number(value) or isinstance(value, bool)):
-        _refuse(f"an expression or a number up to {MAX_INTEGER}", value)
-    return value
-
-
-def _texts(value: Any) -> Any:
-    if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(text, str) for text in value)):
-        _refuse("text or a list of texts", value)
-    return value
-
-
-def _form(value: Any) -> str:
-    return "table" if isinstance(value, dict | BaseModel) else "plain"
-
-
-TAGS = ("table", "plain")
-Literal_ = Annotated[Any, AfterValidator(_literal)]
-"""A literal in TOML: "None" is None, a list of integers a tuple."""
-NumberLiteral = Annotated[Any, AfterValidator(_number)]
-ExpressionText = Annotated[Any, AfterValidator(_expression)]
-Layouts = Annotated[Any, AfterValidator(_texts)]
-Identifier = Annotated[str, AfterValidator(_identifier)]
-Line = Annotated[str, AfterValidator(_line)]
-Dim = Annotated[str, Field(pattern=r"^[A-Z]$")]
-Clause = Annotated[str, Field(pattern=r"^[a-z]+\.[a-z][a-z0-9_]{0,63}$")]
-Dotted = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*$", max_length=120)]
-Slug = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
-Exception_ = Literal["ValueError", "TypeError", "RuntimeError", "NotImplementedError", "IndexError", "AssertionError"]
+MAX_ITEMS = 64
+"""Entries of any list or table: many more than an attention has, few enough to check each against all."""
+MAX_PATHS = 16
 
 
 class Table(BaseModel):
@@ -99,7 +45,7 @@ class ParameterTable(Table):
     unset: str | None = None
     requires: str | None = None
     violate: NumberLiteral = 0
-    examples: list[Literal_] = []
+    examples: list[Literal_] = Field(default=[], max_length=MAX_ITEMS)
 
 
 class PolicyRule(Table):
@@ -114,14 +60,14 @@ class PolicyRule(Table):
 class Declared(Table):
     """What any file may declare: dims, sizes, tensors, parameters and clauses."""
 
-    dims: dict[Dim, Line] = {}
-    sizes: dict[Dim, str] = {}
-    tensors: dict[Identifier, str] = {}
-    dtypes: dict[Identifier, DType] = {}
-    parameters: dict[Identifier, ParameterTable] = {}
-    score: dict[str, dict[str, str]] = {}
-    modifier: dict[str, dict[str, str]] = {}
-    mask: dict[str, dict[str, str]] = {}
+    dims: dict[Dim, Line] = Field(default={}, max_length=MAX_ITEMS)
+    sizes: dict[Dim, str] = Field(default={}, max_length=MAX_ITEMS)
+    tensors: dict[Identifier, str] = Field(default={}, max_length=MAX_ITEMS)
+    dtypes: dict[Identifier, DType] = Field(default={}, max_length=MAX_ITEMS)
+    parameters: dict[Identifier, ParameterTable] = Field(default={}, max_length=MAX_ITEMS)
+    score: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)
+    modifier: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)
+    mask: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)
 
 
 class OperatorFile(Declared):
@@ -130,13 +76,13 @@ class OperatorFile(Declared):
     order: list[str]
     docs: dict[Identifier, Line]
     policies: dict[str, PolicyRule]
-    project: dict[str, dict[str, str]] = {}
-    assemble: dict[str, dict[str, str]] = {}
-    softmax: dict[str, dict[str, str]] = {}
-    dropout: dict[str, dict[str, str]] = {}
-    combine: dict[str, dict[str, str]] = {}
-    rows: dict[str, dict[str, str]] = {}
-    output: dict[str, dict[str, str]] = {}
+    project: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)
+    assemble: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)
+    softmax: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)
+    dropout: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)
+    combine: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)
+    rows: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)
+    output: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)
 
 
 class DocumentedTable(Table):
@@ -168,13 +114,13 @@ class ArgumentTable(Table):
     default: Literal_ = None
     layout: Layouts = []
     dtype: DType = "floating"
-    element: list[ElementTable] = []
-    names: list[Identifier] = []
-    choices: list[Line] = []
+    element: list[ElementTable] = Field(default=[], max_length=MAX_ITEMS)
+    names: list[Identifier] = Field(default=[], max_length=MAX_ITEMS)
+    choices: list[Line] = Field(default=[], max_length=MAX_ITEMS)
     unset: str | None = None
     feeds: str = ""
     inert: Line = ""
-    examples: list[Literal_] = []
+    examples: list[Literal_] = Field(default=[], max_length=MAX_ITEMS)
     doc: Line = ""
 
 
@@ -205,7 +151,7 @@ class StageTable(Table):
     clause: Clause | None = None
     defines: str | None = None
     rule: str | None = None
-    bind: dict[str, ExpressionText] = {}
+    bind: dict[str, ExpressionText] = Field(default={}, max_length=MAX_ITEMS)
     when: str | None = None
 
 
@@ -214,8 +160,8 @@ class PathTable(Table):
 
     name: Slug
     when: str | None = None
-    policies: dict[str, PolicyTable] = {}
-    stage: list[StageTable]
+    policies: dict[str, PolicyTable] = Field(default={}, max_length=MAX_ITEMS)
+    stage: list[StageTable] = Field(max_length=MAX_ITEMS)
 
 
 class OutputTable(Table):
@@ -239,7 +185,7 @@ class PreconditionTable(Table):
     source: Source
     when: str | None = None
     about: Literal["static", "values"] = "static"
-    violate: dict[str, Literal_] = {}
+    violate: dict[str, Literal_] = Field(default={}, max_length=MAX_ITEMS)
 
 
 class ApiFile(Declared):
@@ -250,19 +196,19 @@ class ApiFile(Declared):
     owner: Slug
     summary: Line
     documented: DocumentedTable = DocumentedTable()
-    constructor: list[ArgumentTable] = []
-    argument: list[ArgumentTable] = Field(min_length=1)
-    weight: list[WeightTable] = []
-    path: list[PathTable] = Field(min_length=1)
-    output: list[OutputTable] = Field(min_length=1)
-    precondition: list[PreconditionTable] = []
+    constructor: list[ArgumentTable] = Field(default=[], max_length=MAX_ITEMS)
+    argument: list[ArgumentTable] = Field(min_length=1, max_length=MAX_ITEMS)
+    weight: list[WeightTable] = Field(default=[], max_length=MAX_ITEMS)
+    path: list[PathTable] = Field(min_length=1, max_length=MAX_PATHS)
+    output: list[OutputTable] = Field(min_length=1, max_length=MAX_ITEMS)
+    precondition: list[PreconditionTable] = Field(default=[], max_length=MAX_ITEMS)
 
 
 class VariantParameter(Table):
     """An entry of a variant's `[parameters]` that becomes a keyword argument."""
 
     default: NumberLiteral
-    examples: list[NumberLiteral] = []
+    examples: list[NumberLiteral] = Field(default=[], max_length=MAX_ITEMS)
     doc: Line = ""
 
 
@@ -274,27 +220,21 @@ class VariantPolicy(Table):
     why: Line = ""
 
 
-_A = TypeVar("_A")
-_B = TypeVar("_B")
-_Either = Annotated[Annotated[_A, Tag("table")] | Annotated[_B, Tag("plain")], Discriminator(_form)]
-"""A table or a plain value, told apart first so that an error speaks of the one that was meant."""
-
-
 class VariantFile(Table):
     """variants/*.toml."""
 
     variant: Identifier
     summary: Line
     score: str = "dot"
-    modifiers: list[str] = []
-    masks: list[str] = []
+    modifiers: list[str] = Field(default=[], max_length=MAX_ITEMS)
+    masks: list[str] = Field(default=[], max_length=MAX_ITEMS)
     softmax: str = "plain"
-    parameters: dict[str, _Either[VariantParameter, ExpressionText]] = {}
-    policies: dict[str, _Either[VariantPolicy, str]] = {}
-    layouts: dict[str, str] = {}
-    dims: dict[Dim, Line] = {}
-    sizes: dict[Dim, str] = {}
-    tensors: dict[Identifier, str] = {}
-    dtypes: dict[Identifier, DType] = {}
-    modifier: dict[str, dict[str, str]] = {}
-    mask: dict[str, dict[str, str]] = {}
+    parameters: dict[str, Either[VariantParameter, ExpressionText]] = Field(default={}, max_length=MAX_ITEMS)
+    policies: dict[str, Either[VariantPolicy, str]] = Field(default={}, max_length=MAX_ITEMS)
+    layouts: dict[str, str] = Field(default={}, max_length=MAX_ITEMS)
+    dims: dict[Dim, Line] = Field(default={}, max_length=MAX_ITEMS)
+    sizes: dict[Dim, str] = Field(default={}, max_length=MAX_ITEMS)
+    tensors: dict[Identifier, str] = Field(default={}, max_length=MAX_ITEMS)
+    dtypes: dict[Identifier, DType] = Field(default={}, max_length=MAX_ITEMS)
+    modifier: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)
+    mask: dict[str, dict[str, str]] = Field(default={}, max_length=MAX_ITEMS)

@@ -7,10 +7,23 @@ from dataclasses import dataclass, field
 
 from attnspec.spec.declarations import Declarations
 from attnspec.spec.errors import Errors, Key
-from attnspec.spec.expression import GUARD_FUNCTIONS, Access, Call, Concat, Expression, IsNone, Name, Sum, names, walk
+from attnspec.spec.expression import (
+    GUARD_FUNCTIONS,
+    Access,
+    Call,
+    Concat,
+    Expression,
+    ExpressionError,
+    IsNone,
+    Name,
+    Sum,
+    names,
+    walk,
+)
 from attnspec.spec.layouts import paired_dims
 from attnspec.spec.model import Argument, Layout, Weight
 from attnspec.spec.reading import column
+from attnspec.spec.sorts import Sort, Sorts
 from attnspec.spec.suggestions import did_you_mean
 
 SCALARS = ("number", "integer", "flag", "choice")
@@ -90,6 +103,21 @@ class Scope:
         self.broken = True
         self.errors.add(key, f"{column(text, name)}unknown {what} `{name}`.{did_you_mean(name, known)}")
 
+    @property
+    def sorts(self) -> Sorts:
+        """Which names are predicates: flags and bool tensors; what may be either is both."""
+        dtypes = self.declared.dtypes | {a.feeds or a.name: a.dtype for a in self.passed}
+        found: dict[str, Sort] = {name: "predicate" for name, dtype in dtypes.items() if dtype == "bool"}
+        found |= {name: "either" for name, dtype in dtypes.items() if dtype == "bool or floating"}
+        return Sorts(found | {name: "predicate" for name, argument in self.scalars.items() if argument.role == "flag"})
+
+    def check_sort(self, expression: Expression, wanted: Sort, key: Key) -> None:
+        """Note an expression, or a part of one, that is a number where a predicate is needed, or the reverse."""
+        try:
+            self.sorts.require(expression, wanted)
+        except ExpressionError as error:
+            self.errors.add(key, error.message)
+
     def check_guard(self, guard: Expression | None, key: Key, text: str | None, sizes: bool = False) -> None:
         """A guard names arguments (their own names, not the tensors they feed); a precondition also sizes."""
         if guard is None or text is None:
@@ -100,6 +128,7 @@ class Scope:
         for name in sorted(names(guard) - known - (self.bound if sizes else set())):
             self.unknown(key, text, name, known, "argument" if not sizes else "argument or size")
         self.check_calls(guard, key, text, tensors)
+        self.check_sort(guard, "predicate", key)
 
     def check_calls(self, guard: Expression, key: Key, text: str, tensors: set[str]) -> None:
         """In a guard tensors are only asked about: their rank, their dtype, whether they are there."""
@@ -125,6 +154,7 @@ class Scope:
             self.used |= names(expression)
             for name in sorted(names(expression) - self.bound):
                 self.unknown(key, text, name, self.bound)
+            self.check_sort(expression, "number", key)
 
 
 def plain_dims(layout: Layout) -> tuple[str, ...]:
