@@ -64,7 +64,7 @@ ORDER = "bnktscphverabcdefgijlmoquwxyz"
 
 
 def ordered(letters: Sequence[str]) -> tuple[str, ...]:
-    """Index letters in the one order that all slots use; `n/` and `n%`, the halves of a grouped index, follow `n`."""
+    """Index letters in the one order that all slots use; `n0` and `n1`, the halves of a grouped index, follow `n`."""
     return tuple(sorted(set(letters), key=lambda letter: (ORDER.index(letter[0]), letter)))
 
 

@@ -20,6 +20,8 @@ class Folding:
     shape: tuple[int, ...]
     split: tuple[int, ...]
     permutation: tuple[int, ...]
+    permuted: tuple[int, ...]
+    inverse: tuple[int, ...]
     matrix: tuple[int, ...]
 
     def fold(self, tensor: Array) -> Array:
@@ -32,8 +34,7 @@ class Folding:
 
     def unfold(self, matrices: Array) -> Array:
         """Back to the tensor."""
-        inner = tuple(self.split[axis] for axis in self.permutation)
-        return matrices.reshape(inner).transpose(np.argsort(self.permutation)).reshape(self.shape)
+        return matrices.reshape(self.permuted).transpose(self.inverse).reshape(self.shape)
 
 
 class Kept(NamedTuple):
@@ -72,7 +73,8 @@ class Product:
             spots = ~np.isfinite(left), ~np.isfinite(right)
             left, right = np.where(spots[0], 0.0, left), np.where(spots[1], 0.0, right)
         errors = self.left.fold_error(inputs[0].error), self.right.fold_error(inputs[1].error)
-        kept = Kept(left, right, size(left), size(right), *(e if run.finite or exact(e) else np.nan_to_num(e) for e in errors))
+        weights = self.left.fold(inputs[0].value) if self.weighs and spots is not None else left
+        kept = Kept(weights, right, size(left), size(right), *(e if run.finite or exact(e) else np.nan_to_num(e) for e in errors))
         value = left @ right.swapaxes(1, 2)
         terms = left.shape[2]
         relative = gamma(terms + 3, self.units.combine if self.weighs else self.units.accumulate) + 2 * self.operand
@@ -140,7 +142,7 @@ def product(
     """The step for two slots, with the letters and sizes of its result.
 
     `grouped` says which letters are split into (outer, inner) and the size of the inner part: where `key` is indexed by
-    `n // G`, its axis is `n/`, and the other operand's `n` becomes `n/` and `n%`.
+    `n // G`, its axis is `n0`, and the other operand's `n` becomes `n0` and `n1`.
     """
     lefts, rights = _parts(left, grouped), _parts(right, grouped)
     sizes = dict(lefts) | dict(rights)
@@ -165,7 +167,7 @@ def _parts(slot: Slot, grouped: Mapping[str, int]) -> list[tuple[str, int]]:
     parts: list[tuple[str, int]] = []
     for letter, length in zip(slot.axes, slot.shape, strict=True):
         if letter in grouped:
-            parts += [(letter + "/", length // grouped[letter]), (letter + "%", grouped[letter])]
+            parts += [(letter + "0", length // grouped[letter]), (letter + "1", grouped[letter])]
         else:
             parts.append((letter, length))
     return parts
@@ -177,9 +179,12 @@ def _folding(
     sizes = dict(parts)
     position = {letter: axis for axis, (letter, _) in enumerate(parts)}
     groups = [[letter for letter in group if letter in sizes] for group in (first, second, third)]
+    permutation = tuple(position[letter] for group in groups for letter in group)
     return Folding(
         shape,
         tuple(length for _, length in parts),
-        tuple(position[letter] for group in groups for letter in group),
+        permutation,
+        tuple(parts[axis][1] for axis in permutation),
+        tuple(permutation.index(axis) for axis in range(len(permutation))),
         tuple(prod(sizes[letter] for letter in group) for group in groups),
     )

@@ -1,0 +1,242 @@
+"""The arrays of a case, the same bits in any process: raw Philox words, and integer arithmetic that is stated here.
+
+A normal-like number is the sum of the three 21-bit parts of one word, centred: (2 (a + b + c) - 3 (2**21 - 1)) / 2**21, of
+variance 1 and at most 3. Floats are then scaled in float64 and rounded once to their storage dtype; bfloat16 travels as
+float32 that bfloat16 can hold. Integers and booleans are bit fields of one word each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnspec.harness.configuration import Case, Configuration
+from attnspec.harness.oracle.plan import Plan, plan_of
+from attnspec.harness.profiles import Masks, Values, masks_of, values_of
+from attnspec.spec.binding import tensors_of
+from attnspec.spec.expression import Access, Binary, Name, walk
+from attnspec.spec.model import Spec
+
+Array = NDArray[Any]
+_PART = np.uint64(2**21 - 1)
+_CENTRE = np.int64(3 * (2**21 - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One tensor to fill: its role, and the words that are its own (`start` to `stop` of its kind's)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    role: str
+    start: int
+    stop: int
+    scale: float = 1.0
+    offset: Array | None = None
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What the arrays of one configuration have in common."""
+
+    floats: tuple[Sheet, ...]
+    others: tuple[Sheet, ...]
+    words: int
+    layer: bool
+    head: int
+    plan: Plan
+
+
+def arrays(case: Case, spec: Spec) -> dict[str, Array]:
+    """Every tensor that the call is given, and a cotangent `d_<output>` for every output that has a gradient."""
+    recipe = _recipe(spec, case.configuration)
+    values, masks = values_of(case.seed, recipe.layer), masks_of(case.seed)
+    words = np.random.Philox(key=case.seed).random_raw(recipe.words)
+    made: dict[str, Array] = {}
+    for sheet in recipe.others:
+        made[sheet.name] = _integers(sheet, words[sheet.start : sheet.stop], masks)
+    normal = normals(words[: recipe.floats[-1].stop])
+    for sheet in recipe.floats:
+        drawn = _floats(sheet, normal[sheet.start : sheet.stop], values, recipe)
+        made[sheet.name] = _stored(drawn, sheet.dtype).reshape(sheet.shape)
+    if values.bias_inf:
+        _hide_by_bias(recipe, made, words)
+    if values.poison:
+        _poison(recipe, made, values.poison)
+    return made
+
+
+def normals(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """One number of mean 0 and variance 1 for each word."""
+    parts = (words & _PART) + (words >> np.uint64(21) & _PART) + (words >> np.uint64(42) & _PART)
+    return (2 * parts.astype(np.int64) - _CENTRE) * 2.0**-21
+
+
+def bfloat16(values: Array) -> NDArray[np.float32]:
+    """Rounded to bfloat16, half to even, by integer arithmetic on the bits of float32."""
+    bits = values.astype(np.float32).view(np.uint32)
+    odd = bits >> np.uint32(16) & np.uint32(1)
+    return ((bits + np.uint32(0x7FFF) + odd) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def _stored(values: Array, dtype: str) -> Array:
+    return bfloat16(values) if dtype == "bfloat16" else values.astype(dtype)
+
+
+def _floats(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Array:
+    """The numbers of one floating tensor, before they are rounded to storage."""
+    if sheet.role == "value":
+        assert sheet.offset is not None
+        drawn = (0.5 * normal).reshape(sheet.shape) + sheet.offset
+        return np.rint(drawn) if values.grid else drawn
+    if sheet.role not in ("query", "key"):
+        return normal * sheet.scale
+    if values.grid:
+        grid = np.rint(normal) if values.grid == "integers" else np.copysign(1.0, normal)
+        return grid * (np.abs(normal) > 1.0) if values.grid == "sparse" else grid
+    factor = values.query if sheet.role == "query" else values.key
+    if values.logit:
+        factor = sqrt(values.logit / max(recipe.head, 1))
+    return normal * (factor * sheet.scale)
+
+
+def _integers(sheet: Sheet, words: NDArray[np.uint64], masks: Masks) -> Array:
+    """A boolean mask, lengths or segment ids."""
+    if sheet.dtype == "bool":
+        drawn = ((words & np.uint64(7)) < np.uint64(masks.eighths)).reshape(sheet.shape)
+        if masks.empty:
+            rows = (words >> np.uint64(8) & np.uint64(3)).reshape(sheet.shape)[..., :1] == 0
+            drawn = drawn & ~rows
+        return drawn
+    if sheet.role == "length":
+        return _lengths(sheet, words, masks.lengths).reshape(sheet.shape).astype(sheet.dtype)
+    ids = (words >> np.uint64(3) & np.uint64(sheet.most)).reshape(sheet.shape).astype(sheet.dtype)
+    return np.sort(ids, axis=-1) if masks.sorted_segments else ids
+
+
+def _lengths(sheet: Sheet, words: NDArray[np.uint64], kind: str) -> Array:
+    most = np.uint64(sheet.most)
+    if kind == "full":
+        return np.full(words.shape, most)
+    if kind == "edges":
+        return (words >> np.uint64(5) & np.uint64(1)) * most
+    return (words >> np.uint64(3)) % (most + np.uint64(1))
+
+
+# -- what an attention must not see -------------------------------------------------------------------------------
+
+
+def _hide_by_bias(recipe: Recipe, made: dict[str, Array], words: NDArray[np.uint64]) -> None:
+    """A quarter of a bias becomes -inf, and with it some whole rows."""
+    for sheet in recipe.floats:
+        if sheet.role == "bias":
+            picks = words[sheet.start : sheet.stop].reshape(sheet.shape)
+            row = picks[..., :1] >> np.uint64(60) == 0
+            made[sheet.name] = np.where((picks & np.uint64(3) == 0) | row, -np.inf, made[sheet.name]).astype(made[sheet.name].dtype)
+
+
+def _poison(recipe: Recipe, made: dict[str, Array], which: str) -> None:
+    """NaN into the keys or values that no query may attend to."""
+    seen = recipe.plan.seen(made)
+    found = recipe.plan.direct.get(which)
+    if seen is None or found is None:
+        return
+    slot, port = recipe.plan.inputs[found]
+    if port.full != port.documented:
+        return
+    heads = slot.shape[1]
+    by_head = seen.reshape(seen.shape[0], heads, -1, seen.shape[-1]).any(axis=2) if seen.shape[1] % heads == 0 else seen.any(axis=1)
+    hidden = np.broadcast_to(~by_head[..., None], slot.shape)
+    made[found] = np.where(port.out(hidden), np.nan, made[found]).astype(made[found].dtype)
+
+
+# -- recipes ------------------------------------------------------------------------------------------------------
+
+_recipes: dict[tuple[int, Configuration], tuple[Spec, Recipe]] = {}
+
+
+def _recipe(spec: Spec, configuration: Configuration) -> Recipe:
+    key = (id(spec), configuration)
+    found = _recipes.get(key)
+    if found is None:
+        if len(_recipes) >= 8192:
+            _recipes.clear()
+        found = _recipes[key] = (spec, _made_recipe(spec, configuration))
+    return found[1]
+
+
+def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
+    plan = plan_of(spec, configuration)
+    sizes = dict(configuration.sizes)
+    dims = {tensor.name: tensor.layouts[0].dims for tensor in tensors_of(spec)}
+    feeds = {a.name: a.feeds or a.name for a in spec.tensor_arguments}
+    weights = {weight.name for weight in spec.weights}
+    wanted = [(name, p.shape, p.dtype) for name, p in configuration.tensors]
+    wanted += [
+        ("d_" + r.output.name, r.port.documented, configuration.dtype) for r in plan.results if not r.output.stop_gradient
+    ]
+    floats: list[Sheet] = []
+    others: list[Sheet] = []
+    place = {"float": 0, "other": 0}
+    for name, shape, dtype in sorted(wanted, key=lambda each: "float" not in each[2]):
+        kind = "float" if "float" in dtype else "other"
+        start = place["float"] + place["other"]
+        place[kind] += prod(shape)
+        operator = feeds.get(name, name)
+        role = "weight" if name in weights else _role(operator)
+        if kind == "float":
+            scale = _weight_scale(dims.get(name, ()), sizes) if role == "weight" else 1.0
+            offset = _position_code(dims[name], shape) if role == "value" else None
+            floats.append(Sheet(name, shape, dtype, role, start, start + prod(shape), scale, offset))
+        else:
+            most = _length_limit(spec, operator, sizes)
+            role = "length" if most >= 0 else "segments"
+            others.append(Sheet(name, shape, dtype, role, start, start + prod(shape), most=most if most >= 0 else 3))
+    layer = any(stage.kind == "project" for path in spec.paths for stage in path.stages)
+    return Recipe(tuple(floats), tuple(others), place["float"] + place["other"], layer, sizes.get("H", 1), plan)
+
+
+def _role(operator: str) -> str:
+    """Which side of the attention a tensor is on, by the operator's name for it."""
+    if operator.startswith("d_"):
+        return "cotangent"
+    for role in ("query", "key", "value"):
+        if role in operator:
+            return role
+    return "bias" if operator in ("bias", "attn_mask") else "other"
+
+
+def _weight_scale(dims: tuple[str, ...], sizes: Mapping[str, int]) -> float:
+    """1 / sqrt(fan-in), so that projections keep the size of their inputs and bfloat16 logits stay well-conditioned."""
+    inner = dims[:1] if dims[:1] == ("E",) else dims[:-1]
+    return 1.0 / sqrt(max(1, prod(sizes.get(dim, 1) for dim in inner))) if len(dims) > 2 else 0.25
+
+
+def _position_code(dims: tuple[str, ...], shape: tuple[int, ...]) -> Array:
+    """A sign and size per key position, so that a permuted or dropped key shows: Thue-Morse signs, sizes 1 to 1.75."""
+    along = [place for place, dim in enumerate(dims) if dim in ("S", "P", "C")]
+    axis = along[0] - len(dims) if along else -1
+    if -axis > len(shape):
+        return np.ones((1,) * len(shape))
+    code = [(-1.0) ** (s.bit_count() % 2) * (1.0 + (s % 4) / 4) for s in range(shape[axis])]
+    return np.asarray(code).reshape(shape[axis], *(1,) * (-axis - 1))
+
+
+def _length_limit(spec: Spec, operator: str, sizes: Mapping[str, int]) -> int:
+    """The largest useful length where some clause compares an index with the tensor (`s < lengths[b]`), otherwise -1."""
+    for path in spec.paths:
+        for stage in path.stages:
+            for node in walk(stage.expression):
+                match node:
+                    case Binary("<" | "<=", Name(letter), Access(tensor, _)) if tensor == operator:
+                        return sizes.get(letter.upper(), 0)
+                    case Binary("<" | "<=", Name(letter), Name(tensor)) if tensor == operator:
+                        return sizes.get(letter.upper(), 0)
+    return -1

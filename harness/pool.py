@@ -1,0 +1,262 @@
+"""Which calls are tried: a pool of configurations that covers pairs of choices, and small free ones for shrinking.
+
+A choice is one option for each factor: the sizes, the layout of the required tensors, each optional tensor (absent, or
+given in one of its forms), each Python value. The pool is filled greedily, each time with the valid choice that shows
+most options, and pairs of options, for the first time; sizes go from small to large, so it is ordered simplest first.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from math import prod
+from random import Random
+
+from hypothesis import strategies as st
+
+from attnspec.harness.configuration import Configuration, TensorPlan
+from attnspec.harness.sizes import SHAPES, sizes_for
+from attnspec.spec.binding import ShapeMismatch, Tensor, tensors_of
+from attnspec.spec.model import Argument, Default, Layout, Spec
+from attnspec.spec.resolve import EvaluationError, Facts, evaluate, facts_of, holds, resolve
+
+CANDIDATES = 40
+Option = object
+Choice = Mapping[str, Option]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to give a tensor: which layout, which of its `|1` axes are 1, how many batch axes, its dtype."""
+
+    layout: int
+    ones: tuple[bool, ...]
+    batch: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The options of every factor of a spec, the simplest first."""
+
+    spec: Spec
+    dtype: str
+    tensors: tuple[Tensor, ...]
+    options: Mapping[str, tuple[Option, ...]]
+
+    @classmethod
+    def of(cls, spec: Spec, dtype: str) -> Factors:
+        """What can be chosen for a call of `spec`."""
+        tensors = tensors_of(spec)
+        arguments = {a.name: a for a in spec.tensor_arguments}
+        options: dict[str, tuple[Option, ...]] = {}
+        required = [t for t in tensors if t.required and t.name in arguments]
+        options["layout"] = tuple(range(min((len(t.layouts) for t in required), default=1)))
+        if any(t.batched for t in required):
+            options["batch"] = ("one", "two", "none")
+        for tensor in tensors:
+            if tensor.name in arguments and not tensor.required:
+                options[tensor.name] = (None, *_forms(tensor, arguments[tensor.name], dtype))
+        for argument in (*spec.constructor, *spec.arguments):
+            values = tuple(_values(argument))
+            if values:
+                options[argument.name] = values
+        return cls(spec, dtype, tensors, options)
+
+    def simplest(self) -> dict[str, Option]:
+        """The first option of every factor."""
+        return {name: options[0] for name, options in self.options.items()}
+
+    def draw(self, random: Random) -> dict[str, Option]:
+        """Any option of every factor, optional tensors absent half of the time."""
+        drawn = {}
+        for name, options in self.options.items():
+            number = int(random.random() * len(options))
+            absent = options[0] is None and len(options) > 2 and random.random() < 0.5
+            drawn[name] = options[0 if absent else number]
+        return drawn
+
+
+def _values(argument: Argument) -> Iterator[Default]:
+    """The Python values to try for an argument; one that is inert stays at its default."""
+    if argument.role in ("tensor", "tensors") or argument.inert:
+        return
+    tried: list[Default] = [] if argument.required else [argument.default]
+    if argument.role == "flag":
+        tried += [False, True]
+    for value in dict.fromkeys([*tried, *argument.examples, *argument.choices]):
+        yield value
+
+
+def _forms(tensor: Tensor, argument: Argument, dtype: str) -> Iterator[Form]:
+    """How an optional tensor can be given: every layout, full and with its broadcast axes at 1."""
+    for number, layout in enumerate(tensor.layouts):
+        free = [axis.or_one for axis in layout.axes]
+        patterns = dict.fromkeys(
+            tuple(one and pick(place) for place, one in enumerate(free)) for pick in _PICKS
+        )
+        for batch in ("full", "ones", "none") if layout.batched else ("full",):
+            for ones, kind in itertools.product(patterns, _dtypes(argument, dtype)):
+                yield Form(number, ones, batch, kind)
+
+
+_PICKS = (lambda place: False, lambda place: place == 1, lambda place: place % 2 == 0, lambda place: place == 2, lambda place: True)
+
+
+def _dtypes(argument: Argument, dtype: str) -> tuple[str, ...]:
+    return {"floating": (dtype,), "bool": ("bool",), "integer": ("int32",), "bool or floating": ("bool", dtype)}[argument.dtype]
+
+
+# -- configurations -----------------------------------------------------------------------------------------------
+
+
+def configuration(factors: Factors, sizes: Mapping[str, int], choice: Choice) -> Configuration | None:
+    """The call that a choice describes; None where its shapes do not fit together or a precondition fails."""
+    spec = factors.spec
+    chosen = {a.name: choice[a.name] for a in (*spec.constructor, *spec.arguments) if a.name in choice and a.role != "tensor"}
+    values = {name: value for name, value in chosen.items() if _differs(spec.argument(name), value)}
+    try:
+        scope = facts_of(spec, values, {}, {})  # type: ignore[arg-type]
+        tensors = dict(_tensors(factors, sizes, choice, scope))
+        shapes = {name: plan.shape for name, plan in tensors.items()}
+        dtypes = {name: plan.dtype for name, plan in tensors.items()}
+        facts = facts_of(spec, values, shapes, dtypes)  # type: ignore[arg-type]
+        if not valid(spec, facts):
+            return None
+    except (ShapeMismatch, EvaluationError, _DoesNotFit):
+        return None
+    ordered = [*(a.name for a in spec.tensor_arguments), *(w.name for w in spec.weights)]
+    return Configuration(
+        spec.name,
+        factors.dtype,
+        tuple((name, size) for name, size in facts.sizes.items() if len(name) == 1),
+        tuple(values.items()),  # type: ignore[arg-type]
+        tuple((name, tensors[name]) for name in ordered if name in tensors),
+    )
+
+
+class _DoesNotFit(Exception):
+    """A tensor that this choice cannot be given."""
+
+
+def valid(spec: Spec, facts: Facts) -> bool:
+    """Whether a call fulfils every static precondition, and the oracle can judge it: no dropout."""
+    for precondition in spec.preconditions:
+        if precondition.about == "static" and holds(precondition.when, facts) and not holds(precondition.requires, facts):
+            return False
+    return all(
+        stage.kind != "dropout" or evaluate(stage.expression, facts.scope, facts) == 0 for stage in resolve(spec, facts).stages
+    )
+
+
+def _differs(argument: Argument, value: Option) -> bool:
+    return argument.required or type(value) is not type(argument.default) or value != argument.default
+
+
+def _tensors(factors: Factors, sizes: Mapping[str, int], choice: Choice, facts: Facts) -> Iterator[tuple[str, TensorPlan]]:
+    number = choice["layout"]
+    assert isinstance(number, int)
+    batch = _batch(sizes, choice) if "batch" in choice and factors.tensors[0].layouts[number].batched else ()
+    weights = {weight.name: weight for weight in factors.spec.weights}
+    sizes = {**sizes, **_missing(factors, number)}
+    for tensor in factors.tensors:
+        form = choice.get(tensor.name)
+        if tensor.name in weights:
+            if holds(weights[tensor.name].when, facts):
+                yield tensor.name, TensorPlan(_shape(tensor.layouts[0], sizes, (), batch), factors.dtype)
+        elif tensor.required:
+            layout = tensor.layouts[min(number, len(tensor.layouts) - 1)]
+            dtype = _dtypes(factors.spec.argument(tensor.name), factors.dtype)[0]
+            yield tensor.name, TensorPlan(_shape(layout, sizes, (), batch), dtype)
+        elif isinstance(form, Form):
+            if len(tensor.layouts) > 1 and form.layout < number:
+                raise _DoesNotFit
+            own = {"full": batch, "ones": (1,) * len(batch), "none": ()}[form.batch]
+            yield tensor.name, TensorPlan(_shape(tensor.layouts[form.layout], sizes, form.ones, own), form.dtype)
+
+
+def _missing(factors: Factors, number: int) -> dict[str, int]:
+    """The dims that the chosen layouts of the required tensors lack: `T N H` means B = 1."""
+    required = [tensor for tensor in factors.tensors if tensor.required and len(tensor.layouts) > number]
+    usual = {dim for tensor in required for dim in tensor.layouts[0].dims}
+    chosen = {dim for tensor in required for dim in tensor.layouts[number].dims}
+    return dict.fromkeys(usual - chosen, 1)
+
+
+def _batch(sizes: Mapping[str, int], choice: Choice) -> tuple[int, ...]:
+    return {"one": (sizes["B"],), "two": (2, sizes["B"]), "none": ()}[str(choice["batch"])]
+
+
+def _shape(layout: Layout, sizes: Mapping[str, int], ones: Sequence[bool], batch: tuple[int, ...]) -> tuple[int, ...]:
+    lengths = [prod(sizes[dim] for dim in axis.dims) for axis in layout.axes]
+    if ones:
+        lengths = [1 if one else length for one, length in zip(ones, lengths, strict=True)]
+    return (*(batch if layout.batched else ()), *lengths)
+
+
+# -- the pool -----------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _pool(spec_id: int, dtype: str, count: int) -> tuple[Configuration, ...]:
+    spec = _SPECS[spec_id]
+    factors = Factors.of(spec, dtype)
+    random = Random(int.from_bytes(blake2b(f"{spec.name} {dtype}".encode(), digest_size=8).digest(), "big"))
+    seen: set[Option] = set()
+    found: dict[Configuration, None] = {}
+    for number in range(4 * count):
+        if len(found) == count:
+            break
+        best = _best(factors, sizes_for(number), number, random, seen)
+        if best is not None:
+            found.setdefault(best)
+    return tuple(found)
+
+
+_SPECS: dict[int, Spec] = {}
+
+
+def pool(spec: Spec, dtype: str, count: int) -> tuple[Configuration, ...]:
+    """`count` configurations of `spec`, the simplest first, the same in every process."""
+    _SPECS[id(spec)] = spec
+    return _pool(id(spec), dtype, count)
+
+
+def _best(factors: Factors, sizes: Mapping[str, int], number: int, random: Random, seen: set[Option]) -> Configuration | None:
+    """The valid candidate that shows most for the first time; the first of all is the simplest call."""
+    candidates = [factors.simplest(), *(factors.draw(random) for _ in range(CANDIDATES if number else 0))]
+    best, most, shown = None, -1.0, frozenset[Option]()
+    for candidate in candidates:
+        new = _shown(candidate) - seen
+        worth = sum(1.0 if isinstance(option, frozenset) else 20.0 for option in new)
+        if worth <= most:
+            continue
+        made = configuration(factors, sizes, candidate)
+        if made is not None:
+            best, most, shown = made, worth, frozenset(new)
+    seen |= shown
+    return best
+
+
+def _shown(choice: Choice) -> set[Option]:
+    """The options of a choice, and all pairs of them."""
+    items = list(choice.items())
+    return {*items, *(frozenset(pair) for pair in itertools.combinations(items, 2))}
+
+
+def free(spec: Spec, dtype: str) -> st.SearchStrategy[Configuration]:
+    """Small configurations outside the pool, for shrinking: sizes from 1 to 5, every choice the simplest first."""
+    factors = Factors.of(spec, dtype)
+    letters = tuple(dict.fromkeys(letter for shape in SHAPES[:1] for letter in shape))
+    sizes = st.fixed_dictionaries({letter: st.integers(1, 5) for letter in letters})
+    choices = st.fixed_dictionaries({name: st.sampled_from(options) for name, options in factors.options.items()})
+    drawn = st.builds(lambda sizes, choice: configuration(factors, sizes, choice), sizes, choices)
+    return drawn.filter(lambda made: made is not None).map(_certain)
+
+
+def _certain(made: Configuration | None) -> Configuration:
+    assert made is not None
+    return made
