@@ -111,6 +111,16 @@ def walk(expression: Expression) -> Iterator[Expression]:
         waiting.extend(reversed(children(node)))
 
 
+def depth(expression: Expression) -> int:
+    """How many nodes lie on the longest way from the expression to a leaf."""
+    deepest, waiting = 0, [(expression, 1)]
+    while waiting:
+        node, level = waiting.pop()
+        deepest = max(deepest, level)
+        waiting.extend((part, level + 1) for part in children(node))
+    return deepest
+
+
 def names(expression: Expression) -> frozenset[str]:
     """Every name that is free in the expression: the index of a `sum` is not, and neither is that of a `concat`."""
     match expression:

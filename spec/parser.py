@@ -23,6 +23,7 @@ from attnspec.spec.nodes import (
     Number,
     Sum,
     Unary,
+    depth,
 )
 from attnspec.spec.scanner import MAX_DEPTH, scan
 from attnspec.spec.suggestions import did_you_mean
@@ -47,7 +48,10 @@ def parse(text: str) -> Expression:
     scan(text)
     flat = re.sub(r"\s", " ", text)
     tree = _tree(flat.strip(), column=len(flat) - len(flat.lstrip()))
-    return _Converter(len(flat) - len(flat.lstrip())).root(tree)
+    expression = _Converter(len(flat) - len(flat.lstrip())).root(tree)
+    if depth(expression) > MAX_DEPTH:  # a chain of `and` is flat for `ast`, and deep for us
+        raise ExpressionError(f"nested deeper than {MAX_DEPTH}")
+    return expression
 
 
 def _tree(text: str, column: int) -> ast.expr:
@@ -74,15 +78,15 @@ class _Converter:
             return self.concat(node)
         return self.expression(node, 1)
 
-    def expression(self, node: ast.expr, depth: int) -> Expression:
-        if depth > MAX_DEPTH:
+    def expression(self, node: ast.expr, level: int) -> Expression:
+        if level > MAX_DEPTH:
             self.fail(f"nested deeper than {MAX_DEPTH}", node)
         convert = _CONVERTERS.get(type(node))
         if convert is None:
             self.fail(f"{_WRITTEN.get(type(node), 'this')} is not part of the language", node)
-        return convert(self, node, depth + 1)
+        return convert(self, node, level + 1)
 
-    def constant(self, node: ast.Constant, depth: int) -> Expression:
+    def constant(self, node: ast.Constant, level: int) -> Expression:
         if isinstance(node.value, bool):
             self.fail(f"`{node.value}` is not part of the language; write `x` or `not x`", node)
         if node.value is None:
@@ -91,28 +95,28 @@ class _Converter:
             self.fail("expected a number", node)
         return Number(node.value)
 
-    def name(self, node: ast.Name, depth: int) -> Expression:
+    def name(self, node: ast.Name, level: int) -> Expression:
         return Name(node.id)
 
-    def access(self, node: ast.Subscript, depth: int) -> Expression:
+    def access(self, node: ast.Subscript, level: int) -> Expression:
         if not isinstance(node.value, ast.Name):
             self.fail("only a tensor's name can be indexed", node)
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if not items:
             self.fail("expected at least one index", node)
-        return Access(node.value.id, tuple(self.expression(item, depth) for item in items))
+        return Access(node.value.id, tuple(self.expression(item, level) for item in items))
 
-    def unary(self, node: ast.UnaryOp, depth: int) -> Expression:
-        operand = self.expression(node.operand, depth)
+    def unary(self, node: ast.UnaryOp, level: int) -> Expression:
+        operand = self.expression(node.operand, level)
         if isinstance(node.op, ast.UAdd):
             self.fail("a leading `+` is not part of the language", node)
         return Unary("not" if isinstance(node.op, ast.Not) else "-", operand)
 
-    def binary(self, node: ast.BinOp, depth: int) -> Expression:
+    def binary(self, node: ast.BinOp, level: int) -> Expression:
         operator = _BINARY.get(type(node.op))
         if operator is None:
             self.fail("this operator is not part of the language", node)
-        left, right = self.expression(node.left, depth), self.expression(node.right, depth)
+        left, right = self.expression(node.left, level), self.expression(node.right, level)
         if operator == "**":
             self.check_power(node)
         return Binary(operator, left, right)
@@ -126,17 +130,17 @@ class _Converter:
         if any(isinstance(inner, ast.Pow) for inner in ast.walk(node.left)):
             self.fail("a power of a power is not part of the language", node)
 
-    def boolean(self, node: ast.BoolOp, depth: int) -> Expression:
-        return self.fold(_BINARY[type(node.op)], [self.expression(v, depth + len(node.values)) for v in node.values])
+    def boolean(self, node: ast.BoolOp, level: int) -> Expression:
+        return self.fold(_BINARY[type(node.op)], [self.expression(v, level) for v in node.values])
 
-    def comparison(self, node: ast.Compare, depth: int) -> Expression:
+    def comparison(self, node: ast.Compare, level: int) -> Expression:
         if isinstance(node.ops[0], (ast.Is, ast.IsNot)):
             return self.is_none(node)
-        # The middle of a chain is written twice in the tree: without this rule nested chains would grow as 2 ** depth.
+        # The middle of a chain is written twice in the tree: without this rule nested chains would grow as 2 ** level.
         for middle in node.comparators[:-1]:
             if any(isinstance(inner, (ast.Compare, ast.BoolOp)) for inner in ast.walk(middle)):
                 self.fail("the middle of a chain of comparisons cannot hold another comparison", middle)
-        sides = [self.expression(side, depth + len(node.ops)) for side in (node.left, *node.comparators)]
+        sides = [self.expression(side, level) for side in (node.left, *node.comparators)]
         pairs = zip(node.ops, sides, sides[1:], strict=False)
         return self.fold("and", [Binary(self.comparator(op, node), left, right) for op, left, right in pairs])
 
@@ -160,13 +164,13 @@ class _Converter:
         found = IsNone(node.left.id)
         return found if isinstance(node.ops[0], ast.Is) else Unary("not", found)
 
-    def call(self, node: ast.Call, depth: int) -> Expression:
+    def call(self, node: ast.Call, level: int) -> Expression:
         function = self.function(node)
         if function == "concat":
             self.fail("`concat` must be the whole expression", node)
         if function == "sum":
             self.check_count(node, 2, "`sum(index, expression)`")
-            return Sum(self.index(node.args[0]), self.expression(node.args[1], depth))
+            return Sum(self.index(node.args[0]), self.expression(node.args[1], level))
         if function in GUARD_FUNCTIONS and not all(isinstance(a, ast.Name) for a in node.args):
             self.fail(f"`{function}` takes the name of an argument", node)
         wanted = _COUNTS.get(function, 1)
@@ -174,7 +178,7 @@ class _Converter:
             self.check_count(node, wanted, f"{wanted} argument{'s' * (wanted > 1)} of `{function}`")
         elif len(node.args) < 2:
             self.fail(f"expected at least 2 arguments of `{function}`, got {len(node.args)}", node)
-        return Call(function, tuple(self.expression(a, depth) for a in node.args))
+        return Call(function, tuple(self.expression(a, level) for a in node.args))
 
     def function(self, node: ast.Call) -> str:
         if not isinstance(node.func, ast.Name):

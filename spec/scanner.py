@@ -14,6 +14,7 @@ from attnspec.spec.nodes import ExpressionError
 MAX_LENGTH = 2_000
 MAX_DEPTH = 40
 MAX_INTEGER = 2**31 - 1
+MAX_NAME = 64
 
 _TOKEN = re.compile(
     r"(?P<space>[ \t\r\n]+)|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?![A-Za-z0-9_.])"
@@ -40,6 +41,8 @@ def scan(text: str) -> None:
             raise ExpressionError(f"nested deeper than {MAX_DEPTH}", at + 1)
         if token.lastgroup == "number":
             _check_number(word, at + 1)
+        elif len(word) > MAX_NAME and token.lastgroup == "name":
+            raise ExpressionError(f"expected a name of at most {MAX_NAME} characters, got {len(word)}", at + 1)
         at = token.end()
 
 

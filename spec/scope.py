@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from attnspec.spec.declarations import Declarations
 from attnspec.spec.errors import Errors, Key
@@ -31,7 +32,10 @@ SCALARS = ("number", "integer", "flag", "choice")
 
 @dataclass
 class Scope:
-    """What a spec's arguments and weights are called, and what they become."""
+    """What a spec's arguments and weights are called, and what they become.
+
+    `aliases` (an argument's own name for an operator's tensor) must be complete before `tensors` is asked for.
+    """
 
     declared: Declarations
     constructor: tuple[Argument, ...]
@@ -43,23 +47,23 @@ class Scope:
     broken: bool = False
     """Some name is unknown or some stage unread, so what is missing or unused cannot be told."""
 
-    @property
+    @cached_property
     def flat(self) -> tuple[Argument, ...]:
         """Constructor and call arguments, list inputs flattened."""
         return tuple(e for a in (*self.constructor, *self.arguments) for e in (a.elements or (a,)))
 
-    @property
+    @cached_property
     def passed(self) -> tuple[Argument, ...]:
         """Every tensor that a caller passes."""
         return tuple(a for a in self.flat if a.role == "tensor")
 
-    @property
+    @cached_property
     def scalars(self) -> dict[str, Argument]:
         """Scalar names and where they come from: an argument itself, or one of a pair's two members."""
         found = {a.name: a for a in self.flat if a.role in SCALARS}
         return found | {name: a for a in self.flat if a.role == "sizes" for name in a.names}
 
-    @property
+    @cached_property
     def tensors(self) -> dict[str, tuple[str, ...]]:
         """Every tensor's canonical dims: the operator's, then arguments and weights that have another name."""
         found = dict(self.declared.tensors)
@@ -70,12 +74,12 @@ class Scope:
                 found[name] = found[alias] if alias else argument.layouts[0].dims
         return found | {weight.name: weight.layout.dims for weight in self.weights if weight.name not in found}
 
-    @property
+    @cached_property
     def available(self) -> frozenset[str]:
         """The tensors that are there before any stage."""
         return frozenset({*(a.feeds or a.name for a in self.passed), *(w.name for w in self.weights)})
 
-    @property
+    @cached_property
     def bound(self) -> frozenset[str]:
         """The sizes that a call tells: those of layouts, and what derives from them and from scalars."""
         found: set[str] = {*self.scalars}
@@ -93,7 +97,7 @@ class Scope:
         for weight in self.weights:
             yield weight.layout.dims, weight.layout.dims
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, Expression]:
         """The derived sizes that this spec can tell."""
         return {name: rule for name, rule in self.declared.sizes.items() if names(rule) <= self.bound}
@@ -103,7 +107,7 @@ class Scope:
         self.broken = True
         self.errors.add(key, f"{column(text, name)}unknown {what} `{name}`.{did_you_mean(name, known)}")
 
-    @property
+    @cached_property
     def sorts(self) -> Sorts:
         """Which names are predicates: flags and bool tensors; what may be either is both."""
         dtypes = self.declared.dtypes | {a.feeds or a.name: a.dtype for a in self.passed}
