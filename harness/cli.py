@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from attnspec.harness import bench_command, check_command, replay_command
+from attnspec.harness import bench_command, check_command, compare_command, replay_command
 from attnspec.harness.exit_codes import USAGE
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     _add(commands, "check", "check implementations against the oracle", check_command.add_arguments, check_command.run)
     _add(commands, "replay", "show a finding again", replay_command.add_arguments, replay_command.run)
     _add(commands, "bench", "measure cases per second of every lane", bench_command.add_arguments, bench_command.run)
+    _add(commands, "compare", "one call, every API's answer", compare_command.add_arguments, compare_command.run)
     _add_compiler(commands, "generate", "compile specs", command)
     _add_compiler(commands, "explain", "show what a spec means", command)
     return parser

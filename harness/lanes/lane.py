@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attnspec.harness.cases import Case, Configuration
-from attnspec.harness.lanes.messages import Answer, Lost, unpack
+from attnspec.harness.configuration import Case, Configuration
+from attnspec.harness.lanes.messages import Answer, Array, Lost, unpack
 from attnspec.harness.lanes.process import GIB, Process, Silent
 from attnspec.harness.subjects import Subject
 from attnspec.spec.interchange import to_json
@@ -85,6 +85,20 @@ class Lane:
     def run(self, job: Job) -> list[tuple[Answer, ...]]:
         self.submit(job)
         return self.collect()
+
+    def call(self, spec: Spec, subject: Subject, configuration: Configuration, given: Mapping[str, Array]) -> Answer:
+        """One call on the caller's own arrays."""
+        case = Case(configuration, 0)
+        lessons = self._lessons(Job(spec, (subject,), (case,)))
+        arrays = {name: [array.dtype.str, list(array.shape), array.tobytes().hex()] for name, array in given.items()}
+        request = {"subject": subject.to_dict(), "gradient": False, "attempt": False, "arrays": arrays}
+        self._process.send({"op": "call", "configuration": self._numbers[configuration], **request, **lessons})
+        try:
+            (answer,) = unpack(*self._process.receive())
+        except Silent as silent:
+            self._restart()
+            return silent.lost
+        return answer
 
     def signature(self, subject: Subject) -> dict[str, Any] | Lost:
         """The subject's parameters as Python sees them in the lane, or its docstring, or the error (see server.py)."""

@@ -3,6 +3,7 @@
 A request is a JSON text; `op` is one of
 
     run        {"subjects": [...], "cases": [[configuration, seed], ...], "gradient", "attempt"}
+    call       {"subject": ..., "configuration": number, "arrays": {name: [dtype, shape, hex]}}
     signature  {"subject": ...}
     forget     {}
 
@@ -22,8 +23,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from attnspec.harness.arrays import arrays
-from attnspec.harness.cases import Case, Configuration
+from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes import call
 from attnspec.harness.lanes.framework import Call, Framework, framework
 from attnspec.harness.lanes.messages import Answer, Array, Raised, Returned, pack
@@ -83,6 +86,9 @@ class Server:
         match request["op"]:
             case "run":
                 return pack(self._run(request))
+            case "call":
+                given = {name: decoded(*entry) for name, entry in request["arrays"].items()}
+                return pack([self._answer(request["subject"], request["configuration"], given, request)])
             case "signature":
                 return json.dumps(self._signature(request["subject"])), b""
             case "forget":
@@ -161,6 +167,11 @@ class Server:
         return {
             "parameters": [[p.name, p.kind.name, None if p.default is p.empty else _literal(p.default)] for p in parameters]
         }
+
+
+def decoded(dtype: str, shape: list[int], data: str) -> Array:
+    """An array that a request brings along."""
+    return np.frombuffer(bytes.fromhex(data), dtype).reshape(shape)
 
 
 def _literal(value: Any) -> str:
