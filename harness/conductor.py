@@ -39,6 +39,7 @@ class Conductor:
         self._findings: list[Finding] = []
         self._not_covered: list[str] = []
         self._errors: list[str] = []
+        self._called = False  # whether there was anybody to check: a run of nothing is no pass
 
     def run(self) -> Finished:
         """Everything in the plan; the last event is also returned."""
@@ -75,12 +76,14 @@ class Conductor:
         subjects = self._crew.present(item.subjects)
         if not subjects:
             return
+        self._called = True
         recorder = Recorder(self._plan, item, self._crew, self._ledger, self._tally)
         for dtype in self._plan.dtypes:
             here = tuple(s for s in subjects if dtype in DTYPES[s.lane])
             if here:
                 self._run_cases(recorder, here, dtype, gradient=False)
                 self._run_cases(recorder, here, dtype, gradient=True)
+                self._crew.forget(pool(item.spec, dtype, self._plan.profile.pool))
         if "preconditions" in self._plan.checks:
             self._check_preconditions(recorder, subjects)
         if "signature" in self._plan.checks:
@@ -96,7 +99,7 @@ class Conductor:
         if total == 0 or (gradient and "gradients" not in self._plan.checks):
             return
         configurations = pool(item.spec, dtype, profile.pool)
-        compiled = frozenset(configurations[: profile.compiled_pool])
+        compiled = frozenset(configurations[: profile.compiled_gradient_pool if gradient else profile.compiled_pool])
         done = 0
 
         def takes(lane: str, configuration: Configuration) -> bool:
@@ -110,7 +113,6 @@ class Conductor:
             self._emit(Progress(item.spec.name, dtype, gradient, done, total))
 
         drive(configurations, total, derive(self._plan.seed, item.spec.name, dtype, gradient), handle)
-        self._crew.forget(configurations)
 
     def _judge(self, recorder: Recorder, evidence: Evidence | Case) -> None:
         item = recorder.item
@@ -164,6 +166,8 @@ class Conductor:
 
     def _finished(self, seconds: float) -> Finished:
         errors = self._errors + [f"known deviation no longer shows: {each}" for each in self._ledger.stale]
+        if not self._called:
+            errors.append("nothing was checked")
         if "coverage" in self._plan.checks:
             errors += [error for item in self._plan.items for error in coverage.check(item.spec, self._tally)]
         return Finished(

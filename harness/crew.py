@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from attnspec.harness.arrays import arrays
-from attnspec.harness.cases import Case, Configuration
+from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.lanes.framework import DTYPES
 from attnspec.harness.lanes.lane import Job, Lane

@@ -13,7 +13,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from attnspec.harness.cases import Case, Configuration
+from attnspec.harness.configuration import Case, Configuration
 
 BATCH = 32
 SPARE = 8  # Hypothesis begins with the simplest batch, one case repeated, and repeats itself at times: those count once

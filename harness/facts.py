@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnspec.harness.cases import Configuration
+from attnspec.harness.configuration import Configuration
 from attnspec.spec.model import Spec
 from attnspec.spec.resolve import Facts, facts_of
 

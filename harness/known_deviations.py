@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from attnspec.harness import checks
-from attnspec.harness.cases import Configuration
+from attnspec.harness.configuration import Configuration
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.facts import facts
 from attnspec.spec.expression import Expression, parse

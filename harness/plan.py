@@ -14,11 +14,12 @@ from attnspec.spec.model import Spec
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How much a run tries. `compiled_pool` is what a lane gets that compiles each configuration anew."""
+    """How much a run tries. The compiled pools are what a lane gets that compiles each configuration anew."""
 
     name: str
     pool: int
     compiled_pool: int
+    compiled_gradient_pool: int
     cases: int
     gradient_cases: int
     shrink_seconds: float
@@ -26,9 +27,9 @@ class Profile:
 
 
 PROFILES: Mapping[str, Profile] = {
-    "quick": Profile("quick", 24, 6, 96, 48, 8.0, 200),
-    "ci": Profile("ci", 24, 24, 512, 256, 20.0, 500),
-    "full": Profile("full", 48, 48, 2048, 2048, 60.0, 2000),
+    "quick": Profile("quick", 24, 6, 3, 96, 48, 8.0, 200),
+    "ci": Profile("ci", 24, 24, 24, 512, 256, 20.0, 500),
+    "full": Profile("full", 48, 48, 48, 2048, 2048, 60.0, 2000),
 }
 COMPILED = ("jax",)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from attnspec.harness.cases import Case
+from attnspec.harness.configuration import Case
 from attnspec.harness.checks import CASE_CHECKS
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure, Key

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from attnspec.harness.cases import Configuration
+from attnspec.harness.configuration import Configuration
 from attnspec.harness.checks.evidence import Evidence, Part
 from attnspec.spec.model import Argument, Spec
 

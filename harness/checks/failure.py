@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnspec.harness.cases import Case
+from attnspec.harness.configuration import Case
 
 Key = tuple[str, str, str]
 

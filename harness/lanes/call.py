@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attnspec.harness.cases import Configuration
+from attnspec.harness.configuration import Configuration
 from attnspec.harness.facts import facts
 from attnspec.spec.model import Argument, Default, Spec
 from attnspec.spec.resolve import resolve

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from attnspec.harness.cases import Configuration
+from attnspec.harness.configuration import Configuration
 from attnspec.harness.lanes.messages import Array, Tensor
 from attnspec.harness.subjects import Loaded
 from attnspec.spec.model import Default, Spec
@@ -34,7 +34,12 @@ class Call:
     configuration: Configuration
     values: Mapping[str, Default]
     outputs: tuple[str, ...] | None
+    dtypes: Mapping[str, str]
     compiled: dict[str, Callable[..., dict[str, Any]]] = field(default_factory=dict)
+
+    def dtype(self, name: str) -> str:
+        """The dtype in which the subject gets a tensor, which for bfloat16 is not the array's; a cotangent's is its output's."""
+        return self.dtypes.get(name, self.configuration.dtype)
 
     @property
     def is_attempt(self) -> bool:
@@ -71,14 +76,3 @@ def framework(name: str) -> Framework:
 
         return JaxFramework()
     raise ValueError(f"Expected a lane of {', '.join(DTYPES)}, got {name!r}")
-
-
-def wanted_dtype(name: str, request: Call, array: Array) -> str:
-    """The dtype in which a subject gets the tensor `name`: its plan's, for bfloat16 travels as float32."""
-    plan = dict(request.configuration.tensors).get(name)
-    return plan.dtype if plan is not None else _cotangent_dtype(request, array)
-
-
-def _cotangent_dtype(request: Call, array: Array) -> str:
-    """A cotangent has its output's dtype, which is the configuration's wherever an output is floating."""
-    return request.configuration.dtype if array.dtype.kind == "f" else str(array.dtype)

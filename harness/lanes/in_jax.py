@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attnspec.harness.lanes import call
-from attnspec.harness.lanes.framework import BFLOAT16, Call, wanted_dtype
+from attnspec.harness.lanes.framework import BFLOAT16, Call
 from attnspec.harness.lanes.messages import Array, Tensor
 
 
@@ -46,7 +46,7 @@ def _is_double(request: Call) -> bool:
 
 def _natives(request: Call, arrays: Mapping[str, Array]) -> dict[str, Any]:
     """NumPy arrays in the dtypes that the subject gets: a compiled function takes them without a copy of ours."""
-    return {name: array.astype(wanted_dtype(name, request, array), copy=False) for name, array in arrays.items()}
+    return {name: array.astype(request.dtype(name), copy=False) for name, array in arrays.items()}
 
 
 def _apply(request: Call, tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from attnspec.harness.lanes import call
-from attnspec.harness.lanes.framework import BFLOAT16, Call, wanted_dtype
+from attnspec.harness.lanes.framework import BFLOAT16, Call
 from attnspec.harness.lanes.messages import Array, Tensor
 
 
@@ -47,7 +47,7 @@ class TorchFramework:
 def _natives(request: Call, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     """Copies: a subject that writes to its inputs spoils no other subject's."""
     return {
-        name: torch.from_numpy(np.array(array)).to(getattr(torch, wanted_dtype(name, request, array)))
+        name: torch.from_numpy(np.array(array)).to(getattr(torch, request.dtype(name)))
         for name, array in arrays.items()
     }
 

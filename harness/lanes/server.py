@@ -145,7 +145,9 @@ class Server:
             configuration = self._configurations[number]
             spec = self._specs[configuration.spec]
             outputs = None if attempt else call.output_names(spec, configuration)
-            self._calls[key] = Call(self._load(subject), spec, configuration, dict(configuration.values), outputs)
+            dtypes = {name: plan.dtype for name, plan in configuration.tensors}
+            values = dict(configuration.values)
+            self._calls[key] = Call(self._load(subject), spec, configuration, values, outputs, dtypes)
         return self._calls[key]
 
     def _load(self, subject: Mapping[str, str]) -> Loaded:

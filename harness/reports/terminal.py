@@ -26,8 +26,10 @@ class TerminalReport:
     """Prints events as they come. `verbose` adds the table of what every argument took."""
 
     def __init__(self, out: TextIO | None = None, *, verbose: bool = True) -> None:
-        console = Console(file=out, highlight=False)
-        self._console = console if console.is_terminal else Console(file=out, highlight=False, width=PLAIN_WIDTH)
+        console = Console(file=out, highlight=False, emoji=False)
+        if not console.is_terminal:
+            console = Console(file=out, highlight=False, emoji=False, width=PLAIN_WIDTH)
+        self._console = console
         self._verbose = verbose
         self._status: Status | None = None
 

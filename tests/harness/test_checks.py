@@ -57,7 +57,7 @@ def returned(output: Any, query: Any = None) -> Returned:
         ([1.25, 2.5], gold([1.0, 2.0]), 1.0),
         ([NAN, INF], gold([NAN, INF]), 0.0),
         ([-INF, 2.0], gold([-INF, 2.0]), 0.0),
-        ([9.0, 2.0], gold([1.0, 2.0], loose=[True, False]), 0.0),
+        ([1.25, 2.0], gold([1.0, 2.0], loose=[True, False]), 0.5),
         ([NAN, 2.0], gold([1.0, 2.0], loose=[True, False]), 0.0),
         ([9.0, 2.0], gold([1.0, 2.0], bound=[INF, 0.5]), 0.0),
         ([1.0, 2.0], gold([1.0, 2.0], bound=0.0), 0.0),
@@ -81,6 +81,8 @@ def test_what_agrees(values: list[float], wanted: Gold, ratio: float) -> None:
         (tensor([1.0, 1e30]), gold([1.0, INF]), "outside the bound"),
         (tensor([1.0, INF]), gold([1.0, 2.0], bound=[0.5, INF]), "outside the bound"),
         (tensor([1.0, 2.0 + 1e-6]), gold([1.0, 2.0], bound=0.0), "outside the bound"),
+        (tensor([9.0, 2.0]), gold([1.0, 2.0], loose=[True, False]), "outside the bound"),
+        (tensor([1.0, NAN]), gold([1.0, 2.0], loose=[True, False]), "NaN"),
         (tensor([[1.0, 2.0]]), gold([1.0, 2.0]), "wrong shape"),
         (tensor([1.0, 2.0], "float16"), gold([1.0, 2.0]), "wrong dtype"),
     ],
@@ -155,6 +157,13 @@ def test_pairwise_sees_nan_shape_dtype_and_gradients() -> None:
 
 def test_pairwise_agrees_on_equal_nan_and_infinity() -> None:
     assert failures(pairwise.check, evidence(a=returned([NAN, INF]), b=returned([NAN, INF]))) == []
+
+
+def test_pairwise_lets_nan_be_where_it_may_be() -> None:
+    given = evidence(a=returned([NAN, 2.0]), b=returned([1.0, 2.0]), c=returned([NAN, 2.0]))
+    loose = replace(given, verdict=Verdict({"output": gold([1.0, 2.0], loose=[True, False])}, {}, False))
+    assert failures(pairwise.check, given)
+    assert failures(pairwise.check, loose) == []
 
 
 def test_pairwise_of_one_subject_has_nothing_to_compare() -> None:
