@@ -70,6 +70,7 @@ class ArgumentReader:
     def _role(self, table: ArgumentTable, key: Key) -> Role:
         if table.role is None and not table.layout:
             self.reading.errors.add((*key, "role"), "expected a role, or a layout for a tensor, got nothing")
+            return "flag" if isinstance(table.default, bool) else "number"
         return table.role or "tensor"
 
     def _element(self, table: ElementTable, key: Key) -> Argument:

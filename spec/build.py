@@ -100,7 +100,8 @@ class _Builder:
             return
         tensors = self.scope.tensors
         if argument.feeds and argument.feeds not in self.scope.declared.tensors:
-            self.errors.add((*key, "feeds"), f"unknown tensor `{argument.feeds}`.{did_you_mean(argument.feeds, tensors)}")
+            close = did_you_mean(argument.feeds, self.scope.declared.tensors)
+            self.errors.add((*key, "feeds"), f"unknown tensor `{argument.feeds}`.{close}")
         for number, layout in enumerate(argument.layouts):
             self._check_dims(layout.dims, (*key, "layout"))
             canonical = tensors.get(argument.feeds or argument.name, layout.dims)

@@ -92,13 +92,13 @@ def extended(base: Declarations, file: Declared, errors: Errors) -> Declarations
             errors.add((table, name), "is declared by the operator already; choose another name")
     dims = (*base.dims, *(d for d in file.dims if d not in base.dims))
     added = replace(base, dims=dims, dtypes={**base.dtypes, **file.dtypes})
-    added = replace(added, sizes={**base.sizes, **_sizes(file, reading)})
-    added = replace(added, tensors={**base.tensors, **_tensors(file, added, reading)})
-    added = replace(added, parameters={**base.parameters, **_parameters(file, reading)})
+    added = replace(added, sizes=_sizes(file, reading) | base.sizes)
+    added = replace(added, tensors=_tensors(file, added, reading) | base.tensors)
+    added = replace(added, parameters=_parameters(file, reading) | base.parameters)
     clauses = _clauses(file, reading)
     for name in clauses.keys() & base.clauses.keys():
         errors.add(tuple(name.split(".")), "is declared by the operator already; choose another name")
-    return replace(added, clauses={**base.clauses, **clauses})
+    return replace(added, clauses=clauses | base.clauses)
 
 
 def _sizes(file: Declared, reading: Reading) -> dict[str, Expression]:

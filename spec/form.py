@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from attnspec.spec.errors import MAX_SHOWN, Errors, Key, alternatives, described
 from attnspec.spec.schema import Table
-from attnspec.spec.suggestions import did_you_mean
+from attnspec.spec.suggestions import closest, did_you_mean
 from attnspec.spec.toml_types import TAGS
 
 T = TypeVar("T", bound=Table)
@@ -40,13 +40,23 @@ def validate(model: type[T], data: Mapping[str, Any], errors: Errors) -> T | Non
 
 def _mended(data: Mapping[str, Any], details: list[ErrorDetails]) -> Mapping[str, Any]:
     rest = copy.deepcopy(dict(data))
-    for loc in {_existing(data, detail["loc"]) for detail in details}:
+    for loc, meant in {_existing(data, detail["loc"]): _meant(detail) for detail in details}.items():
         table: Any = rest
         for part in loc[:-1]:
             table = table[part]
         if isinstance(table, dict):
             table.pop(loc[-1], None)
+            table.update(dict.fromkeys(loc[-1:], meant) if meant else {})
     return rest
+
+
+def _meant(detail: ErrorDetails) -> str:
+    """The choice that a misspelt one is near to: going on with it, no error of meaning follows from the first one."""
+    return closest(str(detail["input"]), _choices(detail)) if detail["type"] == "literal_error" else ""
+
+
+def _choices(detail: ErrorDetails) -> list[str]:
+    return re.findall(r"'([^']*)'", detail["ctx"]["expected"])
 
 
 def _existing(data: Any, loc: Key) -> Key:
@@ -93,8 +103,8 @@ def _message(detail: ErrorDetails, model: type[Table]) -> str:
         case "extra_forbidden":
             return f"unknown key.{did_you_mean(str(detail['loc'][-1]), _keys_at(model, detail['loc'][:-1]))}"
         case "literal_error":
-            choices = re.findall(r"'([^']*)'", context["expected"])
-            return f"expected {alternatives(choices)}, got {got}.{did_you_mean(str(detail['input']), choices)}"
+            close = did_you_mean(str(detail["input"]), _choices(detail))
+            return f"expected {alternatives(_choices(detail))}, got {got}.{close}"
         case "string_pattern_mismatch":
             return f"expected text like {_PATTERNS.get(context['pattern'], 'a dotted name')}, got {got}"
     return f"expected {_EXPECTED.get(detail['type'], detail['msg'].lower())}, got {got}"

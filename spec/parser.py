@@ -59,7 +59,7 @@ def _tree(text: str, column: int) -> ast.expr:
         return ast.parse(text, mode="eval").body
     except SyntaxError as error:
         message = "a bracket is not closed" if "never closed" in error.msg else "not a complete expression"
-        raise ExpressionError(message, column + min(error.offset or 1, len(text) or 1)) from None
+        raise ExpressionError(message, column + min(error.offset or len(text) + 1, len(text) + 1)) from None
     except (MemoryError, RecursionError, ValueError):
         raise ExpressionError(f"nested deeper than {MAX_DEPTH}") from None
 

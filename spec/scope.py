@@ -129,10 +129,12 @@ class Scope:
         tensors = {a.name for a in self.passed}
         known = tensors | set(self.scalars) | {a.name for a in (*self.constructor, *self.arguments)}
         self.used |= names(guard)
-        for name in sorted(names(guard) - known - (self.bound if sizes else set())):
+        unknown = names(guard) - known - (self.bound if sizes else set())
+        for name in sorted(unknown):
             self.unknown(key, text, name, known, "argument" if not sizes else "argument or size")
         self.check_calls(guard, key, text, tensors)
-        self.check_sort(guard, "predicate", key)
+        if not unknown:
+            self.check_sort(guard, "predicate", key)
 
     def check_calls(self, guard: Expression, key: Key, text: str, tensors: set[str]) -> None:
         """In a guard tensors are only asked about: their rank, their dtype, whether they are there."""

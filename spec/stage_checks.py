@@ -29,6 +29,8 @@ class StageChecks:
         scope.used |= names(stage.expression)
         known = indices | scope.bound | scope.scalars.keys() | defined
         for name in sorted(names(stage.expression) - known - self.noted):
+            if name in tensors and scope.broken:
+                continue  # the stage that defines it may be the one that could not be read
             if name in tensors:
                 self.errors.add(key, f"tensor `{name}` is neither an argument nor bound nor defined by a stage before this one")
             elif name in self.scope.declared.size_names:
@@ -37,7 +39,7 @@ class StageChecks:
                 scope.unknown(key, text, name, known)
         for node in walk(stage.expression):
             self._check_node(node, key)
-        if stage.kind != "assemble":
+        if stage.kind != "assemble" and names(stage.expression) <= known:
             scope.check_sort(stage.expression, "predicate" if stage.kind in ("mask", "rows") else "number", key)
         allowed = frozenset(dim.lower() for dim in self._axes(stage))
         for index in sorted(free_indices(stage.expression, tensors, indices) - allowed):

@@ -96,7 +96,7 @@ class StageReader:
             defined.add(stage.defines)
             if found and self._rank(stage) < self._rank(found[-1]):
                 order = ", ".join(self.declared.order)
-                self.errors.add(at, f"a {stage.kind} comes before a {found[-1].kind}; the order is {order}")
+                self.errors.add(at, f"a {stage.kind} cannot come after a {found[-1].kind}; the order is {order}")
             if any(stage.clause == other.clause and None in (stage.when, other.when) for other in found):
                 self.errors.add(at, "is given twice; each but for a different `when`")
             found.append(stage)

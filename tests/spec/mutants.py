@@ -133,7 +133,7 @@ def _structure(chance: random.Random, text: str, data: dict[str, Any]) -> str:
     """Keys are dropped, renamed or moved, values take another type."""
     mutated = copy.deepcopy(data)
     for _ in range(chance.choice((1, 1, 2, 4))):
-        places = list(_places(mutated))
+        places = list(_places(mutated)) or [({"": ""}, "")]
         container, key = chance.choice(places)
         chance.choice((_drop, _rename, _retype, _retype, _move, _repeat))(chance, container, key, places)
     return dumps(mutated)
