@@ -40,7 +40,7 @@ def dot_product_attention(
     if query_seq_lengths is not None:
         inside = jnp.arange(T) < query_seq_lengths[:, None]
         output = jnp.where(inside[:, :, None, None], output, 0)
-    residual = jax.lax.stop_gradient(jax.nn.logsumexp(logits, axis=-1).transpose(0, 2, 1))
+    residual = jax.lax.stop_gradient(jax.nn.logsumexp(logits, axis=-1).transpose(0, 2, 1).astype(dtype))
     if rank == 3:
         output, residual = output[0], residual[0]
     return (output, residual) if return_residual else output

@@ -33,7 +33,8 @@ def dot_product_attention(
     key, value = per_query_head(key, query), per_query_head(value, query)
     output = np.einsum("bnts,bsnh->btnh", weight.astype(dtype), value, dtype=working(dtype))
     output = zero_rows(output, query_seq_lengths).astype(dtype)
-    residual = logsumexp(logits).transpose(0, 2, 1)
+    with np.errstate(over="ignore"):  # the fill is too large for float16
+        residual = logsumexp(logits).transpose(0, 2, 1).astype(dtype)
     if rank == 3:
         output, residual = output[0], residual[0]
     return (output, residual) if return_residual else output

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from planted_bugs.faults import FAULTS, HERE, Fault
 
 Arrays = list[np.ndarray]

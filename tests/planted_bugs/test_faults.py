@@ -1,0 +1,52 @@
+"""Every planted fault is found within 200 cases, by the checks that should see it and by no other."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from attnspec.harness import checks
+from attnspec.harness.cli import main
+from planted_bugs.faults import APIS, CASES, FAULTS, Fault
+from planted_bugs.hunt import Seen, hunt
+
+
+@cache
+def seen(framework: str) -> dict[str, Seen]:
+    """The hunt for all faults of a framework, once per worker."""
+    with TemporaryDirectory() as folder:
+        return hunt(framework, [fault for fault in FAULTS if fault.framework == framework], Path(folder))
+
+
+def grouped(fault: Fault) -> object:
+    """A parameter whose tests go to the worker that has hunted in its framework."""
+    return pytest.param(fault, id=fault.name, marks=pytest.mark.xdist_group(f"hunt-{fault.framework}"))
+
+
+@pytest.mark.parametrize("fault", map(grouped, FAULTS))
+def test_found_by_these_checks_and_no_other(fault: Fault) -> None:
+    found = seen(fault.framework)[fault.name]
+    assert set(found) == fault.seen_by
+    assert max(found.values()) <= CASES
+
+
+@pytest.mark.parametrize("framework", APIS)
+def test_correct_implementation_is_not_accused(framework: str, tmp_path: Path) -> None:
+    nothing_planted = Fault("correct", framework, "", "", frozenset(), survives=True)
+    assert hunt(framework, [nothing_planted], tmp_path) == {"correct": {}}
+
+
+BY_OWNER = {min(fault.seen_by): fault for fault in FAULTS if fault.framework == "numpy"}
+
+
+@pytest.mark.parametrize("fault", BY_OWNER.values(), ids=BY_OWNER)
+def test_command_loses_the_fault_when_its_checks_are_off(
+    fault: Fault, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["check", f"{fault.write(tmp_path)}:{fault.function}", "--as", fault.api, "--seed", "2", "--cases", "200"]
+    without = sorted({*fault.seen_by, "coverage"})
+    assert main([*command, "--checks", ",".join(sorted(fault.seen_by))]) == 1
+    assert fault.name.replace("-", "_") in capsys.readouterr().out
+    assert main([*command, "--skip-check", ",".join(without)]) == 0
+    assert set(checks.NAMES) > set(without)
