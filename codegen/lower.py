@@ -125,10 +125,15 @@ class Body:
         yield self.assign(stage, self.lower(stage, self.spec.tensors["logit"]))
 
     def _mask(self, stage: Stage) -> Iterator[Statement]:
-        """Hidden logits are replaced by the fill, one mask after another: what any of them hides stays hidden."""
+        """Hidden logits get the fill, one mask after another: what any of them hides stays hidden."""
         order, logits = self.spec.tensors["logit"], self.refs["logit"]
         attends = self.lower(stage, order)
-        yield Assign(logits, elementwise("where", (attends, logits, HIDDEN), order), stage.clause)
+        if self.policy("mask.fill") == "replace":
+            value = elementwise("where", (attends, logits, HIDDEN), order)
+        else:
+            fill = elementwise("where", (attends, Const(0.0), HIDDEN), order)
+            value = elementwise("add", (logits, Op("cast", (fill,), fill.dims, (("to", "compute"),))), order)
+        yield Assign(logits, value, stage.clause)
 
     def _softmax(self, stage: Stage) -> Iterator[Statement]:
         logits = self.refs["logit"]

@@ -16,7 +16,7 @@ _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 
 
 def prologue(spec: Spec) -> Iterator[Statement]:
-    """Unpack lists, check tensors, bind sizes, lift missing axes, fill in defaults, check preconditions."""
+    """Unpack lists, check tensors, bind sizes, fill in defaults, check preconditions, lift missing axes."""
     for argument in spec.arguments:
         if argument.role == "tensors":
             yield from _unpack(argument)
@@ -26,12 +26,13 @@ def prologue(spec: Spec) -> Iterator[Statement]:
     yield from _weights(spec)
     yield from _same_dtype(spec)
     yield from _sizes(spec)
-    yield from _lift(spec)
     for argument in (*spec.constructor, *spec.arguments):
         yield from _scalars(argument)
     for precondition in spec.preconditions:
         if precondition.about == "static":
             yield _check(precondition)
+    yield from _derived(spec)
+    yield from _lift(spec)
 
 
 def canonical_dims(layout: Layout, canonical: Dims) -> Dims:
@@ -85,7 +86,10 @@ def _sizes(spec: Spec) -> Iterator[Statement]:
     bound = sorted({dim for a in spec.tensor_arguments if not a.optional for layout in a.layouts[:1] for dim in _named(layout)})
     bound += sorted({dim for w in spec.weights if w.when is None for dim in w.layout.dims} - set(bound))
     yield Sizes(tuple(bound))
-    yield from (Derived(name, rule) for name, rule in spec.sizes.items() if name not in bound)
+
+
+def _derived(spec: Spec) -> Iterator[Statement]:
+    yield from (Derived(name, rule) for name, rule in spec.sizes.items())
 
 
 def _named(layout: Layout) -> list[str]:

@@ -175,7 +175,13 @@ class _Expansion:
     def preconditions(self, clauses: list[Clause]) -> Iterator[dict[str, Any]]:
         ruled = {"raises": "ValueError", "source": "ruled"}
         message = "the {N} heads of query must be a multiple of the {K} heads of key and value"
-        yield {**ruled, "clause": "heads-divide", "requires": "N % K == 0", "message": message, "violate": {"N": 3, "K": 2}}
+        yield {
+            **ruled,
+            "clause": "heads-divide",
+            "requires": "K > 0 and N % K == 0",
+            "message": message,
+            "violate": {"N": 3, "K": 2},
+        }
         for name in self.parameters(clauses):
             declared = self.declared.parameters.get(name)
             if isinstance(self.file.parameters.get(name), VariantParameter) and declared and declared.requires:

@@ -105,7 +105,7 @@ def causal_gqa(query: jax.Array, key: jax.Array, value: jax.Array, *, scale: flo
 
     Raises:
         ValueError: a tensor's shape or dtype does not fit.
-        ValueError: unless `N % K == 0` (heads-divide).
+        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
 
     Source: spec/variants/causal_gqa.toml
     """
@@ -115,11 +115,11 @@ def causal_gqa(query: jax.Array, key: jax.Array, value: jax.Array, *, scale: flo
     value = _tensor(sizes, "value", value, "floating", "B S K V")
     _same_dtype(query=query, key=key, value=value)
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    G = N // K
     scale = H**-0.5 if scale is None else _number("scale", scale)
     # precondition.heads-divide
-    if N % K != 0:
+    if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
+    G = N // K
     dtype = query.dtype
     compute = jnp.promote_types(query.dtype, jnp.float32)
     t = jnp.arange(T)

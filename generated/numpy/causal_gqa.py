@@ -113,7 +113,7 @@ def causal_gqa(query: np.ndarray, key: np.ndarray, value: np.ndarray, *, scale: 
 
     Raises:
         ValueError: a tensor's shape or dtype does not fit.
-        ValueError: unless `N % K == 0` (heads-divide).
+        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
 
     Source: spec/variants/causal_gqa.toml
     """
@@ -123,11 +123,11 @@ def causal_gqa(query: np.ndarray, key: np.ndarray, value: np.ndarray, *, scale: 
     value = _tensor(sizes, "value", value, "floating", "B S K V")
     _same_dtype(query=query, key=key, value=value)
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    G = N // K
     scale = H**-0.5 if scale is None else _number("scale", scale)
     # precondition.heads-divide
-    if N % K != 0:
+    if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
+    G = N // K
     dtype = query.dtype
     compute = np.promote_types(query.dtype, np.float32)
     t = np.arange(T)
@@ -169,11 +169,11 @@ def causal_gqa_vjp(
     value = _tensor(sizes, "value", value, "floating", "B S K V")
     _same_dtype(query=query, key=key, value=value)
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    G = N // K
     scale = H**-0.5 if scale is None else _number("scale", scale)
     # precondition.heads-divide
-    if N % K != 0:
+    if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
+    G = N // K
     dtype = query.dtype
     compute = np.promote_types(query.dtype, np.float32)
     t = np.arange(T)

@@ -117,7 +117,7 @@ def gemma2(
 
     Raises:
         ValueError: a tensor's shape or dtype does not fit.
-        ValueError: unless `N % K == 0` (heads-divide).
+        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
         ValueError: unless `cap > 0` (cap-range).
         ValueError: unless `left >= 0` (left-range).
 
@@ -129,11 +129,10 @@ def gemma2(
     value = _tensor(sizes, "value", value, "floating", "B S K V")
     _same_dtype(query=query, key=key, value=value)
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    G = N // K
     scale = H**-0.5 if scale is None else _number("scale", scale)
     cap = _number("cap", cap)
     # precondition.heads-divide
-    if N % K != 0:
+    if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
     # precondition.cap-range
     if cap <= 0:
@@ -141,6 +140,7 @@ def gemma2(
     # precondition.left-range
     if left < 0:
         raise ValueError(f"`left` must satisfy left >= 0, got {left}")
+    G = N // K
     dtype = query.dtype
     compute = np.promote_types(query.dtype, np.float32)
     t = np.arange(T)
@@ -193,11 +193,10 @@ def gemma2_vjp(
     value = _tensor(sizes, "value", value, "floating", "B S K V")
     _same_dtype(query=query, key=key, value=value)
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    G = N // K
     scale = H**-0.5 if scale is None else _number("scale", scale)
     cap = _number("cap", cap)
     # precondition.heads-divide
-    if N % K != 0:
+    if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
     # precondition.cap-range
     if cap <= 0:
@@ -205,6 +204,7 @@ def gemma2_vjp(
     # precondition.left-range
     if left < 0:
         raise ValueError(f"`left` must satisfy left >= 0, got {left}")
+    G = N // K
     dtype = query.dtype
     compute = np.promote_types(query.dtype, np.float32)
     t = np.arange(T)

@@ -123,7 +123,7 @@ def packed_documents(
 
     Raises:
         ValueError: a tensor's shape or dtype does not fit.
-        ValueError: unless `N % K == 0` (heads-divide).
+        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
 
     Source: spec/variants/packed_documents.toml
     """
@@ -135,11 +135,11 @@ def packed_documents(
     key_value_segment_ids = _tensor(sizes, "key_value_segment_ids", key_value_segment_ids, "integer", "B S")
     _same_dtype(query=query, key=key, value=value)
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    G = N // K
     scale = H**-0.5 if scale is None else _number("scale", scale)
     # precondition.heads-divide
-    if N % K != 0:
+    if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
+    G = N // K
     dtype = query.dtype
     compute = np.promote_types(query.dtype, np.float32)
     t = np.arange(T)
@@ -192,11 +192,11 @@ def packed_documents_vjp(
     key_value_segment_ids = _tensor(sizes, "key_value_segment_ids", key_value_segment_ids, "integer", "B S")
     _same_dtype(query=query, key=key, value=value)
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    G = N // K
     scale = H**-0.5 if scale is None else _number("scale", scale)
     # precondition.heads-divide
-    if N % K != 0:
+    if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
+    G = N // K
     dtype = query.dtype
     compute = np.promote_types(query.dtype, np.float32)
     t = np.arange(T)

@@ -8,7 +8,7 @@ Causal attention with grouped key/value heads.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -95,23 +95,35 @@ def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
     """Under autocast, run on tensors of its dtype, as the framework's own attention does."""
 
     @functools.wraps(function)
-    def call(query: Any, *arguments: Any, **named: Any) -> Any:
-        first = query[0] if isinstance(query, list) and query else query
-        kind = first.device.type if isinstance(first, Tensor) else "cpu"
+    def call(*arguments: Any, **named: Any) -> Any:
+        first = next(_tensors([*arguments, *named.values()]), None)
+        kind = "cpu" if first is None else first.device.type
         if not torch.is_autocast_enabled(kind):
-            return function(query, *arguments, **named)
+            return function(*arguments, **named)
         dtype = torch.get_autocast_dtype(kind)
-
-        def lower(value: Any) -> Any:
-            if isinstance(value, list):
-                return [lower(member) for member in value]
-            single = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
-            return value.to(dtype) if single else value
-
         with torch.autocast(kind, enabled=False):
-            return function(lower(query), *map(lower, arguments), **{name: lower(value) for name, value in named.items()})
+            return function(*_lowered(list(arguments), dtype), **_lowered(named, dtype))
 
     return call
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(member)
+
+
+def _lowered(value: Any, dtype: torch.dtype) -> Any:
+    """Floating tensors in nested lists and dicts in `dtype`; autocast leaves float64 alone."""
+    if isinstance(value, list):
+        return [_lowered(member, dtype) for member in value]
+    if isinstance(value, dict):
+        return {name: _lowered(member, dtype) for name, member in value.items()}
+    floating = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
+    return value.to(dtype) if floating else value
 
 
 @_autocast
@@ -129,7 +141,7 @@ def causal_gqa(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None
 
     Raises:
         ValueError: a tensor's shape or dtype does not fit.
-        ValueError: unless `N % K == 0` (heads-divide).
+        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
 
     Source: spec/variants/causal_gqa.toml
     """
@@ -139,11 +151,11 @@ def causal_gqa(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None
     value = _tensor(sizes, "value", value, "floating", "B S K V")
     _same_dtype(query=query, key=key, value=value)
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    G = N // K
     scale = H**-0.5 if scale is None else _number("scale", scale)
     # precondition.heads-divide
-    if N % K != 0:
+    if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
+    G = N // K
     dtype = query.dtype
     compute = torch.promote_types(query.dtype, torch.float32)
     t = torch.arange(T, device=query.device)

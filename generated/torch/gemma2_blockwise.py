@@ -8,7 +8,7 @@ Soft-capped, causal, sliding-window attention with grouped key/value heads.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -101,23 +101,35 @@ def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
     """Under autocast, run on tensors of its dtype, as the framework's own attention does."""
 
     @functools.wraps(function)
-    def call(query: Any, *arguments: Any, **named: Any) -> Any:
-        first = query[0] if isinstance(query, list) and query else query
-        kind = first.device.type if isinstance(first, Tensor) else "cpu"
+    def call(*arguments: Any, **named: Any) -> Any:
+        first = next(_tensors([*arguments, *named.values()]), None)
+        kind = "cpu" if first is None else first.device.type
         if not torch.is_autocast_enabled(kind):
-            return function(query, *arguments, **named)
+            return function(*arguments, **named)
         dtype = torch.get_autocast_dtype(kind)
-
-        def lower(value: Any) -> Any:
-            if isinstance(value, list):
-                return [lower(member) for member in value]
-            single = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
-            return value.to(dtype) if single else value
-
         with torch.autocast(kind, enabled=False):
-            return function(lower(query), *map(lower, arguments), **{name: lower(value) for name, value in named.items()})
+            return function(*_lowered(list(arguments), dtype), **_lowered(named, dtype))
 
     return call
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(member)
+
+
+def _lowered(value: Any, dtype: torch.dtype) -> Any:
+    """Floating tensors in nested lists and dicts in `dtype`; autocast leaves float64 alone."""
+    if isinstance(value, list):
+        return [_lowered(member, dtype) for member in value]
+    if isinstance(value, dict):
+        return {name: _lowered(member, dtype) for name, member in value.items()}
+    floating = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
+    return value.to(dtype) if floating else value
 
 
 BLOCK = 128
@@ -280,7 +292,7 @@ def gemma2(
 
     Raises:
         ValueError: a tensor's shape or dtype does not fit.
-        ValueError: unless `N % K == 0` (heads-divide).
+        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
         ValueError: unless `cap > 0` (cap-range).
         ValueError: unless `left >= 0` (left-range).
 
@@ -295,7 +307,7 @@ def gemma2(
     scale = H**-0.5 if scale is None else _number("scale", scale)
     cap = _number("cap", cap)
     # precondition.heads-divide
-    if N % K != 0:
+    if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
     # precondition.cap-range
     if cap <= 0:
