@@ -63,9 +63,12 @@ def arrays(case: Case, spec: Spec) -> dict[str, Array]:
     for sheet in recipe.others:
         made[sheet.name] = _integers(sheet, words[sheet.start : sheet.stop], masks)
     normal = normals(words[: recipe.floats[-1].stop])
+    drawn = np.empty(normal.shape)
     for sheet in recipe.floats:
-        drawn = _floats(sheet, normal[sheet.start : sheet.stop], values, recipe)
-        made[sheet.name] = _stored(drawn, sheet.dtype).reshape(sheet.shape)
+        drawn[sheet.start : sheet.stop] = _floats(sheet, normal[sheet.start : sheet.stop], values, recipe)
+    stored = _stored(drawn, case.configuration.dtype)
+    for sheet in recipe.floats:
+        made[sheet.name] = stored[sheet.start : sheet.stop].reshape(sheet.shape)
     if values.bias_inf:
         _hide_by_bias(recipe, made, words)
     if values.poison:
@@ -76,7 +79,8 @@ def arrays(case: Case, spec: Spec) -> dict[str, Array]:
 def normals(words: NDArray[np.uint64]) -> NDArray[np.float64]:
     """One number of mean 0 and variance 1 for each word."""
     parts = (words & _PART) + (words >> np.uint64(21) & _PART) + (words >> np.uint64(42) & _PART)
-    return (2 * parts.astype(np.int64) - _CENTRE) * 2.0**-21
+    centred: NDArray[np.float64] = (2 * parts.astype(np.int64) - _CENTRE) * 2.0**-21
+    return centred
 
 
 def bfloat16(values: Array) -> NDArray[np.float32]:
@@ -94,8 +98,8 @@ def _floats(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Arra
     """The numbers of one floating tensor, before they are rounded to storage."""
     if sheet.role == "value":
         assert sheet.offset is not None
-        drawn = (0.5 * normal).reshape(sheet.shape) + sheet.offset
-        return np.rint(drawn) if values.grid else drawn
+        shifted = ((0.5 * normal).reshape(sheet.shape) + sheet.offset).ravel()
+        return np.rint(shifted) if values.grid else shifted
     if sheet.role not in ("query", "key"):
         return normal * sheet.scale
     if values.grid:
@@ -112,8 +116,8 @@ def _integers(sheet: Sheet, words: NDArray[np.uint64], masks: Masks) -> Array:
     if sheet.dtype == "bool":
         drawn = ((words & np.uint64(7)) < np.uint64(masks.eighths)).reshape(sheet.shape)
         if masks.empty:
-            rows = (words >> np.uint64(8) & np.uint64(3)).reshape(sheet.shape)[..., :1] == 0
-            drawn = drawn & ~rows
+            rows = (words >> np.uint64(8) & np.uint64(3)).reshape(sheet.shape)[..., :1]
+            drawn = drawn & (rows != 0)
         return drawn
     if sheet.role == "length":
         return _lengths(sheet, words, masks.lengths).reshape(sheet.shape).astype(sheet.dtype)
@@ -139,7 +143,7 @@ def _hide_by_bias(recipe: Recipe, made: dict[str, Array], words: NDArray[np.uint
         if sheet.role == "bias":
             picks = words[sheet.start : sheet.stop].reshape(sheet.shape)
             row = picks[..., :1] >> np.uint64(60) == 0
-            made[sheet.name] = np.where((picks & np.uint64(3) == 0) | row, -np.inf, made[sheet.name]).astype(made[sheet.name].dtype)
+            made[sheet.name] = _where((picks & np.uint64(3) == 0) | row, -np.inf, made[sheet.name])
 
 
 def _poison(recipe: Recipe, made: dict[str, Array], which: str) -> None:
@@ -152,9 +156,13 @@ def _poison(recipe: Recipe, made: dict[str, Array], which: str) -> None:
     if port.full != port.documented:
         return
     heads = slot.shape[1]
-    by_head = seen.reshape(seen.shape[0], heads, -1, seen.shape[-1]).any(axis=2) if seen.shape[1] % heads == 0 else seen.any(axis=1)
-    hidden = np.broadcast_to(~by_head[..., None], slot.shape)
-    made[found] = np.where(port.out(hidden), np.nan, made[found]).astype(made[found].dtype)
+    by_head: Array = np.asarray(seen.reshape(seen.shape[0], heads, -1, seen.shape[-1]).any(axis=2))
+    hidden = np.broadcast_to(np.expand_dims(~by_head, -1), slot.shape)
+    made[found] = _where(port.out(hidden), np.nan, made[found])
+
+
+def _where(condition: Array, value: float, array: Array) -> Array:
+    return np.where(condition, array.dtype.type(value), array)
 
 
 # -- recipes ------------------------------------------------------------------------------------------------------

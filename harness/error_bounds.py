@@ -112,6 +112,13 @@ def product_error(left: Array, left_error: Error, right: Array, right_error: Err
     return result
 
 
+def whole(error: Error, shape: tuple[int, ...]) -> Array:
+    """The error as an array of its value's shape, a view."""
+    if isinstance(error, float) or error.shape != shape:
+        return np.broadcast_to(np.asarray(error, np.float64), shape)
+    return error
+
+
 def growth(error: Array) -> Array:
     """expm1(x), bounded by x / (1 - x/2) where x < 1 (compare the series): one division instead of a function call."""
     if error.size == 0 or error.max() < 1.0:

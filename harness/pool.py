@@ -8,7 +8,7 @@ most options, and pairs of options, for the first time; sizes go from small to l
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -87,23 +87,27 @@ def _values(argument: Argument) -> Iterator[Default]:
     tried: list[Default] = [] if argument.required else [argument.default]
     if argument.role == "flag":
         tried += [False, True]
-    for value in dict.fromkeys([*tried, *argument.examples, *argument.choices]):
-        yield value
+    yield from dict.fromkeys([*tried, *argument.examples, *argument.choices])
 
 
 def _forms(tensor: Tensor, argument: Argument, dtype: str) -> Iterator[Form]:
     """How an optional tensor can be given: every layout, full and with its broadcast axes at 1."""
     for number, layout in enumerate(tensor.layouts):
         free = [axis.or_one for axis in layout.axes]
-        patterns = dict.fromkeys(
-            tuple(one and pick(place) for place, one in enumerate(free)) for pick in _PICKS
-        )
+        patterns = dict.fromkeys(tuple(one and pick(place) for place, one in enumerate(free)) for pick in _PICKS)
         for batch in ("full", "ones", "none") if layout.batched else ("full",):
             for ones, kind in itertools.product(patterns, _dtypes(argument, dtype)):
                 yield Form(number, ones, batch, kind)
 
 
-_PICKS = (lambda place: False, lambda place: place == 1, lambda place: place % 2 == 0, lambda place: place == 2, lambda place: True)
+# Which of the `|1` axes are 1, by their place: none, heads, every other, queries, all.
+_PICKS: tuple[Callable[[int], bool], ...] = (
+    lambda place: False,
+    lambda place: place == 1,
+    lambda place: place % 2 == 0,
+    lambda place: place == 2,
+    lambda place: True,
+)
 
 
 def _dtypes(argument: Argument, dtype: str) -> tuple[str, ...]:

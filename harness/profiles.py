@@ -50,7 +50,7 @@ VALUES: tuple[Values, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """`eighths` of a boolean mask are True; `empty` empties some of its rows. Lengths: `random`, `full`, `edges` (0 or full)."""
+    """`eighths` of a boolean mask are True; `empty` empties some rows. Lengths: `random`, `full`, `edges` (0 or full)."""
 
     name: str
     eighths: int

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from attnspec.harness.error_bounds import Array, Error
+from attnspec.harness.error_bounds import Array, Error, size
 
 
 class Dual(NamedTuple):
@@ -75,5 +75,6 @@ def add(left: Dual | None, right: Dual | None, unit: float) -> Dual | None:
     value = left.value + right.value
     magnitude = None
     if left.magnitude is not None or right.magnitude is not None:
-        magnitude = sum(abs(d.value) if d.magnitude is None else d.magnitude for d in (left, right))
-    return Dual(value, left.error + right.error + unit * abs(value), magnitude)
+        one, other = (size(d.value) if d.magnitude is None else d.magnitude for d in (left, right))
+        magnitude = one + other
+    return Dual(value, left.error + right.error + unit * size(value), magnitude)

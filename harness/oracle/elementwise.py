@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from attnspec.harness.error_bounds import Array, Error, Units, exact, gamma, size
+from attnspec.harness.error_bounds import Array, Error, Units, exact, gamma, size, whole
 from attnspec.harness.oracle.dual import Dual, Run
 
 Condition = Array | Callable[[Mapping[str, Array]], Array]
@@ -30,7 +30,9 @@ class Spread:
 
     def out(self, dual: Dual) -> Dual:
         """The operand with all the result's axes, those it lacks of size 1."""
-        error = dual.error if isinstance(dual.error, float) else np.broadcast_to(dual.error, self.own).reshape(self.aligned)
+        if self.own == self.aligned:
+            return dual
+        error = dual.error if isinstance(dual.error, float) else whole(dual.error, self.own).reshape(self.aligned)
         return Dual(dual.value.reshape(self.aligned), error)
 
     def back(self, value: Array, error: Error) -> Dual:
@@ -162,7 +164,7 @@ class Function:
         x, error, _ = inputs[0]
         y = rule.value(x)
         slope = rule.slope(y, x)
-        error = np.broadcast_to(np.asarray(error, np.float64), x.shape)
+        error = whole(error, x.shape)
         curvature = rule.curvature(y, x, error)
         moved = np.minimum((size(slope) + 0.5 * curvature * error) * error, rule.span) + rule.ulps * self.unit * size(y)
         return (Dual(y, moved),), (slope, curvature * error, y)
@@ -188,12 +190,14 @@ class Rule:
 
 def _sigmoid(x: Array) -> Array:
     tail: Array = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0, tail) / (1.0 + tail)
+    value: Array = np.where(x >= 0, 1.0, tail) / (1.0 + tail)
+    return value
 
 
 def _bent_tanh(y: Array, x: Array, error: Array) -> Array:
     """|tanh''| = 2 |t| (1 - t^2) <= min(0.77, 2 |t| (1 - t^2) + 2 e), as |tanh'''| <= 2."""
-    return np.minimum(2 * size(y) * (1 - size(y) ** 2) + 2 * error, 0.77)
+    bent: Array = np.minimum(2 * size(y) * (1 - size(y) ** 2) + 2 * error, 0.77)
+    return bent
 
 
 FUNCTIONS: Mapping[str, Rule] = {

@@ -8,12 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from attnspec.harness.error_bounds import Array, Error, Units, gamma, size
+from attnspec.harness.error_bounds import Array, Units, gamma, size, whole
 from attnspec.harness.oracle.dual import Dual, Run
-
-
-def _full(error: Error, shape: tuple[int, ...]) -> Array:
-    return np.broadcast_to(np.asarray(error, np.float64), shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +27,7 @@ class Gather:
     def forward(self, inputs: Sequence[Dual], run: Run) -> tuple[tuple[Dual, ...], tuple[Array, ...]]:
         index = self.where(run.arrays)
         for positions, length in zip(index, self.shape, strict=True):
-            if positions.size and not (0 <= int(positions.min()) and int(positions.max()) < length):
+            if positions.size and (positions.min() < 0 or positions.max() >= length):
                 raise ValueError(f"an index leaves its axis of size {length}")
         value = np.broadcast_to(inputs[0].value[index], self.result)
         error = inputs[0].error
@@ -44,7 +40,7 @@ class Gather:
         value, moved = np.zeros(self.shape, given.dtype), np.zeros(self.shape)
         np.add.at(value, index, given)
         rounded = size(given) * (gamma(given.size, self.units.accumulate) + self.units.output)
-        np.add.at(moved, index, rounded + _full(error, self.result))
+        np.add.at(moved, index, rounded + whole(error, self.result))
         return (Dual(value, moved),)
 
 
@@ -80,13 +76,13 @@ class Join:
 
     def forward(self, inputs: Sequence[Dual], run: Run) -> tuple[tuple[Dual, ...], Any]:
         value = np.concatenate([each.value for each in inputs], axis=self.axis)
-        errors = [_full(each.error, shape) for each, shape in zip(inputs, self.shapes, strict=True)]
+        errors = [whole(each.error, shape) for each, shape in zip(inputs, self.shapes, strict=True)]
         return (Dual(value, np.concatenate(errors, axis=self.axis)),), None
 
     def backward(self, adjoints: Sequence[Dual | None], kept: Any) -> tuple[Dual | None, ...]:
         assert adjoints[0] is not None
         value, error, _ = adjoints[0]
-        error = _full(error, value.shape)
+        error = whole(error, value.shape)
         parts, start = [], 0
         for shape in self.shapes:
             own = (slice(None),) * self.axis + (slice(start, start + shape[self.axis]),)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from attnspec.harness.configuration import Configuration
-from attnspec.harness.facts import facts
 from attnspec.harness.error_bounds import Array, Units, gold_dtype
+from attnspec.harness.facts import facts
 from attnspec.harness.oracle.dual import Node, Slot, ordered
 from attnspec.harness.oracle.elementwise import Rows
 from attnspec.harness.oracle.interpreter import Interpreter
@@ -59,7 +59,8 @@ class Plan:
         if self.visible is None:
             return None
         visible = self.visible(arrays) if callable(self.visible) else self.visible
-        return np.broadcast_to(visible, self.logits).any(axis=2)
+        some: Array = np.asarray(np.broadcast_to(visible, self.logits).any(axis=2))
+        return some
 
 
 class Compiler:
@@ -151,7 +152,9 @@ class Compiler:
     def _stage(self, stage: Stage) -> None:
         low = stage.kind in ("project", "assemble", "output")
         self.interpreter.unit = self.units.output if low else self.units.logit
-        self.interpreter.operand = {"combine": self.units.weight, "score": self.units.logit}.get(stage.kind, self.units.accumulate)
+        self.interpreter.operand = {"combine": self.units.weight, "score": self.units.logit}.get(
+            stage.kind, self.units.accumulate
+        )
         self.interpreter.stored = self.units.output if low or stage.kind == "combine" else 0.0
         self.interpreter.weighs = stage.kind == "combine"
         handlers: Mapping[str, Callable[[Stage], Term | None]] = {

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from attnspec.harness.error_bounds import Array, Units, gamma
+from attnspec.harness.error_bounds import Array, Units, gamma, size, whole
 from attnspec.harness.oracle.dual import Dual, ordered
 from attnspec.spec.model import Layout
 
@@ -26,6 +26,8 @@ class Port:
     full: tuple[int, ...]
     split: tuple[int, ...]
     permutation: tuple[int, ...]
+    permuted: tuple[int, ...]
+    inverse: tuple[int, ...]
     shape: tuple[int, ...]
 
     def into(self, tensor: Array) -> Array:
@@ -36,23 +38,20 @@ class Port:
 
     def out(self, tensor: Array) -> Array:
         """Canonical axes back to the layout, batch axes still broadcast."""
-        inner = tuple(self.split[axis] for axis in self.permutation)
-        inverse = sorted(range(len(self.permutation)), key=self.permutation.__getitem__)
-        back: Array = np.ascontiguousarray(tensor.reshape(inner).transpose(inverse)).reshape(self.full)
-        return back
+        return tensor.reshape(self.permuted).transpose(self.inverse).reshape(self.full)
 
     def gradient(self, dual: Dual, units: Units) -> tuple[Array, Array]:
         """An adjoint as the caller gets it: batch axes summed, rounded to storage (u_o |g| + eta)."""
         value = self.out(dual.value)
-        error = self.out(np.broadcast_to(np.asarray(dual.error, np.float64), self.shape))
+        error = self.out(whole(dual.error, self.shape))
         if self.full != self.documented:
             lead = len(self.full) - len(self.documented)
             own = (1,) * lead + self.documented
             summed = tuple(a for a, (one, all_) in enumerate(zip(own, self.full, strict=True)) if one != all_)
-            error = error + (gamma(prod(self.full), units.accumulate) + units.output) * np.abs(value).astype(np.float64)
+            error = error + (gamma(prod(self.full), units.accumulate) + units.output) * size(value)
             value = value.sum(axis=summed).reshape(self.documented)
             error = error.sum(axis=summed).reshape(self.documented)
-        return value, error + units.output * np.abs(value).astype(np.float64) + units.eta
+        return value, error + units.output * size(value) + units.eta
 
 
 def port(
@@ -74,11 +73,14 @@ def port(
     letters = [dim.lower() for dim, _ in dims]
     axes = ordered([*letters, *(dim.lower() for dim in canonical)])
     lengths = dict(zip(letters, (length for _, length in dims), strict=True))
+    permutation = tuple(letters.index(letter) for letter in axes if letter in lengths)
     return Port(
         axes=axes,
         documented=shape,
         full=full,
         split=tuple(length for _, length in dims),
-        permutation=tuple(letters.index(letter) for letter in axes if letter in lengths),
+        permutation=permutation,
+        permuted=tuple(dims[axis][1] for axis in permutation),
+        inverse=tuple(permutation.index(axis) for axis in range(len(permutation))),
         shape=tuple(lengths.get(letter, 1) for letter in axes),
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attnspec.harness.error_bounds import Array, Error, Units, exact, gamma, product_error, size
+from attnspec.harness.error_bounds import Array, Error, Units, exact, gamma, product_error, size, whole
 from attnspec.harness.oracle.dual import Dual, Run, Slot, ordered
 
 
@@ -30,7 +30,7 @@ class Folding:
 
     def fold_error(self, error: Error) -> Error:
         """An error folded like its value; exact stays exact."""
-        return error if isinstance(error, float) else self.fold(np.broadcast_to(error, self.shape))
+        return error if isinstance(error, float) else self.fold(whole(error, self.shape))
 
     def unfold(self, matrices: Array) -> Array:
         """Back to the tensor."""
@@ -73,8 +73,11 @@ class Product:
             spots = ~np.isfinite(left), ~np.isfinite(right)
             left, right = np.where(spots[0], 0.0, left), np.where(spots[1], 0.0, right)
         errors = self.left.fold_error(inputs[0].error), self.right.fold_error(inputs[1].error)
+        if not run.finite:
+            errors = _cleaned(errors[0]), _cleaned(errors[1])
+        # A NaN weight (an empty row) does reach the gradients of all values; a NaN value that nobody sees does not.
         weights = self.left.fold(inputs[0].value) if self.weighs and spots is not None else left
-        kept = Kept(weights, right, size(left), size(right), *(e if run.finite or exact(e) else np.nan_to_num(e) for e in errors))
+        kept = Kept(weights, right, size(left), size(right), *errors)
         value = left @ right.swapaxes(1, 2)
         terms = left.shape[2]
         relative = gamma(terms + 3, self.units.combine if self.weighs else self.units.accumulate) + 2 * self.operand
@@ -91,7 +94,7 @@ class Product:
     def _spread(self, value: Array, left: Array, left_spots: Array, right_spots: Array, run: Run) -> Array:
         """NaN where a non-finite operand takes part; loose where its partner is a weight of exactly zero."""
         turned = right_spots.swapaxes(1, 2).astype(np.float64)
-        touched = right_spots.any(axis=2)[:, None, :] & np.ones_like(value, bool)
+        touched = np.broadcast_to(np.expand_dims(right_spots.any(axis=2), 1), value.shape)
         certain = left_spots.any(axis=2, keepdims=True) | ((left != 0).astype(np.float64) @ turned > 0)
         if not self.weighs:
             certain = certain | touched
@@ -121,6 +124,10 @@ class Product:
             through = bound / relative if exact(error) and exact(other_error) else magnitude @ other_size
         bound += self.units.output * size(value) + terms * self.units.eta
         return Dual(folding.unfold(value), folding.unfold(bound), None if through is None else folding.unfold(through))
+
+
+def _cleaned(error: Error) -> Error:
+    return error if exact(error) else np.nan_to_num(error)
 
 
 def _turned(error: Error) -> Error:

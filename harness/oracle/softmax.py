@@ -159,7 +159,7 @@ def _with_sink(
     """One more column: the sink's logit, always visible."""
 
     def join(row: Error, column: Error, dtype: type = np.float64) -> Array:
-        full = np.broadcast_to(column, (*logit.shape[:-1], 1)).astype(dtype)
+        full: Array = np.broadcast_to(column, (*logit.shape[:-1], 1)).astype(dtype)
         return np.concatenate([np.broadcast_to(row, logit.shape), full], axis=-1)
 
     seen = None if visible is None else join(visible, np.ones(1, bool), bool)
