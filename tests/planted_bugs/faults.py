@@ -92,9 +92,9 @@ MASKS = (
     numpy("key-length-off-by-one", "s < key_lengths", "s <= key_lengths", *BOTH_WAYS),
     numpy("rows-past-query-length-not-zeroed", "output = zero_rows(output, query_seq_lengths)", "output = output", ORACLE),
     torch(
-        "float-mask-also-hides-its-zeros",
+        "float-mask-read-as-boolean",
         "attn_mask.dtype == torch.bool:\n        visible = visible & attn_mask",
-        "attn_mask.dtype != torch.int64:\n        visible = visible & attn_mask.bool()",
+        "attn_mask.dtype != torch.int32:\n        visible = visible & (attn_mask > 0)",
         *BOTH_WAYS,
     ),
     torch(
@@ -109,7 +109,7 @@ MASKS = (
 EMPTY_ROWS = (
     numpy("empty-row-is-nan", "wide.type(FILL)", "wide.type(-np.inf)", *BOTH_WAYS),
     numpy("empty-row-is-zero", "weight = softmax(logits)\n", "weight = softmax(logits) * visible\n", ORACLE),
-    numpy("fill-too-small", "FILL = -0.7 * float(np.finfo(np.float32).max)", "FILL = -1e4", ORACLE),
+    numpy("fill-too-small", "FILL = -0.7 * float(np.finfo(np.float32).max)", "FILL = -1e4", *BOTH_WAYS),
     numpy(
         "masked-nan-leaks",
         "np.where(visible, logits, wide.type(FILL))",

@@ -13,7 +13,7 @@ def scaled_dot_product_attention(
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     logits = query.to(wide) @ key.to(wide).transpose(-2, -1) * scale
     if attn_mask is not None and attn_mask.dtype != torch.bool:
-        logits = logits + attn_mask
+        logits = logits + attn_mask.to(wide)
     logits = logits.masked_fill(~visible_keys(logits, attn_mask, is_causal), -torch.inf)
     weight = safe_softmax(logits)
     if dropout_p > 0:
