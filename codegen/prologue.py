@@ -112,7 +112,8 @@ def _lift(spec: Spec) -> Iterator[Statement]:
     if not names:
         return
     shortest = min(len(layout.axes) for layout in spec.argument(names[0]).layouts)
-    yield Line(f"lifted = {names[0]}.ndim == {shortest}")
+    given = ", ".join(f"{name}={name}" for name in names)
+    yield Line(f"lifted = _lacks_leading_axis({shortest}, {given})")
     yield Line(f"if lifted:\n    {', '.join(names)} = {', '.join(f'{name}[None]' for name in names)}")
 
 

@@ -56,6 +56,15 @@ def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[int, ...], gr
     sizes["..."] = (joint, owner)
 
 
+def _lacks_leading_axis(rank: int, **tensors: Any) -> bool:
+    """Whether the tensors come in their shortest layout, of `rank`: all of them, or none."""
+    short = [name for name, tensor in tensors.items() if tensor.ndim == rank]
+    if short and len(short) < len(tensors):
+        others = ", ".join(f"`{name}`" for name in tensors if name not in short)
+        raise _LayoutError(f"{', '.join(f'`{name}`' for name in short)} must have the leading axes of {others}")
+    return bool(short)
+
+
 def _pair(name: str, value: Any) -> tuple[Any, Any]:
     """The two sizes of `value`: an int means both, None means neither."""
     if value is None:
