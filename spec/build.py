@@ -147,7 +147,10 @@ class _Builder:
         key: Key = ("precondition", table.clause)
         requires = self.reading.expression(table.requires, (*key, "requires"))
         when = self.reading.optional(table.when, (*key, "when"))
-        self.scope.check_guard(requires, (*key, "requires"), table.requires, sizes=True)
+        if table.about == "values":
+            self.scope.check_values(requires, (*key, "requires"), table.requires)
+        else:
+            self.scope.check_guard(requires, (*key, "requires"), table.requires, sizes=True)
         self.scope.check_guard(when, (*key, "when"), table.when, sizes=True)
         self._check_message(table.message, (*key, "message"))
         signature = (*self.scope.constructor, *self.scope.arguments, *self.scope.flat)

@@ -19,7 +19,10 @@ class SpecError(ValueError):
     def __init__(self, file: str, errors: Iterable[str]) -> None:
         self.file = file
         self.errors = tuple(errors)
-        super().__init__("\n".join(f"{file}: {error}" for error in self.errors))
+        super().__init__(file, self.errors)  # as they are, so that the exception can cross a process
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.file}: {error}" for error in self.errors)
 
 
 @dataclass

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -128,9 +129,8 @@ def _refused(message: str) -> str:
     return "refused"
 
 
-def block(number: int, count: int, seed: int) -> Tally:
+def block(number: int, count: int, seed: int, texts: list[str]) -> Tally:
     """The outcomes of one block of mutants."""
-    texts = sources()
     watch, tally = Watch(known_expressions(texts)), Tally()
     data = [tomllib.loads(text) for text in texts]
     chance = random.Random(f"{seed}/{number}")
@@ -180,7 +180,7 @@ def run(count: int, seed: int, processes: int) -> Tally:
     sizes = [min(BLOCK, count - start) for start in range(0, count, BLOCK)]
     total = Tally()
     with ProcessPoolExecutor(processes) as pool:
-        for tally in pool.map(block, range(len(sizes)), sizes, [seed] * len(sizes)):
+        for tally in pool.map(block, range(len(sizes)), sizes, repeat(seed), repeat(sources())):
             total.add(tally)
     return total
 
