@@ -82,7 +82,7 @@ class _Reverse:
         yield from pruned(tuple(self.forward(self.stages)), (*backward, *end))
         yield Line("# Backward, last stage first.")
         yield Line("gradients: dict[str, np.ndarray] = {}")
-        yield from (Assign(Ref("d_" + name), Op("zeros_like", (Ref(name),), None)) for name in sorted(self.needs_zero()))
+        yield from (_zeros(name) for name in sorted(self.needs_zero()))
         yield from backward
         yield from end
 
@@ -115,11 +115,17 @@ class _Reverse:
         for output in (output for output in self.spec.outputs if output.name in names):
             text = f"d_{output.name}[None] if lifted else d_{output.name}" if lifted else f"d_{output.name}"
             body: list[Statement] = [Line(f"d_{output.name} = np.asarray({text}).astype(compute)")]
-            self.live.add(output.name)
+            before = set(self.live)
             if output.name in values:
                 value = values[output.name].value
-                body += self.push(value, Ref(f"d_{output.name}", value.dims), None, conditional=output.when is not None)
-            yield from body if output.when is None else (If(output.when, tuple(body), (), f"returns.{output.name}"),)
+                body += self.push(value, Ref(f"d_{output.name}", value.dims), None, conditional=False)
+            else:
+                self.live.add(output.name)
+            if output.when is None:
+                yield from body
+            else:
+                absent = tuple(_zeros(name) for name in sorted(self.live - before))
+                yield If(output.when, tuple(body), absent, f"returns.{output.name}")
 
     def unpack(self, names: list[str]) -> Iterator[Statement]:
         optional = [output for output in self.spec.outputs if output.when is not None and output.name in names]
@@ -213,13 +219,18 @@ class _Reverse:
         return {a.name for a in self.spec.tensor_arguments if any(_may_broadcast(a) for _ in a.layouts)}
 
     def needs_zero(self) -> set[str]:
-        """Arguments read under a condition and elsewhere too: their gradient starts at zero."""
+        """Arguments read under a condition and elsewhere too: their gradient starts at zero.
+
+        Where a stage writes to the variable of an argument, what reads it later is no argument any more.
+        """
         counts: dict[str, list[bool]] = {}
+        overwritten: set[str] = set()
         for statement in self.stages:
             for assign in _assigns((statement,)):
                 for leaf, _ in adjoint(assign.value, Ref("upstream", assign.value.dims), assign):
-                    if leaf.name in self.leaf_names() and self.wants(leaf):
+                    if leaf.name in self.leaf_names() - overwritten and self.wants(leaf):
                         counts.setdefault(leaf.name, []).append(isinstance(statement, If))
+                overwritten.add(assign.target.name)
         return {name for name, inside in counts.items() if any(inside) and len(inside) > 1}
 
     def collect(self) -> Iterator[Statement]:
@@ -257,6 +268,11 @@ def pruned(block: tuple[Statement, ...], after: tuple[Statement, ...]) -> tuple[
 def _read_names(block: tuple[Statement, ...]) -> set[str]:
     texts = " ".join(s.text for s in statements(block) if isinstance(s, Line))
     return reads(block) | set(re.findall(r"\w+", texts)) | {"dtype", "compute"}
+
+
+def _zeros(name: str) -> Assign:
+    """The gradient of something that may not have been used."""
+    return Assign(Ref("d_" + name), Op("zeros_like", (Ref(name),), None))
 
 
 def _may_broadcast(argument: Argument) -> bool:

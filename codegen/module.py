@@ -91,6 +91,7 @@ def rules_of(spec: Spec) -> dict[str, str]:
 def aliases(spec: Spec) -> dict[str, str]:
     """Sizes whose canonical letter the API's layouts do not use (jax.nn's value is `B S K H`: V is H)."""
     bound = {dim for a in spec.tensor_arguments for layout in a.layouts for dim in layout.dims}
+    bound |= {dim for weight in spec.weights for dim in weight.layout.dims}
     return {} if "V" in bound else {"V": "H"}
 
 

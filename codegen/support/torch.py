@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -55,20 +55,32 @@ def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
     """Under autocast, run on tensors of its dtype, as the framework's own attention does."""
 
     @functools.wraps(function)
-    def call(query: Any, *arguments: Any, **named: Any) -> Any:
-        first = query[0] if isinstance(query, list) and query else query
-        kind = first.device.type if isinstance(first, Tensor) else "cpu"
+    def call(*arguments: Any, **named: Any) -> Any:
+        first = next(_tensors([*arguments, *named.values()]), None)
+        kind = "cpu" if first is None else first.device.type
         if not torch.is_autocast_enabled(kind):
-            return function(query, *arguments, **named)
+            return function(*arguments, **named)
         dtype = torch.get_autocast_dtype(kind)
-
-        def lower(value: Any) -> Any:
-            if isinstance(value, list):
-                return [lower(member) for member in value]
-            single = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
-            return value.to(dtype) if single else value
-
         with torch.autocast(kind, enabled=False):
-            return function(lower(query), *map(lower, arguments), **{name: lower(value) for name, value in named.items()})
+            return function(*_lowered(list(arguments), dtype), **_lowered(named, dtype))
 
     return call
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(member)
+
+
+def _lowered(value: Any, dtype: torch.dtype) -> Any:
+    """Floating tensors in nested lists and dicts in `dtype`; autocast leaves float64 alone."""
+    if isinstance(value, list):
+        return [_lowered(member, dtype) for member in value]
+    if isinstance(value, dict):
+        return {name: _lowered(member, dtype) for name, member in value.items()}
+    floating = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
+    return value.to(dtype) if floating else value
