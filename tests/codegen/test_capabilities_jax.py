@@ -1,0 +1,84 @@
+"""Every capability of the language, compiled to JAX: values and gradients against attention written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from by_hand import Arrays, central_differences, random_arrays
+from capabilities import EXAMPLES, E, Example, H, K, N, V
+from compiling import capability
+
+pytestmark = pytest.mark.xdist_group("jax")
+each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.id)
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def called(example: Example, arrays: dict[str, Any]) -> tuple[jax.Array, ...]:
+    found = getattr(capability(example.spec, "jax"), example.spec)(**example.arguments(arrays, jnp.asarray))
+    return found if isinstance(found, tuple) else (found,)
+
+
+@each_example
+def test_values_are_those_written_by_hand(example: Example) -> None:
+    for output, expected in zip(called(example, example.arrays()), example.reference(example.arrays()), strict=True):
+        np.testing.assert_allclose(output, expected, atol=1e-13)
+
+
+@each_example
+def test_gradients_are_the_slopes_of_what_is_written_by_hand(example: Example) -> None:
+    cotangents = example.cotangents()
+
+    def scalar(arrays: Arrays) -> float:
+        return float(sum((c * o).sum() for c, o in zip(cotangents, example.reference(arrays), strict=True)))
+
+    _, backward = jax.vjp(jax.jit(lambda arrays: called(example, arrays)), example.arrays())
+    (found,) = backward(cotangents)
+    for name, expected in central_differences(scalar, example.arrays()).items():
+        np.testing.assert_allclose(found[name], expected, atol=1e-8, err_msg=name)
+
+
+@each_example
+def test_forward_and_second_derivatives_are_right(example: Example) -> None:
+    """Along one direction: jvp is the slope of the function, and of its gradient."""
+    cotangents, arrays = example.cotangents(), example.arrays()
+    direction = random_arrays(7, **example.shapes)
+
+    def scalar(x: Any) -> jax.Array:
+        return sum(((c * o).sum() for c, o in zip(cotangents, called(example, x), strict=True)), start=jnp.array(0.0))
+
+    def moved(by: float) -> Any:
+        return jax.tree.map(lambda x, d: x + by * d, arrays, direction)
+
+    @jax.jit
+    def both(x: Any) -> Any:
+        return scalar(x), jax.grad(scalar)(x)
+
+    ahead, behind = both(moved(1e-5)), both(moved(-1e-5))
+    _, tangents = jax.jit(lambda x, d: jax.jvp(both, (x,), (d,)))(arrays, direction)
+    for found, a, b in zip(*map(jax.tree.leaves, (tangents, ahead, behind)), strict=True):
+        np.testing.assert_allclose(found, (a - b) / 2e-5, atol=1e-5, rtol=1e-6)
+
+
+def test_a_layer_starts_from_the_documented_distributions() -> None:
+    params = capability("projected_layer", "jax").projected_layer_init(jax.random.key(0), E=60, N=6, H=10, K=3, V=20)
+    limits = {"query_kernel": (6 / 120) ** 0.5, "key_kernel": (6 / 90) ** 0.5, "output_kernel": (6 / 180) ** 0.5}
+    assert all((params[name] == 0).all() for name in params if name.endswith("bias"))
+    for name, limit in limits.items():
+        assert 0.97 * limit < jnp.abs(params[name]).max() <= limit
+    assert all(weight.dtype == jnp.float32 for weight in params.values())
+
+
+def test_a_layer_without_biases_has_none() -> None:
+    init = capability("projected_layer", "jax").projected_layer_init
+    params = init(jax.random.key(0), use_bias=False, E=E, N=N, H=H, K=K, V=V)
+    assert sorted(params) == ["key_kernel", "output_kernel", "query_kernel", "value_kernel"]
