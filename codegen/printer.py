@@ -169,9 +169,8 @@ class Printer:
         return text if own >= precedence else f"({text})"
 
     def infix(self, symbol: str, precedence: int, arguments: tuple[Node, ...]) -> Printed:
-        left, right = arguments
-        tight_left = precedence + (precedence == COMPARE)
-        return f"{self.operand(left, tight_left)} {symbol} {self.operand(right, precedence + 1)}", precedence
+        left, right = (self.operand(node, tight) for node, tight in zip(arguments, _sides(precedence), strict=True))
+        return f"{left} {symbol} {right}", precedence
 
     def constant(self, value: int | float | str) -> Printed:
         if value == "-inf":
@@ -199,7 +198,8 @@ class Printer:
                 return f"-{self.guarded(operand, NEGATE)}", NEGATE
             case Binary(operator, left, right):
                 own = _GUARD_INFIX[operator]
-                return f"{self.guarded(left, own + (own == COMPARE))} {operator} {self.guarded(right, own + 1)}", own
+                tight_left, tight_right = _sides(own)
+                return f"{self.guarded(left, tight_left)} {operator} {self.guarded(right, tight_right)}", own
             case Call(function, (Name(name),)):
                 return self.target.guards[function].format(name), ATOM
             case Call(function, arguments):
@@ -269,6 +269,13 @@ class Printer:
         source, dims = op.arguments[0].dims, op.dims
         assert source is not None and dims is not None
         return ", ".join(str(source.index(dim)) for dim in dims)
+
+
+def _sides(precedence: int) -> tuple[int, int]:
+    """The least precedences of an infix operator's operands: `-` groups to the left, `**` to the right, `<` neither way."""
+    if precedence == POWER:
+        return ATOM, NEGATE
+    return precedence + (precedence == COMPARE), precedence + 1
 
 
 def _sizes_read(statement: Statement, kind: type, read: set[str]) -> Statement | None:
