@@ -100,6 +100,8 @@ def _floats(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Arra
         assert sheet.offset is not None
         shifted = ((0.5 * normal).reshape(sheet.shape) + sheet.offset).ravel()
         return np.rint(shifted) if values.grid else shifted
+    if sheet.role == "mean":
+        return (1.0 + normal) * sheet.scale
     if sheet.role not in ("query", "key"):
         return normal * sheet.scale
     if values.grid:
@@ -147,7 +149,7 @@ def _hide_by_bias(recipe: Recipe, made: dict[str, Array], words: NDArray[np.uint
 
 
 def _poison(recipe: Recipe, made: dict[str, Array], which: str) -> None:
-    """NaN into the keys or values that no query may attend to."""
+    """NaN into the keys that no query may attend to, or into the first feature of the values: it may leak, and to all rows."""
     seen = recipe.plan.seen(made)
     found = recipe.plan.direct.get(which)
     if seen is None or found is None:
@@ -158,6 +160,8 @@ def _poison(recipe: Recipe, made: dict[str, Array], which: str) -> None:
     heads = slot.shape[1]
     by_head: Array = np.asarray(seen.reshape(seen.shape[0], heads, -1, seen.shape[-1]).any(axis=2))
     hidden = np.broadcast_to(np.expand_dims(~by_head, -1), slot.shape)
+    if which == "value":
+        hidden = hidden & (np.arange(slot.shape[-1]) == 0)
     made[found] = _where(port.out(hidden), np.nan, made[found])
 
 
@@ -200,7 +204,7 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
         operator = feeds.get(name, name)
         role = "weight" if name in weights else _role(operator)
         if kind == "float":
-            scale = _weight_scale(dims.get(name, ()), sizes) if role == "weight" else 1.0
+            role, scale = _weight(name, dims[name], sizes) if role == "weight" else (role, 1.0)
             offset = _position_code(dims[name], shape) if role == "value" else None
             floats.append(Sheet(name, shape, dtype, role, start, start + prod(shape), scale, offset))
         else:
@@ -221,10 +225,16 @@ def _role(operator: str) -> str:
     return "bias" if operator in ("bias", "attn_mask") else "other"
 
 
-def _weight_scale(dims: tuple[str, ...], sizes: Mapping[str, int]) -> float:
-    """1 / sqrt(fan-in), so that projections keep the size of their inputs and bfloat16 logits stay well-conditioned."""
-    inner = dims[:1] if dims[:1] == ("E",) else dims[:-1]
-    return 1.0 / sqrt(max(1, prod(sizes.get(dim, 1) for dim in inner))) if len(dims) > 2 else 0.25
+def _weight(name: str, dims: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[str, float]:
+    """Role and scale of a layer's weight.
+
+    Kernels of query and key keep bfloat16's logits well-conditioned: half of 1 / sqrt(fan-in). The others average, so that
+    the sign-coded positions of the values stay visible behind two projections.
+    """
+    if len(dims) <= 2:
+        return "bias of a projection", 0.25
+    fan_in = max(1, prod(sizes.get(dim, 1) for dim in (dims[:1] if dims[:1] == ("E",) else dims[:-1])))
+    return ("logits' kernel", 0.5 / sqrt(fan_in)) if _role(name) in ("query", "key") else ("mean", 1.0 / fan_in)
 
 
 def _position_code(dims: tuple[str, ...], shape: tuple[int, ...]) -> Array:

@@ -231,7 +231,7 @@ def pool(spec: Spec, dtype: str, count: int) -> tuple[Configuration, ...]:
 
 def _best(factors: Factors, sizes: Mapping[str, int], number: int, random: Random, seen: set[Option]) -> Configuration | None:
     """The valid candidate that shows most for the first time; the first of all is the simplest call."""
-    candidates = [factors.simplest(), *(factors.draw(random) for _ in range(CANDIDATES if number else 0))]
+    candidates = [*(factors.draw(random) for _ in range(CANDIDATES if number else 0)), factors.simplest()]
     best, most, shown = None, -1.0, frozenset[Option]()
     for candidate in candidates:
         new = _shown(candidate) - seen

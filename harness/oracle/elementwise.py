@@ -74,17 +74,20 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """`x + y`, or `x - y`: the sum may be formed inside the product that makes x, hence u (|x| + |y|)."""
+    """`x + y`, or `x - y`: u |x + y|, and 2u_a (|x| + |y|) as the sum may be formed inside the product that makes x."""
 
     sign: int
     left: Spread
     right: Spread
     unit: float
+    accumulate: float
 
     def forward(self, inputs: Sequence[Dual], run: Run) -> tuple[tuple[Dual, ...], Any]:
         left, right = self.left.out(inputs[0]), self.right.out(inputs[1])
         value = left.value + right.value if self.sign > 0 else left.value - right.value
-        error = (size(left.value) + size(right.value)) * (2 * self.unit) + left.error + right.error
+        error = (size(left.value) + size(right.value)) * (2 * self.accumulate) + size(value) * self.unit
+        error += left.error
+        error += right.error
         return (Dual(value, error),), None
 
     def backward(self, adjoints: Sequence[Dual | None], kept: Any) -> tuple[Dual | None, ...]:

@@ -150,8 +150,8 @@ class Interpreter:
         one, two = self.lifted(left), self.lifted(right)
         spreads = self.spread(one, axes, shape), self.spread(two, axes, shape)
         steps: dict[str, Callable[[], Step]] = {
-            "+": lambda: Add(1, *spreads, self.unit),
-            "-": lambda: Add(-1, *spreads, self.unit),
+            "+": lambda: Add(1, *spreads, self.unit, self.units.accumulate),
+            "-": lambda: Add(-1, *spreads, self.unit, self.units.accumulate),
             "*": lambda: Multiply(*spreads, self.unit),
             "/": lambda: Divide(*spreads, self.unit),
         }

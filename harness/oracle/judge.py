@@ -134,7 +134,7 @@ def _ill_conditioned(plan: Plan, values: list[Dual | None], run: Run) -> bool:
     else:
         largest, most = _finite_max(logit.value), _finite_max(value.value)
         bound = _finite_max(np.where(np.isfinite(combined.value), combined.error, 0.0))
-    return bool(largest * plan.units.logit >= 1.0 or bound >= 0.5 * most)
+    return bool(largest * plan.units.logit >= 1.0 or bound >= 0.5 * most > 0.0)
 
 
 def _finite_max(values: Array) -> float:

@@ -155,7 +155,8 @@ class Compiler:
         self.interpreter.operand = {"combine": self.units.weight, "score": self.units.logit}.get(
             stage.kind, self.units.accumulate
         )
-        self.interpreter.stored = self.units.output if low or stage.kind == "combine" else 0.0
+        # A projection is stored once. An attended row may be stored and then read again: numerics' 2 u_o.
+        self.interpreter.stored = {"combine": 2 * self.units.output}.get(stage.kind, self.units.output if low else 0.0)
         self.interpreter.weighs = stage.kind == "combine"
         handlers: Mapping[str, Callable[[Stage], Term | None]] = {
             "assemble": self._assemble, "mask": self._mask, "softmax": self._softmax, "dropout": self._dropout,

@@ -53,7 +53,7 @@ class Product:
     """`sum(contracted, left * right)`.
 
     Rounding (Higham, section 3.1): gamma of the number of terms and 3 more, for a scalar factor that an implementation
-    may fold into an operand; 2 `operand` for storing either the operands or the terms; 2 `stored` for storing the result.
+    may fold into an operand; 2 `operand` for storing either the operands or the terms; `stored` for storing the result.
     `weighs` marks the second product, the one whose exact zeros may or may not hide NaN.
     """
 
@@ -86,7 +86,7 @@ class Product:
         )
         error += terms * self.units.eta
         if self.stored:
-            error += 2 * self.stored * size(value)
+            error += self.stored * size(value)
         if spots is not None:
             value = self._spread(value, left, *spots, run)
         return (Dual(self.result.unfold(value), self.result.unfold(error)),), kept

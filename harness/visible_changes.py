@@ -1,0 +1,143 @@
+"""Would a wrong implementation show in this case? Single-field changes of the spec, judged at the case's own bound.
+
+A case in which none of them is visible shows nothing, however well everybody agrees: it is vacuous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from attnspec.harness.configuration import Case, Configuration
+from attnspec.harness.error_bounds import Array
+from attnspec.harness.facts import facts
+from attnspec.harness.oracle import Gold, judge
+from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Sum, Unary, names, substitute, walk
+from attnspec.spec.model import Path, Policy, Spec, Stage
+from attnspec.spec.resolve import resolve
+
+
+def visible_changes(spec: Spec, case: Case, arrays: Mapping[str, Array]) -> dict[str, bool]:
+    """Every change that applies to the case, and whether it would move some output out of its bound."""
+    outputs = judge(spec, case, arrays, False).outputs
+    return {
+        name: any(_differ(outputs[each], gold) for each, gold in judge(changed, case, arrays, False).outputs.items())
+        for name, changed in changes(spec, case.configuration)
+    }
+
+
+def is_vacuous(spec: Spec, case: Case, arrays: Mapping[str, Array]) -> bool:
+    """Whether no change is visible."""
+    return not any(visible_changes(spec, case, arrays).values())
+
+
+def _differ(gold: Gold, other: Gold) -> bool:
+    """Whether no array can be within both bounds, or the NaN patterns differ."""
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(gold.value - other.value) > gold.bound + other.bound
+    apart |= np.isfinite(gold.value) != np.isfinite(other.value)
+    for loose in (gold.loose, other.loose):
+        if loose is not None:
+            apart &= ~loose
+    return bool(apart.any())
+
+
+# -- the changes --------------------------------------------------------------------------------------------------
+
+_changes: dict[tuple[int, Configuration], tuple[Spec, tuple[tuple[str, Spec], ...]]] = {}
+
+
+def changes(spec: Spec, configuration: Configuration) -> tuple[tuple[str, Spec], ...]:
+    """The single-field changes that apply to a configuration, by name; made once."""
+    key = (id(spec), configuration)
+    found = _changes.get(key)
+    if found is None:
+        if len(_changes) >= 1024:
+            _changes.clear()
+        found = _changes[key] = (spec, tuple(_made(spec, configuration)))
+    return found[1]
+
+
+def _made(spec: Spec, configuration: Configuration) -> Iterator[tuple[str, Spec]]:
+    attention = resolve(spec, facts(spec, configuration))
+    path = attention.path
+    for stage in attention.stages:
+        if stage.kind in ("mask", "modifier", "rows"):
+            yield f"{stage.clause} dropped", _with_path(spec, path, _without(path, stage))
+        if stage.kind == "mask" and _by_position(stage.expression):
+            later = substitute(stage.expression, {"t": Binary("+", Name("t"), Number(1))})
+            yield f"{stage.clause} off by one", _with_stage(spec, path, stage, later)
+    for name, hidden in (("first key hidden", Number(0)), ("last key hidden", Binary("-", Name("S"), Number(1)))):
+        mask = Stage("mask.changed", "mask", "attends", Binary("!=", Name("s"), hidden))
+        yield name, _with_path(spec, path, replace(path, stages=_before_softmax(path, mask)))
+    if attention.scope.get("K", 1) != 1:
+        name, rule = ("heads tiled", _tile) if attention.scope.get("G", 1) != 1 else ("heads reversed", _reverse)
+        stages = tuple(replace(stage, expression=_rewritten(stage.expression, rule)) for stage in path.stages)
+        yield name, _with_path(spec, path, replace(path, stages=stages))
+    if any(stage.kind == "mask" for stage in attention.stages):
+        yield "other empty row", _with_path(spec, path, _other_empty_row(path))
+
+
+def _with_path(spec: Spec, path: Path, changed: Path) -> Spec:
+    return replace(spec, paths=tuple(changed if each is path else each for each in spec.paths))
+
+
+def _with_stage(spec: Spec, path: Path, stage: Stage, expression: Expression) -> Spec:
+    stages = tuple(replace(each, expression=expression) if each is stage else each for each in path.stages)
+    return _with_path(spec, path, replace(path, stages=stages))
+
+
+def _without(path: Path, stage: Stage) -> Path:
+    return replace(path, stages=tuple(each for each in path.stages if each is not stage))
+
+
+def _by_position(expression: Expression) -> bool:
+    """Whether a mask compares positions: it names t and s, and indexes no tensor by t."""
+    inside = {name for node in walk(expression) if isinstance(node, Access) for name in names(node)}
+    return {"t", "s"} <= names(expression) and "t" not in inside
+
+
+def _before_softmax(path: Path, mask: Stage) -> tuple[Stage, ...]:
+    place = next(number for number, stage in enumerate(path.stages) if stage.kind == "softmax")
+    return (*path.stages[:place], mask, *path.stages[place:])
+
+
+def _tile(expression: Expression) -> Expression:
+    """Query head n reads key/value head n % K instead of n // G."""
+    match expression:
+        case Binary("//", Name("n"), Name("G")):
+            return Binary("%", Name("n"), Name("K"))
+    return expression
+
+
+def _reverse(expression: Expression) -> Expression:
+    """Query head n reads the key/value heads from the other end."""
+    match expression:
+        case Binary("//", Name("n"), Name("G")):
+            return Binary("-", Binary("-", Name("K"), Number(1)), expression)
+    return expression
+
+
+def _rewritten(expression: Expression, rule: Callable[[Expression], Expression]) -> Expression:
+    """The expression with `rule` applied everywhere, innermost first."""
+    match expression:
+        case Access(tensor, indices):
+            expression = Access(tensor, tuple(_rewritten(index, rule) for index in indices))
+        case Unary(operator, operand):
+            expression = Unary(operator, _rewritten(operand, rule))
+        case Binary(operator, left, right):
+            expression = Binary(operator, _rewritten(left, rule), _rewritten(right, rule))
+        case Call(function, arguments):
+            expression = Call(function, tuple(_rewritten(argument, rule) for argument in arguments))
+        case Sum(index, body):
+            expression = Sum(index, _rewritten(body, rule))
+    return rule(expression)
+
+
+def _other_empty_row(path: Path) -> Path:
+    """Zero for uniform, and uniform for the others."""
+    rule = "zero" if path.policies["empty_row"].value == "uniform" else "uniform"
+    fill = replace(path.policies["mask.fill"], detail="-inf")
+    return replace(path, policies={**path.policies, "empty_row": Policy(rule, "ruled"), "mask.fill": fill})
