@@ -112,6 +112,7 @@ class Conductor:
             done += len(batch)
             self._emit(Progress(item.spec.name, dtype, gradient, done, total))
 
+        self._crew.pardon()
         drive(configurations, total, derive(self._plan.seed, item.spec.name, dtype, gradient), handle)
 
     def _judge(self, recorder: Recorder, evidence: Evidence | Case) -> None:
@@ -139,6 +140,7 @@ class Conductor:
                 continue
             violations, unbroken = preconditions.violations(item.spec, dtype)
             self._errors += [f"{item.spec.name}: nothing was found that breaks `{clause}`" for clause in unbroken]
+            self._crew.pardon()
             for subject in here:
                 self._try_violations(recorder, subject, violations)
 

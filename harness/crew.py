@@ -78,6 +78,11 @@ class Crew:
             answers = {name: answer for by_case in found for name, answer in by_case.get(case, {}).items()}
             yield Evidence(spec, case, verdict, answers, gradient)
 
+    def pardon(self) -> None:
+        """Let every subject be called again, also those that were given up."""
+        for lane in self.lanes.values():
+            lane.pardon()
+
     def forget(self, configurations: Sequence[Configuration]) -> None:
         for lane in self.lanes.values():
             lane.forget(configurations)

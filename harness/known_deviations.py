@@ -31,7 +31,7 @@ class DeviationError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """One entry. `versions` is a range such as `>=2.13,<2.14` of the subject's framework; `when` guards the call."""
+    """One entry. `versions` is a range such as `>=2.13,<2.14` of the subject's framework; `when` and `dtype` guard the call."""
 
     subject: str
     versions: str
@@ -41,6 +41,7 @@ class Deviation:
     why: str
     link: str = ""
     when: str = ""
+    dtype: str = ""
 
     def __str__(self) -> str:
         return f"{self.subject} {self.versions}: {self.check}, `{self.clause}`: {self.seen}. {self.why}"
@@ -161,7 +162,7 @@ class Ledger:
 
     def _guard_holds(self, deviation: Deviation, spec: Spec, configuration: Configuration | None) -> bool:
         if configuration is None:
-            return not deviation.when
+            return not deviation.when and not deviation.dtype
         key = deviation, configuration
         if key not in self._holds:
             self._holds[key] = _holds(deviation, spec, configuration)
@@ -169,6 +170,8 @@ class Ledger:
 
 
 def _holds(deviation: Deviation, spec: Spec, configuration: Configuration) -> bool:
+    if deviation.dtype and configuration.dtype not in deviation.dtype.split(","):
+        return False
     if deviation.guard is None:
         return True
     try:

@@ -113,6 +113,7 @@ class Recorder:
         return evidence is not None and self._matching(record, evidence) is not None
 
     def _evidence(self, subjects: Sequence[Subject], case: Case, gradient: bool) -> Evidence | None:
+        self._crew.pardon()
         (evidence,) = self._crew.evidence(self.item.spec, subjects, [case], gradient=gradient)
         return evidence if isinstance(evidence, Evidence) else None
 

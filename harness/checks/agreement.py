@@ -53,7 +53,7 @@ def compare(tensor: Tensor, gold: Gold) -> Comparison:
 
 
 def error_over_bound(values: NDArray[Any], gold: Gold) -> NDArray[Any]:
-    """Error over bound of each element: 0 for a NaN where one may be, infinite where NaN or infinity disagree."""
+    """Error over bound of each element: infinite where NaN or infinity disagree, 0 for a NaN where one may be."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         over: NDArray[Any] = np.abs(values - gold.value) / gold.bound
     usual = np.isfinite(over)
@@ -62,7 +62,7 @@ def error_over_bound(values: NDArray[Any], gold: Gold) -> NDArray[Any]:
         unbounded = np.isinf(gold.bound) & np.isfinite(values)
         over = np.where(same | unbounded, 0.0, np.where(usual, over, np.inf))
         if gold.loose is not None:
-            over = np.where(gold.loose & np.isnan(values), 0.0, over)
+            over = np.where(gold.loose & (np.isnan(values) | np.isnan(gold.value)), 0.0, over)
     return over
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from attnspec.harness.configuration import Configuration
 from attnspec.harness.facts import facts
 from attnspec.spec.model import Argument, Default, Spec
@@ -85,6 +88,12 @@ def named(names: tuple[str, ...] | None, result: Any) -> dict[str, Any]:
 
 class WrongCount(TypeError):
     """A subject returned another number of values than its API documents."""
+
+
+def filler(configuration: Configuration) -> dict[str, NDArray[Any]]:
+    """Arrays for an attempt: an invalid call need not have values that mean anything, only shapes and dtypes."""
+    stored = {name: "float32" if plan.dtype == "bfloat16" else plan.dtype for name, plan in configuration.tensors}
+    return {name: np.ones(plan.shape, stored[name]) for name, plan in configuration.tensors}
 
 
 def cotangents(arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@
     lane.collect()        the answers, per case and subject
 
 When a batch does not come back, its calls are made again one by one in a fresh process: the one that kills or hangs it
-gets a `Lost` answer, all others their result. A subject that loses `PATIENCE` calls is not called any more.
+gets a `Lost` answer, all others their result. A subject that loses `PATIENCE` calls is not called until `pardon`.
 """
 
 from __future__ import annotations
@@ -118,6 +118,10 @@ class Lane:
             self._process.receive()
         except Silent:
             self._restart()
+
+    def pardon(self) -> None:
+        """Call again whom it has given up: what comes next is another matter."""
+        self._lost.clear()
 
     def _is_given_up(self, subject: Subject) -> bool:
         return self._lost[subject.name] >= PATIENCE

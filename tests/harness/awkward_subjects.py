@@ -1,6 +1,7 @@
 """Subjects that a lane has to survive. They run inside lanes, on any framework's arrays."""
 
 import os
+import sys
 import time
 from typing import Any
 
@@ -56,3 +57,7 @@ def value_itself(query: Any, key: Any, value: Any, **rest: Any) -> Any:
 
 def value_itself_vjp(d_output: Any, query: Any, key: Any, value: Any, **rest: Any) -> Any:
     return {"query": query, "key": key, "value": d_output}
+
+
+def imported(query: Any, key: Any, value: Any, **rest: Any) -> Any:
+    raise RuntimeError(" ".join(sorted(sys.modules)))

@@ -143,6 +143,14 @@ def test_without_a_vjp_the_gradient_raises_and_says_where(numpy_lane: Lane) -> N
     )
 
 
+def test_a_lane_needs_nothing_but_numpy(numpy_lane: Lane) -> None:
+    answer = answers(numpy_lane, "imported", 1)[0]
+    assert isinstance(answer, Raised)
+    modules = answer.message.split()
+    assert "numpy" in modules
+    assert not {"hypothesis", "pydantic", "torch", "jax", "rich", "psutil"} & set(modules)
+
+
 def test_forgotten_configurations_can_come_again(numpy_lane: Lane) -> None:
     numpy_lane.forget([case.configuration for case in cases(2)])
     assert len(answers(numpy_lane, "value_itself", 2)) == 2
