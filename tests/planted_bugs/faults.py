@@ -103,7 +103,12 @@ MASKS = (
         "visible.tril(visible.shape[-1] - visible.shape[-2])",
         *BOTH_WAYS,
     ),
-    jax("int-window-means-left-only", "else (window, window)", "else (window, 0)", *BOTH_WAYS),
+    jax(
+        "rows-past-query-length-not-zeroed-in-jax",
+        "if query_seq_lengths is not None:\n        inside",
+        "if False:\n        inside",
+        *BOTH_WAYS,
+    ),
 )
 
 EMPTY_ROWS = (
@@ -148,12 +153,6 @@ LOGITS = (
     numpy("bias-of-first-head-for-all", "logits + bias.astype(wide)", "logits + bias[:, :1].astype(wide)", *BOTH_WAYS),
     torch("scale-by-value-dim", "scale = query.shape[-1] ** -0.5", "scale = value.shape[-1] ** -0.5", *BOTH_WAYS),
     jax("logits-in-input-dtype", "preferred_element_type=wide", "preferred_element_type=dtype", *BOTH_WAYS),
-    jax(
-        "softcap-nobody-asked-for",
-        "* scale\n    if bias",
-        "* scale\n    logits = 1e3 * jnp.tanh(logits / 1e3)\n    if bias",
-        *BOTH_WAYS,
-    ),
 )
 
 DTYPES = (
@@ -201,4 +200,5 @@ CALLS = (
     numpy("scale-may-be-positional", "*,\n    scale=None", "scale=None", SIGNATURE),
 )
 
+CORRECT = tuple(Fault(f"nothing-in-{framework}", framework, "", "", frozenset(), survives=True) for framework in APIS)
 FAULTS = (*MASKS, *EMPTY_ROWS, *LOGITS, *DTYPES, *BACKWARD, *CALLS)

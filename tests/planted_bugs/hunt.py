@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, zip_longest
+from itertools import chain
 from pathlib import Path
 
 from attnspec.harness.cases import Case, pool
@@ -21,7 +21,9 @@ from attnspec.spec.model import Spec
 from planted_bugs.faults import APIS, CASES, Fault
 
 SEED = 2
-POOL = {"numpy": 24, "torch": 24, "jax": 6}  # jax compiles each configuration of each subject anew, twice
+POOL = 24
+# jax compiles each configuration of each subject anew, twice: a few configurations of the dtypes its faults are about.
+JAX_POOL, JAX_DTYPES = 4, ("float32", "bfloat16")
 BATCH = 50
 Seen = dict[str, int]
 Hit = tuple[int, Failure]
@@ -59,13 +61,12 @@ def from_cases(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Iterator[
 
 def cases_of(spec: Spec, lane: str) -> list[Case]:
     """`CASES` cases, the lane's dtypes in turn."""
+    dtypes, size = (JAX_DTYPES, JAX_POOL) if lane == "jax" else (DTYPES[lane], POOL)
     columns: list[list[Case]] = []
-    for dtype in DTYPES[lane]:
-        column: list[Case] = []
-        share = -(-CASES // len(DTYPES[lane]))
-        drive(pool(spec, dtype, POOL[lane]), share, derive(SEED, dtype), column.extend)
-        columns.append(column)
-    return [case for row in zip_longest(*columns) for case in row if case is not None][:CASES]
+    for dtype in dtypes:
+        columns.append([])
+        drive(pool(spec, dtype, POOL)[:size], -(-CASES // len(dtypes)), derive(SEED, dtype), columns[-1].extend)
+    return [case for row in zip(*columns, strict=True) for case in row][:CASES]
 
 
 def from_violations(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Iterator[Hit]:

@@ -33,6 +33,8 @@ def check(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa):
         raise RuntimeError("attn_mask must be boolean, or floating like query")
     if not 0 <= dropout_p <= 1:
         raise RuntimeError("dropout probability has to be between 0 and 1")
+    if enable_gqa and query.dim() < 3:
+        raise IndexError("enable_gqa=True needs an axis of heads")
     if query.dim() > 2:
         check_heads(query.shape[-3], key.shape[-3], value.shape[-3], enable_gqa)
 
