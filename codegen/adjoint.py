@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attnspec.codegen.index_notation import LoweringError, transpose
-from attnspec.codegen.program import Assign, Const, Node, Op, Ref
+from attnspec.codegen.program import ELEMENTWISE, Assign, Const, Node, Op, Ref
 
 _NO_GRADIENT = frozenset(
-    {"arange", "is_empty", "size", "dtype_of", "at_least_float32", "stop_gradient", "lt", "le", "gt", "ge", "eq", "ne"}
+    {"arange", "floor", "is_empty", "size", "dtype_of", "at_least_float32", "stop_gradient", "lt", "le", "gt", "ge", "eq", "ne"}
 )
 
 SELF = "<self>"
@@ -18,21 +18,28 @@ Leaf = tuple[Ref, Node]
 
 
 def adjoint(node: Node, upstream: Node, statement: Assign | None) -> Iterator[Leaf]:
-    """(leaf, its gradient) for every array leaf that `node` reads, given the gradient of `node`."""
-    if isinstance(node, Ref):
-        yield node, upstream
-    if not isinstance(node, Op) or node.dims is None or node.name in _NO_GRADIENT:
+    """(leaf, its gradient) for every array leaf that `node` reads, given the gradient of `node`.
+
+    Through elementwise ops the gradient keeps the dims of the result; it is summed over what was broadcast where it
+    leaves them.
+    """
+    if node.dims is None or (isinstance(node, Op) and node.name in _NO_GRADIENT):
         return
-    for argument, gradient in _rule(node, upstream, statement):
-        if argument.dims is not None:
-            yield from adjoint(argument, _reduced(gradient, argument), statement)
+    if isinstance(node, Ref):
+        yield node, _summed(upstream, node)
+    elif isinstance(node, Op):
+        gradient = upstream if node.name in {*ELEMENTWISE, "align"} else _summed(upstream, node)
+        for argument, part in _rule(node, gradient, statement):
+            yield from adjoint(argument, part, statement)
 
 
-def _reduced(gradient: Node, argument: Node) -> Node:
-    """Summed over the dims along which the argument was broadcast by alignment."""
-    if gradient.dims == argument.dims or gradient.dims is None:
-        return gradient
-    return Op("sum_to", (gradient, argument), argument.dims)
+def _summed(gradient: Node, like: Node) -> Node:
+    """The gradient summed over the dims that `like` lacks."""
+    return gradient if gradient.dims == like.dims else Op("sum_to", (gradient, like), like.dims)
+
+
+def _negative(node: Node) -> Node:
+    return node.arguments[0] if isinstance(node, Op) and node.name == "neg" else Op("neg", (node,), node.dims)
 
 
 def _cancelled(product: Node, factor: Node) -> Node | None:
@@ -48,7 +55,7 @@ def _cancelled(product: Node, factor: Node) -> Node | None:
 
 def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, Node]]:
     """(argument, gradient) pairs of one op."""
-    args, dims = op.arguments, op.dims or ()
+    args, dims = op.arguments, up.dims or ()
 
     def make(name: str, *operands: Node) -> Op:
         return Op(name, operands, dims)
@@ -58,15 +65,15 @@ def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, No
             yield from ((a, up) for a in args)
         case "sub":
             yield args[0], up
-            yield args[1], make("neg", up)
+            yield args[1], _negative(up)
         case "neg":
-            yield args[0], make("neg", up)
+            yield args[0], _negative(up)
         case "mul":
             yield args[0], make("mul", up, args[1])
             yield args[1], make("mul", up, args[0])
         case "div":
             yield args[0], _cancelled(up, args[1]) or make("div", up, args[1])
-            yield args[1], make("neg", make("div", make("mul", up, op), args[1]))
+            yield args[1], _negative(make("div", make("mul", up, op), args[1]))
         case "tanh":
             yield args[0], make("mul", up, make("sub", Const(1), make("pow", op, Const(2))))
         case "exp":
@@ -75,6 +82,11 @@ def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, No
             yield args[0], make("div", up, args[0])
         case "sigmoid":
             yield args[0], make("mul", make("mul", up, op), make("sub", Const(1), op))
+        case "abs":
+            yield args[0], make("where", make("lt", args[0], Const(0)), _negative(up), up)
+        case "pow" if isinstance(args[1], Const) and not isinstance(args[1].value, str):
+            lower = make("pow", args[0], Const(args[1].value - 1))
+            yield args[0], make("mul", make("mul", up, args[1]), lower)
         case "where":
             yield args[1], make("where", args[0], up, Const(0))
             yield args[2], make("where", args[0], Const(0), up)
@@ -85,7 +97,7 @@ def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, No
         case "cast" | "stop_gradient":
             yield args[0], up
         case "align":
-            yield args[0], Op("reshape_like", (up, args[0]), args[0].dims)
+            yield args[0], Op("reshape_like", (Op("sum_to", (up, op), op.dims), args[0]), args[0].dims)
         case "transpose":
             yield args[0], transpose(up, args[0].dims or ())
         case "split":

@@ -8,10 +8,10 @@ accumulation dtype and rounded once, at the end.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from attnspec.codegen.adjoint import SELF, adjoint
+from attnspec.codegen.adjoint import SELF, Leaf, adjoint
 from attnspec.codegen.index_notation import elementwise
 from attnspec.codegen.program import Assign, If, Line, Node, Op, Program, Ref, Return, Statement, reads, statements, walk
 from attnspec.codegen.prologue import lift_names
@@ -150,8 +150,8 @@ class _Reverse:
 
     def push(self, value: Node, upstream: Node, statement: Assign | None, conditional: bool) -> Iterator[Statement]:
         """The adjoint statements of `target = value`; the target's own adjoint is replaced last."""
-        leaves = [(ref, self.kept(node, ref, statement)) for ref, node in adjoint(value, upstream, statement)]
-        leaves = [(ref, node) for ref, node in leaves if self.wants(ref)]
+        found = ((ref, self.kept(node, ref, statement)) for ref, node in adjoint(value, upstream, statement))
+        leaves = _added_up((ref, node) for ref, node in found if self.wants(ref))
         own = statement.target.name if statement else ""
         if own:
             self.live.discard(own)
@@ -268,6 +268,15 @@ def pruned(block: tuple[Statement, ...], after: tuple[Statement, ...]) -> tuple[
 def _read_names(block: tuple[Statement, ...]) -> set[str]:
     texts = " ".join(s.text for s in statements(block) if isinstance(s, Line))
     return reads(block) | set(re.findall(r"\w+", texts)) | {"dtype", "compute"}
+
+
+def _added_up(leaves: Iterable[Leaf]) -> list[Leaf]:
+    """One gradient for each variable, however often the expression reads it."""
+    totals: dict[str, Leaf] = {}
+    for ref, node in leaves:
+        before = totals.get(ref.name)
+        totals[ref.name] = (ref, elementwise("add", (before[1], node), ref.dims or ()) if before else node)
+    return list(totals.values())
 
 
 def _zeros(name: str) -> Assign:
