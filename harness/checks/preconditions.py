@@ -20,7 +20,7 @@ from attnspec.spec.model import Argument, Axis, Default, Layout, Precondition, S
 from attnspec.spec.resolve import EvaluationError, Facts, ShapeMismatch, holds
 
 BASES = 24  # of the pool, simplest first
-PER_CLAUSE = 6
+PER_CLAUSE = 12
 # What counts as a refusal where no type is declared: an accident such as IndexError does not.
 REFUSALS = ("ValueError", "TypeError", "RuntimeError", "NotImplementedError")
 
@@ -50,12 +50,13 @@ def violations(spec: Spec, dtype: str) -> tuple[list[Violation], list[str]]:
 
 
 def _varied(broken: Sequence[Violation]) -> list[Violation]:
-    """A few of one clause, first one of each combination of ranks."""
-    by_ranks: dict[tuple[int, ...], Violation] = {}
+    """A few of one clause, one of each combination of ranks and of equal or different head dims: real paths hang on those."""
+    kinds: dict[object, Violation] = {}
     for violation in broken:
-        ranks = tuple(len(plan.shape) for plan in dict(violation.configuration.tensors).values())
-        by_ranks.setdefault(ranks, violation)
-    return list(by_ranks.values())[:PER_CLAUSE]
+        sizes = dict(violation.configuration.sizes)
+        ranks = tuple((name, len(plan.shape)) for name, plan in violation.configuration.tensors)
+        kinds.setdefault((ranks, sizes.get("H") == sizes.get("V")), violation)
+    return list(kinds.values())[:PER_CLAUSE]
 
 
 # -- declared -----------------------------------------------------------------------------------------------------
