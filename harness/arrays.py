@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnspec.harness.configuration import Case, Configuration
+from attnspec.harness.facts import facts
 from attnspec.harness.oracle.plan import Plan, plan_of
 from attnspec.harness.profiles import Masks, Values, masks_of, values_of
 from attnspec.spec.binding import tensors_of
@@ -24,6 +25,7 @@ from attnspec.spec.model import Spec
 
 Array = NDArray[Any]
 _PART = np.uint64(2**21 - 1)
+MOST_LOGIT = 40_000.0  # scaled logits beyond it are uncertain by more than a bound in float32 can say
 _CENTRE = np.int64(3 * (2**21 - 1))
 
 
@@ -51,6 +53,7 @@ class Recipe:
     words: int
     layer: bool
     head: int
+    scale: float
     plan: Plan
 
 
@@ -99,17 +102,19 @@ def _floats(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Arra
     if sheet.role == "value":
         assert sheet.offset is not None
         shifted = ((0.5 * normal).reshape(sheet.shape) + sheet.offset).ravel()
-        return np.rint(shifted) if values.grid else shifted
+        return np.rint(shifted) if values.grid and not values.logit else shifted
     if sheet.role == "mean":
         return (1.0 + normal) * sheet.scale
     if sheet.role not in ("query", "key"):
         return normal * sheet.scale
-    if values.grid:
+    if values.grid == "positive":
+        normal = np.abs(normal)
+    elif values.grid:
         grid = np.rint(normal) if values.grid == "integers" else np.copysign(1.0, normal)
         return grid * (np.abs(normal) > 1.0) if values.grid == "sparse" else grid
     factor = values.query if sheet.role == "query" else values.key
     if values.logit:
-        factor = sqrt(values.logit / max(recipe.head, 1))
+        factor = sqrt(min(values.logit, MOST_LOGIT / recipe.scale) / max(recipe.head, 1))
     return normal * (factor * sheet.scale)
 
 
@@ -212,7 +217,9 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
             role = "length" if most >= 0 else "segments"
             others.append(Sheet(name, shape, dtype, role, start, start + prod(shape), most=most if most >= 0 else 3))
     layer = any(stage.kind == "project" for path in spec.paths for stage in path.stages)
-    return Recipe(tuple(floats), tuple(others), place["float"] + place["other"], layer, sizes.get("H", 1), plan)
+    scale = facts(spec, configuration).scope.get("scale", 1.0)
+    scale = abs(scale) if isinstance(scale, (int, float)) and scale else 1.0
+    return Recipe(tuple(floats), tuple(others), place["float"] + place["other"], layer, sizes.get("H", 1), scale, plan)
 
 
 def _role(operator: str) -> str:

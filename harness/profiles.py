@@ -14,7 +14,8 @@ from dataclasses import dataclass
 class Values:
     """Factors of query and key, and what is done to them.
 
-    `logit`, where not 0, is what |q||k| sums to instead: over 88 exp overflows, over 65504 float16 products do.
+    `logit`, where not 0, is the size of q . k instead, before it is scaled: over 88 exp overflows, over 65504 float16
+    products do, for which "positive" queries and keys add up. The other grids make products exact, or tied.
     """
 
     name: str
@@ -38,7 +39,7 @@ VALUES: tuple[Values, ...] = (
     Values("uniform", query=0.0),
     Values("peaked", logit=100.0, plain_layer=False),
     Values("huge", logit=600.0, plain_layer=False),
-    Values("vast", logit=90_000.0, plain_layer=False),
+    Values("vast", logit=120_000.0, grid="positive", plain_layer=False),
     Values("bias_inf", bias_inf=True),
     Values("poisoned keys", poison="key"),
     Values("poisoned values", poison="value"),

@@ -39,5 +39,6 @@ SHAPES: tuple[Mapping[str, int], ...] = tuple(dict(zip(_LETTERS, row, strict=Tru
 
 
 def sizes_for(number: int) -> Mapping[str, int]:
-    """The sizes of the pool's configuration of that number."""
-    return SHAPES[number % len(SHAPES)]
+    """The sizes of the pool's configuration of that number; each further pass has longer sequences."""
+    more, place = divmod(number, len(SHAPES))
+    return {dim: size + more if dim in "TSPC" else size for dim, size in SHAPES[place].items()}

@@ -21,7 +21,7 @@ from attnspec.harness.error_bounds import (
 from attnspec.harness.oracle.dual import Dual, Run
 from attnspec.spec.model import Policy
 
-FILLS = {"-inf": -np.inf, "-0.7 * max(float32)": float(np.float32(-0.7 * float(np.finfo(np.float32).max)))}
+FILLS = {"-inf": -np.inf, "-0.7 * max(float32)": -0.7 * float(np.finfo(np.float32).max)}
 
 
 @dataclass(frozen=True, slots=True)
