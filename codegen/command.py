@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.targets import TARGETS
 from attnspec.codegen.verify import VerificationError
-from attnspec.codegen.write import changes
+from attnspec.codegen.write import Changes, changes
 from attnspec.spec.loader import SpecError, builtin, find
 
 OK, DRIFT, USAGE = 0, 1, 2
@@ -44,14 +45,24 @@ def run(options: argparse.Namespace) -> int:
             _OWN_FOLDER if own else options.out,
             own and not names and not options.target,
         )
-    except (SpecError, LoweringError, VerificationError, KeyError) as error:
+        return _report(found, options) if options.diff or options.check else _apply(found)
+    except (SpecError, LoweringError, VerificationError, KeyError, OSError) as error:
         print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
         return USAGE
-    if options.diff or options.check:
-        print(found.diff(), end="")
-        for path in found.wanted if options.check else ():
-            print(f"{found.folder.name}/{path} is stale; run `attnspec generate`", file=sys.stderr)
-        return DRIFT if options.check and found else OK
+
+
+def _report(found: Changes, options: argparse.Namespace) -> int:
+    """Print what would change; with `--check`, also which files are stale and the command that mends them."""
+    print(found.diff(), end="")
+    own = options.out is None
+    names = [*options.specs, *options.api]
+    mends = shlex.join(["attnspec", "generate", *([] if own else [*names, "--out", str(options.out)])])
+    for path in found.wanted if options.check else ():
+        print(f"{found.folder.name}/{path} is stale; run `{mends}`", file=sys.stderr)
+    return DRIFT if options.check and found else OK
+
+
+def _apply(found: Changes) -> int:
     found.apply()
     print(f"{len(found.wanted)} files changed" if found else "nothing to change")
     return OK

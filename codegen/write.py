@@ -100,8 +100,15 @@ def _ruff() -> str:
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, str]]:
+    """The files of the last run. Raises OSError where the folder holds a manifest of something else."""
     text = _read(folder / MANIFEST)
-    return json.loads(text)["files"] if text else {}
+    try:
+        files = json.loads(text)["files"] if text else {}
+    except (ValueError, KeyError, TypeError):
+        files = None
+    if not isinstance(files, dict):
+        raise FileExistsError(f"{folder / MANIFEST} is not a manifest of generated files")
+    return files
 
 
 def _read(path: Path) -> str | None:
@@ -111,10 +118,14 @@ def _read(path: Path) -> str | None:
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    os.chmod(name, 0o644)
-    os.replace(name, path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
 
 
 def _diff(path: str, old: str, new: str) -> str:
