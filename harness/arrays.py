@@ -217,8 +217,8 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
             role = "length" if most >= 0 else "segments"
             others.append(Sheet(name, shape, dtype, role, start, start + prod(shape), most=most if most >= 0 else 3))
     layer = any(stage.kind == "project" for path in spec.paths for stage in path.stages)
-    scale = facts(spec, configuration).scope.get("scale", 1.0)
-    scale = abs(scale) if isinstance(scale, (int, float)) and scale else 1.0
+    given = facts(spec, configuration).scope.get("scale")
+    scale = abs(float(given)) if isinstance(given, (int, float)) and given else 1.0
     return Recipe(tuple(floats), tuple(others), place["float"] + place["other"], layer, sizes.get("H", 1), scale, plan)
 
 

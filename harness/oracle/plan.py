@@ -105,7 +105,7 @@ class Compiler:
             value=self.value,
             logit=self.logit,
             combined=self.combined,
-            value_side=frozenset(self._leading_to(self.value)),
+            value_side=frozenset(self._leading_to(self.value)) - frozenset(self._leading_to(self.logit)),
             visible=None if self.visible is None else on_axes(self.visible, ("b", "n", "t", "s")),
             logits=self.logits,
             direct=dict(self._direct()),
