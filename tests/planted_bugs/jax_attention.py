@@ -22,7 +22,7 @@ def dot_product_attention(
     return_residual=False,
 ):
     """Attend as `jax.nn` documents it: (B, T, N, H) or (T, N, H); hidden logits become a finite fill."""
-    check(query, key, value, mask, local_window_size)
+    check(query, key, value, mask, (query_seq_lengths, key_value_seq_lengths), local_window_size)
     rank = query.ndim
     if rank == 3:
         query, key, value = query[None], key[None], value[None]
@@ -46,7 +46,7 @@ def dot_product_attention(
     return (output, residual) if return_residual else output
 
 
-def check(query, key, value, mask, window):
+def check(query, key, value, mask, lengths, window):
     """Refuse what the documents refuse."""
     if not all(jnp.issubdtype(array.dtype, jnp.floating) for array in (query, key, value)):
         raise ValueError("query, key and value must be floating")
@@ -58,6 +58,8 @@ def check(query, key, value, mask, window):
         raise ValueError("The number of query heads must be a multiple of key/value heads")
     if mask is not None and mask.dtype != bool:
         raise ValueError("mask must be boolean")
+    if not all(jnp.issubdtype(given.dtype, jnp.integer) for given in lengths if given is not None):
+        raise ValueError("query_seq_lengths and key_value_seq_lengths must be integers")
     if window is not None and min(pair(window)) < 0:
         raise ValueError("local_window_size must hold sizes of 0 or more")
 

@@ -25,7 +25,7 @@ def dot_product_attention(
 ):
     """Attend as `jax.nn` documents it: (B, T, N, H) or (T, N, H); hidden logits become a finite fill."""
     rank, dtype = query.ndim, query.dtype
-    check(query, key, value, mask, local_window_size)
+    check(query, key, value, mask, (query_seq_lengths, key_value_seq_lengths), local_window_size)
     query, key, value = batched(query), batched(key), batched(value)
     visible = visible_keys(query, key, mask, is_causal, query_seq_lengths, key_value_seq_lengths, local_window_size)
     logits = masked_logits(query, key, bias, visible, scale)
@@ -84,7 +84,7 @@ def dot_product_attention_vjp(
     return gradients
 
 
-def check(query, key, value, mask, window):
+def check(query, key, value, mask, lengths, window):
     """Refuse what the documents refuse."""
     if not all(np.issubdtype(array.dtype, np.floating) for array in (query, key, value)):
         raise ValueError("query, key and value must be floating")
@@ -98,6 +98,8 @@ def check(query, key, value, mask, window):
         raise ValueError("The number of query heads must be a multiple of key/value heads")
     if mask is not None and mask.dtype != bool:
         raise ValueError("mask must be boolean")
+    if not all(np.issubdtype(given.dtype, np.integer) for given in lengths if given is not None):
+        raise ValueError("query_seq_lengths and key_value_seq_lengths must be integers")
     if window is not None and min(pair(window)) < 0:
         raise ValueError("local_window_size must hold sizes of 0 or more")
 
@@ -171,9 +173,9 @@ def logsumexp(logits):
     """The logarithm of the softmax's denominator."""
     logits = logits.astype(np.float32)
     peak = logits.max(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        total = np.exp(logits - peak).sum(axis=-1)
-    return peak[..., 0] + np.log(total)
+    peak = np.where(np.isfinite(peak), peak, 0)  # a row of -inf has the sum 0, not NaN
+    with np.errstate(divide="ignore"):
+        return peak[..., 0] + np.log(np.exp(logits - peak).sum(axis=-1))
 
 
 def zero_rows(rows, query_lengths):

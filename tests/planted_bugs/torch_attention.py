@@ -29,8 +29,8 @@ def check(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa):
         raise RuntimeError("query, key and value must fit together")
     if attn_mask is not None and is_causal:
         raise RuntimeError("Explicit attn_mask should not be set when is_causal=True")
-    if attn_mask is not None and attn_mask.dtype not in (torch.bool, torch.float32, query.dtype):
-        raise RuntimeError("attn_mask must be boolean, or floating like query")
+    if attn_mask is not None and (attn_mask.dim() == 0 or attn_mask.dtype not in (torch.bool, torch.float32, query.dtype)):
+        raise RuntimeError("attn_mask must have axes, and be boolean or floating like query")
     if not 0 <= dropout_p <= 1:
         raise RuntimeError("dropout probability has to be between 0 and 1")
     if enable_gqa and query.dim() < 3:
@@ -39,13 +39,14 @@ def check(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa):
         check_heads(query.shape[-3], key.shape[-3], value.shape[-3], enable_gqa)
 
 
-def check_heads(query_heads, key_heads, value_heads, enable_gqa):
+def check_heads(heads, key_heads, value_heads, enable_gqa):
     """Heads are equal, or 1 for all, or, with enable_gqa, grouped."""
-    for heads in (key_heads, value_heads):
-        if enable_gqa and query_heads % heads:
-            raise RuntimeError("Number of heads in key and value must divide the number of heads in query")
-        if not enable_gqa and heads not in (1, query_heads):
-            raise RuntimeError("key and value must have the heads of query, or 1, unless enable_gqa=True")
+    if key_heads != value_heads:
+        raise RuntimeError("key and value must have the same number of heads")
+    if enable_gqa and heads % key_heads:
+        raise RuntimeError("Number of heads in key and value must divide the number of heads in query")
+    if not enable_gqa and key_heads not in (1, heads):
+        raise RuntimeError("key and value must have the heads of query, or 1, unless enable_gqa=True")
 
 
 def per_query_head(tensor, query):
