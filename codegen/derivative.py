@@ -7,6 +7,7 @@ accumulation dtype and rounded once, at the end.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from attnspec.codegen.adjoint import SELF, Leaf, adjoint
 from attnspec.codegen.index_notation import elementwise
 from attnspec.codegen.program import Assign, If, Line, Node, Op, Program, Ref, Return, Statement, reads, statements, walk
 from attnspec.codegen.prologue import lift_names
+from attnspec.spec.expression import Expression, IsNone, Unary
 from attnspec.spec.model import Argument, Spec
 
 
@@ -82,7 +84,7 @@ class _Reverse:
         yield from pruned(tuple(self.forward(self.stages)), (*backward, *end))
         yield Line("# Backward, last stage first.")
         yield Line("gradients: dict[str, np.ndarray] = {}")
-        yield from (_zeros(name) for name in sorted(self.needs_zero()))
+        yield from (self.where_given(name, _zeros(name)) for name in sorted(self.needs_zero()))
         yield from backward
         yield from end
 
@@ -141,9 +143,11 @@ class _Reverse:
     def reverse(self, block: tuple[Statement, ...], conditional: bool) -> Iterator[Statement]:
         for statement in reversed(block):
             if isinstance(statement, If):
+                before = set(self.live)
                 body = tuple(self.reverse(statement.body, conditional=True))
+                absent = tuple(_zeros(name) for name in sorted((self.live - before) & self.always_assigned()))
                 if body:
-                    yield If(statement.test, body, (), statement.clause)
+                    yield If(statement.test, body, absent, statement.clause)
             elif isinstance(statement, Assign) and statement.target.name in self.live and statement.target.dims is not None:
                 upstream = Ref("d_" + statement.target.name, statement.value.dims)
                 yield from self.push(statement.value, upstream, statement, conditional)
@@ -153,13 +157,25 @@ class _Reverse:
         found = ((ref, self.kept(node, ref, statement)) for ref, node in adjoint(value, upstream, statement))
         leaves = _added_up((ref, node) for ref, node in found if self.wants(ref))
         own = statement.target.name if statement else ""
-        if own:
-            self.live.discard(own)
+        shared = conditional and statement is not None and self.assigned_before(statement)
+        self.live.discard(own)
         for ref, node in sorted(leaves, key=lambda leaf: leaf[0].name == own):
             if node == Ref(f"d_{ref.name}", ref.dims):
                 self.live.add(ref.name)
             else:
                 yield self.accumulate(ref, node, statement, conditional)
+        if shared and own not in self.live:
+            self.live.add(own)
+            yield _zeros(own)
+
+    def assigned_before(self, statement: Assign) -> bool:
+        """Whether an earlier stage assigns the same variable, which this one replaces where its guard holds."""
+        earlier = itertools.takewhile(lambda other: other is not statement, _assigns(self.stages))
+        return any(other.target.name == statement.target.name for other in earlier)
+
+    def always_assigned(self) -> set[str]:
+        """Variables that some stage assigns under no guard."""
+        return {statement.target.name for statement in self.stages if isinstance(statement, Assign)}
 
     def wants(self, ref: Ref) -> bool:
         """Index grids, sizes, integer and boolean tensors have no gradient."""
@@ -170,13 +186,14 @@ class _Reverse:
 
     def accumulate(self, ref: Ref, node: Node, statement: Assign | None, conditional: bool) -> Assign:
         clause = statement.clause if statement else ""
-        optional = ref.name in self.leaf_names() and conditional and ref.name not in self.needs_zero()
+        own = statement is not None and statement.target.name == ref.name
+        optional = ref.name in self.leaf_names() and conditional and not own and ref.name not in self.needs_zero()
         name = f'gradients["{ref.name}"]' if optional else f"d_{ref.name}"
         if ref.name in self.broadcast_names():
             node = Op("sum_to", (node, ref), ref.dims)
         if optional:
             return Assign(Ref(name), Op("cast", (node,), ref.dims, (("to", f"{ref.name}.dtype"),)), clause)
-        live = ref.name in self.live or ref.name in self.needs_zero()
+        live = not own and (ref.name in self.live or ref.name in self.needs_zero())
         self.live.add(ref.name)
         return Assign(
             Ref(name, ref.dims), elementwise("add", (Ref(name, ref.dims), node), ref.dims or ()) if live else node, clause
@@ -227,10 +244,10 @@ class _Reverse:
         overwritten: set[str] = set()
         for statement in self.stages:
             for assign in _assigns((statement,)):
+                overwritten.add(assign.target.name)
                 for leaf, _ in adjoint(assign.value, Ref("upstream", assign.value.dims), assign):
                     if leaf.name in self.leaf_names() - overwritten and self.wants(leaf):
                         counts.setdefault(leaf.name, []).append(isinstance(statement, If))
-                overwritten.add(assign.target.name)
         return {name for name, inside in counts.items() if any(inside) and len(inside) > 1}
 
     def collect(self) -> Iterator[Statement]:
@@ -243,8 +260,16 @@ class _Reverse:
             if name in self.live or name in self.needs_zero():
                 text = f"(d_{name}[0] if lifted else d_{name})" if name in lifted else f"d_{name}"
                 given = f"if {name}_given:\n    " if self.stands_in(name) else ""
-                yield Line(f'{given}gradients["{name}"] = {text}.astype({name}.dtype)')
+                yield self.where_given(name, Line(f'{given}gradients["{name}"] = {text}.astype({name}.dtype)'))
         yield Line("return gradients")
+
+    def where_given(self, name: str, statement: Statement) -> Statement:
+        """The statement, under a guard where the tensor `name` may be absent and nothing stands in for it."""
+        guards: dict[str, Expression | None] = {weight.name: weight.when for weight in self.spec.weights}
+        optional = [a.name for a in self.spec.tensor_arguments if a.optional and not self.stands_in(a.name)]
+        guards |= {given: Unary("not", IsNone(given)) for given in optional}
+        guard = guards.get(name)
+        return statement if guard is None else If(guard, (statement,))
 
     def stands_in(self, name: str) -> bool:
         return any(a.name == name and a.optional and a.unset is not None for a in self.spec.tensor_arguments)
