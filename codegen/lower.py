@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from attnspec.codegen.index_notation import LoweringError, Scope, align, elementwise, lower, transpose
 from attnspec.codegen.program import Assign, Const, Dims, If, Node, Op, Program, Ref, Return, Statement, reads
 from attnspec.codegen.prologue import canonical_dims, lift_names, prologue
-from attnspec.spec.expression import Concat, Name
+from attnspec.spec.expression import Concat, Name, names
 from attnspec.spec.model import Output, Path, Spec, Stage
 
 HIDDEN = Ref("hidden")
@@ -73,10 +73,20 @@ class Body:
 
     def assign(self, stage: Stage, value: Node) -> Assign:
         """`value` becomes the tensor that the stage defines."""
-        ref = Ref(variable(stage.defines), value.dims)
+        ref = Ref(self.variable(stage), value.dims)
         self.refs[stage.defines] = ref
         self.scope.tensors = {**self.scope.tensors, stage.defines: ref}
         return Assign(ref, value, stage.clause)
+
+    def variable(self, stage: Stage) -> str:
+        """The variable of what a stage defines: not that of another tensor (a layer's input) which a later stage reads."""
+        if stage.defines in self.refs:
+            return self.refs[stage.defines].name
+        name = variable(stage.defines)
+        later = self.path.stages[self.path.stages.index(stage) + 1 :]
+        needed = frozenset().union(*(names(other.expression) for other in later)) - {stage.defines}
+        taken = any(self.scope.tensors[other].name == name for other in needed & self.scope.tensors.keys())
+        return f"projected_{name}" if taken else name
 
     def lower(self, stage: Stage, order: Dims) -> Node:
         return lower(stage.expression, order, self.scope, stage.clause)
@@ -268,7 +278,8 @@ def _output_node(output: Output, body: Body) -> Node:
         node = Op("cast", (transpose(node, output.layouts[0].dims),), output.layouts[0].dims, (("to", "dtype"),))
     else:
         name = output.tensor.partition("@")[0]
-        ref = Ref(variable(output.tensor), body.scope.tensors[name].dims)
+        ref = body.scope.tensors[name]
+        ref = Ref(variable(output.tensor), ref.dims) if name != output.tensor else ref
         node = transpose(ref, canonical_dims(output.layouts[0], body.spec.tensors[name]))
         if name in VARIABLES:
             node = Op("cast", (node,), node.dims, (("to", "dtype"),))
