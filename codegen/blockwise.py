@@ -51,7 +51,7 @@ def blockwise_modules(spec: Spec, target: Target) -> Iterator[tuple[str, str]]:
                 target,
                 title,
                 parts,
-                ("from typing import Any", "from torch.autograd.function import once_differentiable"),
+                ("from typing import Any",),
             ),
         )
 
@@ -62,12 +62,21 @@ def _scalars(spec: Spec) -> list[str]:
 
 def _names(spec: Spec) -> dict[str, str]:
     scalars = _scalars(spec)
-    return {"scalars": "".join(f", {name}" for name in scalars), "nones": ", None" * len(scalars)}
+    return {
+        "scalars": _scalar_parameters(spec),
+        "names": "".join(f", {name}" for name in scalars),
+        "nones": ", None" * len(scalars),
+    }
+
+
+def _scalar_parameters(spec: Spec) -> str:
+    types = {"integer": "int", "flag": "bool", "choice": "str"}
+    return "".join(f", {a.name}: {types.get(a.role, 'float')}" for a in spec.arguments if a.role != "tensor")
 
 
 def _loops(spec: Spec, target: Target) -> Iterator[str]:
     printer = Printer(target, batched=False, sizes=aliases(spec), rules=rules_of(spec))
-    scalars = "".join(f", {name}: float" for name in _scalars(spec))
+    scalars = _scalar_parameters(spec)
     forward = indent(printer.branch((*forward_program(spec).body, Line("return output, logsumexp")), ""))
     backward = indent(
         printer.branch((*backward_program(spec).body, Line("return d_query, d_key.to(dtype), d_value.to(dtype)")), "")
@@ -85,26 +94,40 @@ def _loops(spec: Spec, target: Target) -> Iterator[str]:
 
 def _public(spec: Spec, target: Target) -> str:
     """The documented function: the direct form's checks, then the loop."""
-    call = Line(f"return _Blockwise.apply({', '.join((*_SLICED, *_scalars(spec)))})")
+    call = Line(f"return _Blockwise.apply({', '.join((*_SLICED, *_scalars(spec)))})[0]")
     body = Printer(target, batched=False).function_body(Program(spec.function_name, (*prologue(spec), call), batched=False))
     return f"{signature_text(spec, target)}\n{indent(body)}"
 
 
 _FUNCTION_CLASS = '''class _Blockwise(torch.autograd.Function):
-    """Differentiable once; the direct form supports higher orders."""
+    """The loops as one step that autograd, torch.func and torch.compile know how to differentiate."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor{scalars}) -> Tensor:
-        output, logsumexp = _forward(query, key, value{scalars})
-        ctx.save_for_backward(query, key, value, logsumexp)
-        ctx.scalars = (0{scalars})[1:]
-        return output
+    def forward(query: Tensor, key: Tensor, value: Tensor{scalars}) -> tuple[Tensor, Tensor]:
+        return _forward(query, key, value{names})
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient_output: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = _backward(*ctx.saved_tensors, gradient_output, *ctx.scalars)
-        return (*gradients{nones})'''
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        query, key, value, *ctx.scalars = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(query, key, value, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient_output: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, logsumexp = ctx.saved_tensors
+        if torch.is_grad_enabled():  # A higher order: the weights depend on query and key through the log-sum-exp too.
+            logsumexp = _forward(query, key, value, *ctx.scalars)[1]
+        return (*_backward(query, key, value, logsumexp, gradient_output, *ctx.scalars){nones})
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, int]]:
+        """The mapped axis joins the batch axis."""
+        mapped = [
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(arguments[:3], in_dims[:3], strict=True)
+        ]
+        outputs = _Blockwise.apply(*(tensor.flatten(0, 1) for tensor in mapped), *arguments[3:])
+        return tuple(output.unflatten(0, mapped[0].shape[:2]) for output in outputs), (0, 0)'''
 
 
 def forward_program(spec: Spec) -> Program:

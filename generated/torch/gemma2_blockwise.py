@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 _LayoutError = ValueError
 
@@ -135,7 +134,7 @@ def _lowered(value: Any, dtype: torch.dtype) -> Any:
 BLOCK = 128
 
 
-def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float, cap: float, left: float) -> tuple[Tensor, Tensor]:
+def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float, cap: float, left: int) -> tuple[Tensor, Tensor]:
     """The output and the log-sum-exp of every row (0 for a row that sees nothing)."""
     dtype = query.dtype
     compute = torch.promote_types(dtype, torch.float32)
@@ -186,7 +185,7 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float, cap: float
 
 
 def _backward(
-    query: Tensor, key: Tensor, value: Tensor, logsumexp: Tensor, gradient_output: Tensor, scale: float, cap: float, left: float
+    query: Tensor, key: Tensor, value: Tensor, logsumexp: Tensor, gradient_output: Tensor, scale: float, cap: float, left: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value; the weights are recomputed block by block."""
     dtype = query.dtype
@@ -257,20 +256,34 @@ def _backward(
 
 
 class _Blockwise(torch.autograd.Function):
-    """Differentiable once; the direct form supports higher orders."""
+    """The loops as one step that autograd, torch.func and torch.compile know how to differentiate."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale, cap, left) -> Tensor:
-        output, logsumexp = _forward(query, key, value, scale, cap, left)
-        ctx.save_for_backward(query, key, value, logsumexp)
-        ctx.scalars = (0, scale, cap, left)[1:]
-        return output
+    def forward(query: Tensor, key: Tensor, value: Tensor, scale: float, cap: float, left: int) -> tuple[Tensor, Tensor]:
+        return _forward(query, key, value, scale, cap, left)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient_output: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = _backward(*ctx.saved_tensors, gradient_output, *ctx.scalars)
-        return (*gradients, None, None, None)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        query, key, value, *ctx.scalars = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(query, key, value, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient_output: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, logsumexp = ctx.saved_tensors
+        if torch.is_grad_enabled():  # A higher order: the weights depend on query and key through the log-sum-exp too.
+            logsumexp = _forward(query, key, value, *ctx.scalars)[1]
+        return (*_backward(query, key, value, logsumexp, gradient_output, *ctx.scalars), None, None, None)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, int]]:
+        """The mapped axis joins the batch axis."""
+        mapped = [
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(arguments[:3], in_dims[:3], strict=True)
+        ]
+        outputs = _Blockwise.apply(*(tensor.flatten(0, 1) for tensor in mapped), *arguments[3:])
+        return tuple(output.unflatten(0, mapped[0].shape[:2]) for output in outputs), (0, 0)
 
 
 @_autocast
@@ -315,4 +328,4 @@ def gemma2(
     # precondition.left-range
     if left < 0:
         raise ValueError(f"`left` must satisfy left >= 0, got {left}")
-    return _Blockwise.apply(query, key, value, scale, cap, left)
+    return _Blockwise.apply(query, key, value, scale, cap, left)[0]
