@@ -1,0 +1,80 @@
+"""Which specs have a blockwise form, and what its loops look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from compiling import SPECS, spec_of
+
+from attnspec.codegen.blockwise import backward_program, blockwise_modules, forward_program, supports_blockwise
+from attnspec.codegen.printer import Printer
+from attnspec.codegen.program import For, Program
+from attnspec.codegen.targets import TARGETS
+from attnspec.spec.loader import builtin, find, load
+
+GEMMA2 = find("gemma2")
+PLAIN = """
+    variant = "plain"
+    summary = "Nothing is hidden: there are no blocks to leave out."
+"""
+
+
+@pytest.mark.parametrize("name", ["causal_gqa", "gemma2"])
+def test_masks_over_indices_have_a_blockwise_form(name: str) -> None:
+    assert supports_blockwise(find(name))
+
+
+def test_a_mask_that_bounds_one_side_only_has_one_too() -> None:
+    assert supports_blockwise(load(SPECS / "dilated.toml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("packed_documents", "segment ids are tensors of their own"),
+        ("jax.nn.dot_product_attention", "stages under guards"),
+        ("torch.nn.functional.scaled_dot_product_attention", "stages under guards"),
+        ("sink", "an extra logit"),
+        ("relative_bias", "a table"),
+        ("prefix_lm", "lengths"),
+        ("several_outputs", "weights are returned"),
+        ("two_paths", "two paths"),
+        ("projected_layer", "a layer"),
+        ("list_input", "a list"),
+    ],
+)
+def test_what_the_loop_cannot_hold_has_none(name: str, why: str) -> None:
+    spec = builtin()[name] if name in builtin() else load(SPECS / f"{name}.toml")
+    assert not supports_blockwise(spec), why
+
+
+def test_without_a_mask_there_is_nothing_to_leave_out(tmp_path: Path) -> None:
+    assert not supports_blockwise(spec_of(PLAIN, tmp_path))
+
+
+@pytest.mark.parametrize("target", ["numpy", "jax"])
+def test_other_targets_have_none_yet(target: str) -> None:
+    assert list(blockwise_modules(GEMMA2, TARGETS[target])) == []
+
+
+@pytest.mark.parametrize("program", [forward_program(GEMMA2), backward_program(GEMMA2)], ids=["forward", "backward"])
+def test_the_loop_is_part_of_the_program_and_visits_only_visible_keys(program: Program) -> None:
+    """The bounds are those of both masks: causal from above, the window from both sides."""
+    (loop,) = (statement for statement in program.body if isinstance(statement, For))
+    text = Printer(TARGETS["torch"], batched=False).block(loop.body)
+    assert "# The keys that mask.causal, mask.window may show to these queries." in text
+    assert "low = min(S, max(0, start - left))" in text
+    assert "high = max(low, min(S, stop))" in text
+
+
+def test_every_stage_has_an_owner_in_both_loops() -> None:
+    stages = {stage.clause for stage in GEMMA2.paths[0].stages}
+    for program in (forward_program(GEMMA2), backward_program(GEMMA2)):
+        assert stages <= {getattr(s, "clause", "") for loop in program.body if isinstance(loop, For) for s in loop.body}
+
+
+def test_the_file_has_its_checks_from_the_direct_form() -> None:
+    ((suffix, text),) = blockwise_modules(GEMMA2, TARGETS["torch"])
+    assert suffix == "blockwise"
+    assert 'raise ValueError(f"`left` must satisfy left >= 0, got {left}")' in text
