@@ -94,7 +94,9 @@ def _loops(spec: Spec, target: Target) -> Iterator[str]:
 
 def _public(spec: Spec, target: Target) -> str:
     """The documented function: the direct form's checks, then the loop."""
-    call = Line(f"return _Blockwise.apply({', '.join((*_SLICED, *_scalars(spec)))})[0]")
+    # Views tell q, k and v apart where a caller passes one tensor for all: Dynamo takes no tensor twice.
+    tensors = ("query", "key.view_as(key)", "value.view_as(value)")
+    call = Line(f"return _Blockwise.apply({', '.join((*tensors, *_scalars(spec)))})[0]")
     body = Printer(target, batched=False).function_body(Program(spec.function_name, (*prologue(spec), call), batched=False))
     return f"{signature_text(spec, target)}\n{indent(body)}"
 

@@ -302,4 +302,4 @@ def causal_gqa(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None
     # precondition.heads-divide
     if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
-    return _Blockwise.apply(query, key, value, scale)[0]
+    return _Blockwise.apply(query, key.view_as(key), value.view_as(value), scale)[0]

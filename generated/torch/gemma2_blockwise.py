@@ -328,4 +328,4 @@ def gemma2(
     # precondition.left-range
     if left < 0:
         raise ValueError(f"`left` must satisfy left >= 0, got {left}")
-    return _Blockwise.apply(query, key, value, scale, cap, left)[0]
+    return _Blockwise.apply(query, key.view_as(key), value.view_as(value), scale, cap, left)[0]
