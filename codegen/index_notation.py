@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from attnspec.codegen.program import ELEMENTWISE, Const, Dims, Node, Op, Ref
 from attnspec.codegen.program import walk as below
-from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Sum, Unary, to_text, walk
+from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Sum, Unary, fold, to_text, walk
 
 _BINARY = {
     "+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floordiv", "%": "mod", "**": "pow", "<": "lt", "<=": "le",
@@ -156,27 +156,6 @@ def product(expression: Expression) -> list[Expression]:
     if isinstance(expression, Binary) and expression.operator == "*":
         return product(expression.left) + product(expression.right)
     return [expression]
-
-
-def fold(expression: Expression) -> Expression:
-    """The expression without `+ 0`, `- 0` and `* 1`, which bound parameters leave behind."""
-    match expression:
-        case Unary(operator, operand):
-            return Unary(operator, fold(operand))
-        case Binary(operator, left, right):
-            left, right = fold(left), fold(right)
-            if operator in "+-" and right == Number(0):
-                return left
-            if operator == "+" and left == Number(0):
-                return right
-            return left if operator == "*" and right == Number(1) else Binary(operator, left, right)
-        case Call(function, arguments):
-            return Call(function, tuple(fold(a) for a in arguments))
-        case Access(tensor, indices):
-            return Access(tensor, tuple(fold(i) for i in indices))
-        case Sum(index, body):
-            return Sum(index, fold(body))
-    return expression
 
 
 def elementwise(name: str, arguments: tuple[Node, ...], order: Dims) -> Node:

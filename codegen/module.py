@@ -10,14 +10,13 @@ from importlib.resources import files
 
 from attnspec.codegen import VERSION
 from attnspec.codegen.derivative import cotangent_name, vjp_program
-from attnspec.codegen.index_notation import fold
 from attnspec.codegen.layer import init_text, module_class
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.program import Program
 from attnspec.codegen.prologue import layout_text
 from attnspec.codegen.verify import verify
-from attnspec.spec.expression import to_text
+from attnspec.spec.expression import fold, to_text
 from attnspec.spec.model import Argument, Spec
 
 _PYTHON_TYPES = {"number": "float", "integer": "int", "flag": "bool", "choice": "str", "sizes": "int | tuple[int, int]"}

@@ -15,7 +15,7 @@ from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.messages import Answer, Array, Returned
 from attnspec.harness.situations import SITUATIONS, NotExpressible, Situation, call_of
 from attnspec.harness.subjects import Subject, native, subjects_of
-from attnspec.spec.expression import to_text
+from attnspec.spec.expression import fold, to_text
 from attnspec.spec.loader import SpecError
 from attnspec.spec.model import Policy, Spec
 
@@ -74,7 +74,8 @@ def _answer(spec: Spec, subject: Subject, version: str, answer: Answer) -> Itera
 def _explanation(spec: Spec, situation: Situation) -> Iterator[str]:
     path = spec.paths[-1]
     yield from (f"    {name} = {_policy(path.policies[name])}" for name in situation.policies)
-    yield from (f"    {s.clause}: {to_text(s.expression)}" for s in path.stages if s.clause == situation.clause)
+    if not situation.policies:
+        yield from (f"    {s.clause}: {to_text(fold(s.expression))}" for s in path.stages if s.clause == situation.clause)
 
 
 def _policy(policy: Policy) -> str:

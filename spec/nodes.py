@@ -158,6 +158,27 @@ def substitute(expression: Expression, mapping: Mapping[str, Expression]) -> Exp
     return expression
 
 
+def fold(expression: Expression) -> Expression:
+    """The expression without `+ 0`, `- 0` and `* 1`, which bound parameters leave behind."""
+    match expression:
+        case Unary(operator, operand):
+            return Unary(operator, fold(operand))
+        case Binary(operator, left, right):
+            left, right = fold(left), fold(right)
+            if operator in "+-" and right == Number(0):
+                return left
+            if operator == "+" and left == Number(0):
+                return right
+            return left if operator == "*" and right == Number(1) else Binary(operator, left, right)
+        case Call(function, arguments):
+            return Call(function, tuple(fold(a) for a in arguments))
+        case Access(tensor, indices):
+            return Access(tensor, tuple(fold(i) for i in indices))
+        case Sum(index, body):
+            return Sum(index, fold(body))
+    return expression
+
+
 def _renamed(name: str, mapping: Mapping[str, Expression]) -> str:
     new = mapping.get(name, Name(name))
     if not isinstance(new, Name):

@@ -1,0 +1,36 @@
+"""What README.md shows is what the tool prints, and its example compiles and passes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from attnspec.harness.cli import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_first_commands_are_check_and_test() -> None:
+    assert re.findall(r"^    (\S+ \S+)", README, flags=re.MULTILINE)[:2] == ["make check", "make test"]
+
+
+def test_the_compared_answers_are_the_tools_own(capsys: pytest.CaptureFixture[str]) -> None:
+    command, _, printed = blocks("console")[0].partition("\n")
+    assert main(command.removeprefix("$ attnspec ").split()) == 0
+    assert capsys.readouterr().out.strip() == printed.strip()
+
+
+def test_the_users_variant_has_15_lines_compiles_and_passes(tmp_path: Path) -> None:
+    (text,) = blocks("toml")
+    assert len([line for line in text.splitlines() if line and not line.startswith("#")]) <= 15
+    file, folder = tmp_path / "my_attention.toml", tmp_path / "mine"
+    file.write_text(text, encoding="utf-8")
+    assert main(["generate", str(file), "--out", str(folder)]) == 0
+    few = ["--cases", "32", "--gradient-cases", "32", "--targets", "numpy,torch", "--dtypes", "float32"]
+    assert main(["check", str(file), "--generated", str(folder), *few]) == 0
