@@ -3,8 +3,6 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= auto
-# Tests that share something costly name one group: it goes to one worker.
-PARALLEL = -n $(JOBS) --dist loadgroup
 PROFILE ?= quick
 
 BIN := .venv/bin
@@ -22,7 +20,7 @@ check: generate ## install, regenerate, cross-check every installed framework, p
 
 test: lint ## install, lint, type-check, look for drift, run the test suite in parallel
 	$(BIN)/attnspec generate --check
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -41,7 +39,7 @@ bench: $(STAMP) ## measure cases per second of every lane
 
 coverage: $(STAMP) ## line coverage of spec, codegen and harness, lane processes included; fails under 95 %
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL)
+	$(BIN)/coverage run -m pytest -n $(JOBS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
