@@ -79,8 +79,6 @@ STRUCTURAL = frozenset(
         "scatter_last",
         "softmax_vjp",
         "logsumexp_vjp",
-        "exp_minus",
-        "finite_or_zero",
     ]
 )
 OPS = ELEMENTWISE | STRUCTURAL

@@ -106,8 +106,6 @@ TORCH = Target(
         "size": Printer.size,
         "sum_to": "_sum_to({0}, {1}.shape)",
         "softmax_vjp": "_softmax_vjp({0}, {1})",
-        "exp_minus": "torch.exp({0} - {1}[..., None])",
-        "finite_or_zero": "torch.where(torch.isneginf({0}), 0, {0})",
     },
     guards={
         "is_boolean": "{0}.dtype == torch.bool",

@@ -134,15 +134,13 @@ def _lowered(value: Any, dtype: torch.dtype) -> Any:
 BLOCK = 128
 
 
-def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """The output and the log-sum-exp of every row (0 for a row that sees nothing)."""
+def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     dtype = query.dtype
-    compute = torch.promote_types(dtype, torch.float32)
+    compute = torch.promote_types(query.dtype, torch.float32)
     T, S = query.shape[1], key.shape[1]
     K = key.shape[2]
     G = query.shape[2] // K
-    output = torch.empty(*query.shape[:-1], value.shape[-1], dtype=dtype, device=query.device)
-    logsumexp = query.new_empty(query.shape[0], query.shape[2], T, dtype=compute)
+    output = query.new_empty(query.shape[0], T, query.shape[2], value.shape[3])
     for start in range(0, T, BLOCK):
         stop = min(start + BLOCK, T)
         # The keys that mask.causal may show to these queries.
@@ -163,12 +161,13 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[T
         logits = logits * scale
         # mask.causal: s <= t
         logits = torch.where(s <= t[:, None], logits, hidden)
-        block_logsumexp = torch.logsumexp(logits, dim=-1)
         # policy.empty_row: zero
-        block_logsumexp = torch.where(torch.isneginf(block_logsumexp), 0, block_logsumexp)
-        logsumexp[..., start:stop] = block_logsumexp
+        empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
+        safe_logits = torch.where(empty, 0.0, logits)
         # softmax.plain: logit
-        weights = torch.exp(logits - block_logsumexp[..., None])
+        weights = torch.softmax(safe_logits, dim=-1)
+        # policy.empty_row: zero
+        weights = torch.where(empty, 0.0, weights)
         # policy.weights.dtype: input
         weights = weights.to(dtype)
         # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
@@ -177,21 +176,23 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[T
         output_block = output_block.flatten(2, 3)
         output_block = output_block.to(dtype)
         output[:, start:stop] = output_block
-    return output, logsumexp
+    return output
 
 
 def _backward(
-    query: Tensor, key: Tensor, value: Tensor, logsumexp: Tensor, gradient_output: Tensor, scale: float
+    query: Tensor, key: Tensor, value: Tensor, gradient_output: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value; the weights are recomputed block by block."""
+    """Gradients of query, key and value; the weights are computed again, block by block."""
     dtype = query.dtype
-    compute = torch.promote_types(dtype, torch.float32)
+    compute = torch.promote_types(query.dtype, torch.float32)
     T, S = query.shape[1], key.shape[1]
     K = key.shape[2]
     G = query.shape[2] // K
-    d_query = torch.empty_like(query)
-    d_key = torch.zeros_like(key, dtype=compute)
-    d_value = torch.zeros_like(value, dtype=compute)
+    # 0, mapped by vmap where any of the four is: what the loop writes into has to be mapped too.
+    zero = query[:0].sum() + key[:0].sum() + value[:0].sum() + gradient_output[:0].sum()
+    d_query = torch.zeros_like(query, dtype=compute) + zero
+    d_key = torch.zeros_like(key, dtype=compute) + zero
+    d_value = torch.zeros_like(value, dtype=compute) + zero
     for start in range(0, T, BLOCK):
         stop = min(start + BLOCK, T)
         # The keys that mask.causal may show to these queries.
@@ -200,7 +201,6 @@ def _backward(
         query_block = query[:, start:stop]
         key_block = key[:, low:high]
         value_block = value[:, low:high]
-        block_logsumexp = logsumexp[..., start:stop]
         d_output = gradient_output[:, start:stop].to(compute)
         t = torch.arange(start, stop, device=query.device)
         s = torch.arange(low, high, device=query.device)
@@ -214,9 +214,14 @@ def _backward(
         logits = logits * scale
         # mask.causal: s <= t
         logits = torch.where(s <= t[:, None], logits, hidden)
+        # policy.empty_row: zero
+        empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
+        safe_logits = torch.where(empty, 0.0, logits)
         # softmax.plain: logit
-        weights = torch.exp(logits - block_logsumexp[..., None])
+        weights = torch.softmax(safe_logits, dim=-1)
         weights_after_plain = weights
+        # policy.empty_row: zero
+        weights = torch.where(empty, 0.0, weights)
         # policy.weights.dtype: input
         weights = weights.to(dtype)
         # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
@@ -225,8 +230,12 @@ def _backward(
         d_weights = d_weights.flatten(1, 2)
         grouped_weights = weights.unflatten(1, (K, G))
         d_value_block = torch.einsum("bkgts,btkgv->bskv", grouped_weights.to(compute), grouped_d_output.to(compute))
+        # policy.empty_row: zero
+        d_weights = torch.where(empty, 0, d_weights)
         # softmax.plain: logit
-        d_logits = _softmax_vjp(weights_after_plain, d_weights)
+        d_safe_logits = _softmax_vjp(weights_after_plain, d_weights)
+        # policy.empty_row: zero
+        d_logits = torch.where(empty, 0, d_safe_logits)
         # mask.causal: s <= t
         d_logits = torch.where(s <= t[:, None], d_logits, 0)
         # modifier.scale: logit * scale
@@ -236,41 +245,37 @@ def _backward(
         d_query_block = torch.einsum("bkgts,bskh->btkgh", grouped_d_logits.to(compute), key_block.to(compute))
         d_query_block = d_query_block.flatten(2, 3)
         d_key_block = torch.einsum("btkgh,bkgts->bskh", grouped_query_block.to(compute), grouped_d_logits.to(compute))
-        d_query[:, start:stop] = d_query_block
+        d_query[:, start:stop] += d_query_block
         d_key[:, low:high] += d_key_block
         d_value[:, low:high] += d_value_block
-    return d_query, d_key.to(dtype), d_value.to(dtype)
+    return d_query.to(dtype), d_key.to(dtype), d_value.to(dtype)
 
 
 class _Blockwise(torch.autograd.Function):
     """The loops as one step that autograd, torch.func and torch.compile know how to differentiate."""
 
     @staticmethod
-    def forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    def forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         return _forward(query, key, value, scale)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         query, key, value, *ctx.scalars = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(query, key, value, output[1])
+        ctx.save_for_backward(query, key, value)
 
     @staticmethod
-    def backward(ctx: Any, gradient_output: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, logsumexp = ctx.saved_tensors
-        if torch.is_grad_enabled():  # A higher order: the weights depend on query and key through the log-sum-exp too.
-            logsumexp = _forward(query, key, value, *ctx.scalars)[1]
-        return (*_backward(query, key, value, logsumexp, gradient_output, *ctx.scalars), None)
+    def backward(ctx: Any, gradient_output: Tensor) -> tuple[Tensor | None, ...]:
+        return (*_backward(*ctx.saved_tensors, gradient_output, *ctx.scalars), None)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, int]]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
         """The mapped axis joins the batch axis."""
         mapped = [
             tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
             for tensor, dim in zip(arguments[:3], in_dims[:3], strict=True)
         ]
-        outputs = _Blockwise.apply(*(tensor.flatten(0, 1) for tensor in mapped), *arguments[3:])
-        return tuple(output.unflatten(0, mapped[0].shape[:2]) for output in outputs), (0, 0)
+        output = _Blockwise.apply(*(tensor.flatten(0, 1) for tensor in mapped), *arguments[3:])
+        return output.unflatten(0, mapped[0].shape[:2]), 0
 
 
 @_autocast
@@ -302,4 +307,4 @@ def causal_gqa(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None
     # precondition.heads-divide
     if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
-    return _Blockwise.apply(query, key.view_as(key), value.view_as(value), scale)[0]
+    return _Blockwise.apply(query, key.view_as(key), value.view_as(value), scale)
