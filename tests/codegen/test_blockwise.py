@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from compiling import SPECS, spec_of
+from by_hand import random_arrays
+from compiling import SPECS, module_of, spec_of
 
 from attnspec.codegen.blockwise import backward_program, blockwise_modules, forward_program, supports_blockwise
 from attnspec.codegen.printer import Printer
@@ -78,3 +81,36 @@ def test_the_file_has_its_checks_from_the_direct_form() -> None:
     ((suffix, text),) = blockwise_modules(GEMMA2, TARGETS["torch"])
     assert suffix == "blockwise"
     assert 'raise ValueError(f"`left` must satisfy left >= 0, got {left}")' in text
+
+
+@pytest.mark.parametrize("policies", ['empty_row = "uniform"', 'empty_row = "nan"'])
+def test_a_rule_that_needs_the_hidden_keys_has_no_blockwise_form(policies: str, tmp_path: Path) -> None:
+    """A uniform or NaN row depends on keys that the loop never visits."""
+    text = f'variant = "ruled"\nsummary = "s"\nmasks = ["causal"]\n[policies]\n{policies}\n'
+    assert not supports_blockwise(spec_of(text, tmp_path))
+
+
+@pytest.mark.xdist_group("torch")
+def test_another_layout_is_kept(tmp_path: Path) -> None:
+    """Slices and sizes follow the variant's own axes."""
+    text = """
+        variant = "transposed"
+        summary = "Heads before positions."
+        masks   = ["causal"]
+        [layouts]
+        query  = "B N T H"
+        key    = "B K S H"
+        value  = "B K S V"
+        output = "B N T V"
+    """
+    spec = spec_of(text, tmp_path)
+    arrays = random_arrays(0, query=(2, 4, 130, 3), key=(2, 2, 140, 3), value=(2, 2, 140, 5))
+    ((_, source),) = blockwise_modules(spec, TARGETS["torch"])
+    assert "query_block = query[:, :, start:stop]" in source
+    module = module_of(spec, "numpy")
+    namespace: dict[str, Any] = {"__name__": "transposed_blockwise"}
+    exec(source, namespace)
+    import torch
+
+    found = namespace["transposed"](**{name: torch.from_numpy(array) for name, array in arrays.items()})
+    np.testing.assert_allclose(found, module.transposed(**arrays), atol=1e-12)
