@@ -1,4 +1,4 @@
-"""The command line: `attnspec generate | check | replay | bench | explain`.
+"""The command line: `attnspec generate | check | replay | compare | bench`.
 
 Exit codes: 0 all is well, 1 findings, errors of the run or drift, 2 wrong usage or a broken spec.
 """
@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from attnspec.harness import bench_command, check_command, compare_command, replay_command
-from attnspec.harness.exit_codes import USAGE
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -41,8 +40,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     _add(commands, "replay", "show a finding again", replay_command.add_arguments, replay_command.run)
     _add(commands, "bench", "measure cases per second of every lane", bench_command.add_arguments, bench_command.run)
     _add(commands, "compare", "one call, every API's answer", compare_command.add_arguments, compare_command.run)
-    _add_compiler(commands, "generate", "compile specs", command)
-    _add_compiler(commands, "explain", "show what a spec means", command)
+    _add_generate(commands, command)
     return parser
 
 
@@ -52,25 +50,15 @@ def _add(commands: Commands, name: str, about: str, add: Callable[[argparse.Argu
     parser.set_defaults(run=run)
 
 
-def _add_compiler(commands: Commands, name: str, about: str, command: str) -> None:
-    """A command of `codegen/`, from `codegen/command.py` or `codegen/<name>.py`: `add_arguments` and `run`."""
-    if name != command:
-        commands.add_parser(name, help=about)
+def _add_generate(commands: Commands, command: str) -> None:
+    """`attnspec generate` is the compiler's: it is imported only when it is asked for."""
+    about = "compile specs"
+    if command != "generate":
+        commands.add_parser("generate", help=about)
         return
-    import importlib
+    from attnspec.codegen import command as compiler
 
-    try:
-        module = importlib.import_module("attnspec.codegen.command" if name == "generate" else f"attnspec.codegen.{name}")
-    except ModuleNotFoundError as missing:
-        text = f"attnspec {name}: not available here ({missing})"
-        commands.add_parser(name, help=about).set_defaults(run=lambda _: _unavailable(text))
-        return
-    _add(commands, name, about, module.add_arguments, module.run)
-
-
-def _unavailable(text: str) -> int:
-    print(text, file=sys.stderr)
-    return USAGE
+    _add(commands, "generate", about, compiler.add_arguments, compiler.run)
 
 
 if __name__ == "__main__":
