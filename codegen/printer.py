@@ -46,7 +46,8 @@ class Target:
     """What a framework needs of the printer.
 
     `ops` prints an op from its printed arguments; a template such as `np.tanh({0})` or a function of (printer, op).
-    `guards` prints a guard function of an argument's name.
+    `guards` prints a guard function of an argument's name. `concrete` asks whether numbers have values, where they may be
+    traced.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Target:
     array_type: str
     imports: tuple[str, ...]
     decorator: str = ""
+    concrete: str = ""
 
 
 @dataclass
@@ -117,9 +119,10 @@ class Printer:
                 return f'{", ".join(names)} = (sizes[dim][0] for dim in "{"".join(names)}")'
             case Derived(name, rule):
                 return f"{name} = {self.guard(rule)[0]}"
-            case Check(fails, raises, message):
-                raised = f'raise {raises}({"f" if "{" in message else ""}"{message}")'
-                return f"if {self.guard(fails)[0]}:\n{INDENT}{raised}"
+            case Check(fails, raises, message, _, numbers):
+                known = self.target.concrete.format(", ".join(numbers)) if numbers and self.target.concrete else ""
+                condition = f"{known} and {self.guarded(fails, BOTH)}" if known else self.guard(fails)[0]
+                return f'if {condition}:\n{INDENT}raise {raises}({"f" if "{" in message else ""}"{message}")'
             case Return(values, lifted):
                 returned = [f"{value.name}[0] if lifted else {value.name}" if lifted else value.name for value in values]
                 return f"return {', '.join(f'({name})' if lifted and len(returned) > 1 else name for name in returned)}"

@@ -170,12 +170,16 @@ class Derived:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Raise the documented error where a precondition fails. `message` is a format string over sizes and arguments."""
+    """Raise the documented error where a precondition fails. `message` is a format string over sizes and arguments.
+
+    `numbers` are the arguments in `fails` that a target may be given as traced values: then there is nothing to check.
+    """
 
     fails: Expression
     raises: str
     message: str
     clause: str
+    numbers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from attnspec.codegen.program import Check, Derived, Dims, If, Line, Sizes, Statement
-from attnspec.spec.expression import Binary, Expression, Name, Unary, to_text
+from attnspec.spec.expression import Binary, Expression, Name, Unary, names, to_text
 from attnspec.spec.model import Argument, Axis, Layout, Precondition, Spec
 
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
@@ -30,7 +30,7 @@ def prologue(spec: Spec) -> Iterator[Statement]:
         yield from _scalars(argument)
     for precondition in spec.preconditions:
         if precondition.about == "static":
-            yield _check(precondition)
+            yield _check(spec, precondition)
     yield from _derived(spec)
     yield from _lift(spec)
 
@@ -125,15 +125,17 @@ def _scalars(argument: Argument) -> Iterator[Statement]:
     elif argument.role == "number" and argument.unset is not None:
         default = to_text(argument.unset)
         yield Line(f'{argument.name} = {default} if {argument.name} is None else _number("{argument.name}", {argument.name})')
-    elif argument.role == "number":
-        yield Line(f'{argument.name} = _number("{argument.name}", {argument.name})')
+    elif argument.role in ("number", "integer"):
+        yield Line(f'{argument.name} = _{argument.role}("{argument.name}", {argument.name})')
 
 
-def _check(precondition: Precondition) -> Check:
+def _check(spec: Spec, precondition: Precondition) -> Check:
     fails = negate(precondition.requires)
     if precondition.when is not None:
         fails = Binary("and", precondition.when, fails)
-    return Check(fails, precondition.raises, precondition.message, f"precondition.{precondition.clause}")
+    read = names(fails)
+    numbers = tuple(a.name for a in (*spec.constructor, *spec.arguments) if a.role in ("number", "integer") and a.name in read)
+    return Check(fails, precondition.raises, precondition.message, f"precondition.{precondition.clause}", numbers)
 
 
 def negate(expression: Expression) -> Expression:

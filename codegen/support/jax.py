@@ -40,6 +40,17 @@ def _number(name: str, value: Any) -> Any:
     return value
 
 
+def _integer(name: str, value: Any) -> Any:
+    if isinstance(value, (bool, str)) or jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    return value
+
+
+def _concrete(*values: Any) -> bool:
+    """Whether Python knows the values: under jit they may be traced."""
+    return not any(isinstance(value, jax.core.Tracer) for value in values)
+
+
 def _dropout(weights: jax.Array, rate: Any) -> jax.Array:
     raise NotImplementedError("jax: dropout needs a random key, which the documented signature does not carry")
 

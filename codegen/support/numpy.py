@@ -34,6 +34,12 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    return int(value)
+
+
 def _softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, shifted by its maximum so that exp cannot overflow."""
     shifted: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))

@@ -41,6 +41,12 @@ def _number(name: str, value: Any) -> Any:
     return value
 
 
+def _integer(name: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    return value
+
+
 def _softmax_vjp(weights: Tensor, gradient: Tensor) -> Tensor:
     """Gradient of the logits: every row's gradient less its mean under the weights."""
     return weights * (gradient - (gradient * weights).sum(dim=-1, keepdim=True))

@@ -56,4 +56,5 @@ JAX = Target(
     fill_max="jnp.finfo(jnp.float32).max",
     array_type="jax.Array",
     imports=("import jax", "import jax.numpy as jnp"),
+    concrete="_concrete({0})",
 )

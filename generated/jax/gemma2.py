@@ -91,6 +91,17 @@ def _number(name: str, value: Any) -> Any:
     return value
 
 
+def _integer(name: str, value: Any) -> Any:
+    if isinstance(value, (bool, str)) or jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    return value
+
+
+def _concrete(*values: Any) -> bool:
+    """Whether Python knows the values: under jit they may be traced."""
+    return not any(isinstance(value, jax.core.Tracer) for value in values)
+
+
 def gemma2(
     query: jax.Array, key: jax.Array, value: jax.Array, *, scale: float | None = None, cap: float = 50.0, left: int = 4095
 ) -> jax.Array:
@@ -123,14 +134,15 @@ def gemma2(
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
     scale = H**-0.5 if scale is None else _number("scale", scale)
     cap = _number("cap", cap)
+    left = _integer("left", left)
     # precondition.heads-divide
     if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
     # precondition.cap-range
-    if cap <= 0:
+    if _concrete(cap) and cap <= 0:
         raise ValueError(f"`cap` must satisfy cap > 0, got {cap}")
     # precondition.left-range
-    if left < 0:
+    if _concrete(left) and left < 0:
         raise ValueError(f"`left` must satisfy left >= 0, got {left}")
     G = N // K
     dtype = query.dtype

@@ -100,6 +100,11 @@ def _number(name: str, value: Any) -> Any:
     return value
 
 
+def _concrete(*values: Any) -> bool:
+    """Whether Python knows the values: under jit they may be traced."""
+    return not any(isinstance(value, jax.core.Tracer) for value in values)
+
+
 def _dropout(weights: jax.Array, rate: Any) -> jax.Array:
     raise NotImplementedError("jax: dropout needs a random key, which the documented signature does not carry")
 
@@ -164,7 +169,7 @@ def scaled_dot_product_attention(
     if not enable_gqa and N != K and K != 1:
         raise RuntimeError(f"key and value must have the {N} heads of query, or 1, unless enable_gqa=True; got {K}")
     # precondition.dropout-range
-    if 0 > dropout_p or dropout_p > 1:
+    if _concrete(dropout_p) and (0 > dropout_p or dropout_p > 1):
         raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {dropout_p}")
     G = N // K
     lifted = _lacks_leading_axis(2, query=query, key=key, value=value)

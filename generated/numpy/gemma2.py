@@ -85,6 +85,12 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    return int(value)
+
+
 def _softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, shifted by its maximum so that exp cannot overflow."""
     shifted: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
@@ -131,6 +137,7 @@ def gemma2(
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
     scale = H**-0.5 if scale is None else _number("scale", scale)
     cap = _number("cap", cap)
+    left = _integer("left", left)
     # precondition.heads-divide
     if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
@@ -195,6 +202,7 @@ def gemma2_vjp(
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
     scale = H**-0.5 if scale is None else _number("scale", scale)
     cap = _number("cap", cap)
+    left = _integer("left", left)
     # precondition.heads-divide
     if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")

@@ -91,6 +91,12 @@ def _number(name: str, value: Any) -> Any:
     return value
 
 
+def _integer(name: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    return value
+
+
 def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
     """Under autocast, run on tensors of its dtype, as the framework's own attention does."""
 
@@ -159,6 +165,7 @@ def gemma2(
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
     scale = H**-0.5 if scale is None else _number("scale", scale)
     cap = _number("cap", cap)
+    left = _integer("left", left)
     # precondition.heads-divide
     if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
