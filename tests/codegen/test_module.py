@@ -50,6 +50,7 @@ def recent(query: np.ndarray, key: np.ndarray, value: np.ndarray, *, left: int =
     value = _tensor(sizes, "value", value, "floating", "B S K V")
     _same_dtype(query=query, key=key, value=value)
     B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
+    left = _integer("left", left)
     # precondition.heads-divide
     if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
@@ -125,10 +126,10 @@ return gradients
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_line_that_targets_share_is_the_same(target: str, tmp_path: Path) -> None:
-    """Checks are made once for all targets: only the framework's own words differ."""
+    """Checks are made once for all targets; under jit alone a number may have no value to check."""
     spec = spec_of(RECENT, tmp_path)
     numpy, other = (body_of(forward_text(spec, name)).partition("dtype = query.dtype")[0] for name in ("numpy", target))
-    assert numpy == other
+    assert numpy == other.replace("_concrete(left) and ", "")
 
 
 def test_the_head_names_the_source_and_how_to_write_the_file_again(tmp_path: Path) -> None:

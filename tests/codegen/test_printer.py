@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnspec.codegen.printer import Printer
-from attnspec.codegen.program import Assign, Const, Derived, For, If, Line, Node, Op, Program, Ref, Return, Sizes
+from attnspec.codegen.program import Assign, Check, Const, Derived, For, If, Line, Node, Op, Program, Ref, Return, Sizes
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.expression import Binary, Expression, Name, Number, Unary, parse
 from attnspec.spec.resolve import evaluate
@@ -175,6 +175,15 @@ def test_a_derived_size_keeps_what_it_is_derived_from() -> None:
     body = (Sizes(("N", "K", "T")), Derived("G", parse("N // K")), Return((Ref("G"),)))
     text = printer().function_body(Program("f", body, batched=False))
     assert text == 'N, K = (sizes[dim][0] for dim in "NK")\nG = N // K\nreturn G'
+
+
+def test_a_check_of_a_number_that_may_be_traced_asks_first() -> None:
+    """Under jit the number has no value; a check that decides by sizes alone stays as it is."""
+    check = Check(parse("cap <= 0 or cap > N"), "ValueError", "bad {cap}", "precondition.cap-range", ("cap",))
+    assert printer("numpy").statement(check) == 'if cap <= 0 or cap > N:\n    raise ValueError(f"bad {cap}")'
+    assert printer("jax").statement(check).startswith("if _concrete(cap) and (cap <= 0 or cap > N):\n")
+    sizes = Check(parse("N % K != 0"), "ValueError", "heads", "precondition.heads-divide")
+    assert printer("jax").statement(sizes) == 'if N % K != 0:\n    raise ValueError("heads")'
 
 
 def test_a_clause_is_named_once_with_its_rule() -> None:
