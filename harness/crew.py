@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from attnspec.harness.arrays import arrays
-from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.checks.evidence import Evidence
+from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes.framework import DTYPES
 from attnspec.harness.lanes.lane import Job, Lane
 from attnspec.harness.lanes.messages import Answer

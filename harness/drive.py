@@ -41,7 +41,7 @@ def drive(pool: Sequence[Configuration], count: int, seed: int, handle: Callable
     @given(st.binary(min_size=BATCH, max_size=BATCH), SEEDS)
     def explore(picks: bytes, start: int) -> None:
         nonlocal left
-        batch = [Case(pool[pick % len(pool)], (start + WEYL * n) % 2**64) for n, pick in enumerate(picks)]
+        batch = [Case(pool[(pick + n) % len(pool)], (start + WEYL * n) % 2**64) for n, pick in enumerate(picks)]
         taken = batch[:left]
         left -= len(taken)
         if taken:

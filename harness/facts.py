@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from attnspec.harness.configuration import Configuration
 from attnspec.spec.model import Spec
-from attnspec.spec.resolve import Facts, facts_of
+from attnspec.spec.resolve import Facts, ShapeMismatch, facts_of
 
 
 def facts(spec: Spec, configuration: Configuration) -> Facts:
@@ -13,3 +15,20 @@ def facts(spec: Spec, configuration: Configuration) -> Facts:
     shapes = {name: plan.shape for name, plan in plans.items()}
     dtypes = {name: plan.dtype for name, plan in plans.items()}
     return facts_of(spec, dict(configuration.values), shapes, dtypes)
+
+
+def facts_as_meant(spec: Spec, configuration: Configuration) -> Facts:
+    """The facts of a call that may be invalid: where its tensors do not fit together, the sizes are those it was made from."""
+    try:
+        return facts(spec, configuration)
+    except ShapeMismatch:
+        alone = facts_of(spec, dict(configuration.values), {}, {})
+    sizes = dict(configuration.sizes)
+    plans = dict(configuration.tensors)
+    return replace(
+        alone,
+        shapes={name: plan.shape for name, plan in plans.items()},
+        dtypes={name: plan.dtype for name, plan in plans.items()},
+        sizes=sizes,
+        scope={**alone.scope, **sizes},
+    )

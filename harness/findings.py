@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.checks.evidence import Evidence, Part
 from attnspec.harness.checks.failure import Failure, Worst
+from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes.messages import Raised, Returned
 from attnspec.harness.subjects import Subject, from_dict
 from attnspec.spec.model import Spec

@@ -15,12 +15,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from attnspec.harness import checks
-from attnspec.harness.configuration import Configuration
 from attnspec.harness.checks.failure import Failure
-from attnspec.harness.facts import facts
+from attnspec.harness.configuration import Configuration
+from attnspec.harness.facts import facts_as_meant
 from attnspec.spec.expression import Expression, parse
 from attnspec.spec.model import Spec
-from attnspec.spec.resolve import holds
+from attnspec.spec.resolve import EvaluationError, holds
 
 FILE = Path(__file__).with_name("known_deviations.toml")
 
@@ -175,6 +175,6 @@ def _holds(deviation: Deviation, spec: Spec, configuration: Configuration) -> bo
     if deviation.guard is None:
         return True
     try:
-        return holds(deviation.guard, facts(spec, configuration))
-    except (ValueError, KeyError):  # an invalid call need not have the sizes that the guard asks for
+        return holds(deviation.guard, facts_as_meant(spec, configuration))
+    except EvaluationError:  # an invalid call need not have what the guard asks for
         return False

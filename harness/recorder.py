@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from attnspec.harness.configuration import Case
 from attnspec.harness.checks import CASE_CHECKS
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure, Key
+from attnspec.harness.configuration import Case
 from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive
 from attnspec.harness.findings import Finding, Replay, answers_at, case_text, size_of

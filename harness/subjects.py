@@ -1,7 +1,8 @@
 """What is under check: native APIs, generated files, a user's callable. Found by name, loaded inside a lane.
 
 A subject's name is `<target>:<api>` for a generated implementation (`<target>:<api>@blockwise` for another form of it) and
-`native:<api>` for the framework's own function; a user's own is called what they typed, `module:function` or `path/to/file.py:function`.
+`native:<api>` for the framework's own function; a user's own is called what they typed, `module:function` or
+`path/to/file.py:function`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from attnspec.harness.configuration import Configuration
 from attnspec.harness.checks.evidence import Evidence, Part
+from attnspec.harness.configuration import Configuration
 from attnspec.spec.model import Argument, Spec
 
 NOT_GIVEN = "None"

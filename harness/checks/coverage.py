@@ -8,7 +8,7 @@ from attnspec.harness.tally import Share, Tally, can_vary
 from attnspec.spec.model import Spec
 
 MOST_ILL_CONDITIONED = 0.05
-MOST_VACUOUS = 0.1
+MOST_VACUOUS = 0.2
 ENOUGH = 40  # below this many cases a share says nothing
 
 

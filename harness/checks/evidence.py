@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from attnspec.harness.configuration import Case
 from attnspec.harness.checks.agreement import Comparison, compare
+from attnspec.harness.configuration import Case
 from attnspec.harness.lanes.messages import Answer, Returned, Tensor
 from attnspec.harness.oracle import Gold, Verdict
 from attnspec.spec.model import Spec

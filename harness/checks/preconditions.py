@@ -107,10 +107,7 @@ def _breaks(spec: Spec, precondition: Precondition, configuration: Configuration
         known = facts(spec, configuration)
     except ShapeMismatch:
         return False
-    for other in spec.preconditions:
-        if _fails(other, known) != (other.clause == precondition.clause):
-            return False
-    return True
+    return all(_fails(other, known) == (other.clause == precondition.clause) for other in spec.preconditions)
 
 
 def _fails(precondition: Precondition, known: Facts) -> bool:

@@ -52,9 +52,11 @@ def _of(argument: Argument, kind: str) -> Parameter:
 
 def found(answer: Mapping[str, Any]) -> list[Parameter]:
     """The parameters in a lane's answer; ValueError where there is neither a signature nor a documented one."""
-    if "parameters" in answer:
-        return [Parameter(name, KINDS[kind], default or REQUIRED) for name, kind, default in answer["parameters"]]
-    return from_docstring(answer["doc"])
+    return _read(answer["parameters"]) if "parameters" in answer else from_docstring(answer["doc"])
+
+
+def _read(parameters: Sequence[Sequence[Any]]) -> list[Parameter]:
+    return [Parameter(name, KINDS[kind], default or REQUIRED) for name, kind, default in parameters]
 
 
 def from_docstring(doc: str) -> list[Parameter]:
@@ -95,7 +97,10 @@ def check(spec: Spec, subject: Subject, answer: Mapping[str, Any]) -> Iterator[F
         yield Failure(subject.name, "signature", "signature", "no signature", str(error), spec.name)
         return
     open_ended = spec.form == "layer" and subject.lane == "torch"  # the sizes of its weights follow
-    for name, seen, message in differences(documented(spec, subject.lane), parameters, more=open_ended):
+    wrong = list(differences(documented(spec, subject.lane), parameters, more=open_ended))
+    if "call" in answer:  # a layer's forward
+        wrong += differences([_of(argument, argument.kind) for argument in spec.arguments], _read(answer["call"]))
+    for name, seen, message in wrong:
         yield Failure(subject.name, "signature", name, seen, message, spec.name)
 
 

@@ -25,8 +25,8 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
 class Call:
     """One subject under one configuration. Made once and kept; a framework keeps what it compiles in `compiled`.
 
-    An attempt only asks whether the call is refused: it runs eagerly, so that values are concrete, and its outputs have
-    no names (`outputs` is None), for an invalid call does not resolve.
+    An attempt only asks whether the call is refused: its arrays mean nothing, and its outputs have no names (`outputs` is
+    None), for an invalid call does not resolve.
     """
 
     subject: Loaded
@@ -38,7 +38,7 @@ class Call:
     compiled: dict[str, Callable[..., dict[str, Any]]] = field(default_factory=dict)
 
     def dtype(self, name: str) -> str:
-        """The dtype in which the subject gets a tensor, which for bfloat16 is not the array's; a cotangent's is its output's."""
+        """The dtype in which the subject gets a tensor: for bfloat16 not the array's. A cotangent has its output's."""
         return self.dtypes.get(name, self.configuration.dtype)
 
     @property

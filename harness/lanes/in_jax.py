@@ -25,8 +25,9 @@ class JaxFramework:
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
         with jax.enable_x64(_is_double(request)):
             natives = _natives(request, call.inputs(arrays))
-            if request.is_attempt:
-                return _tensors(_apply(request, {name: jnp.asarray(value) for name, value in natives.items()}))
+            if request.is_attempt:  # refused or not is known from tracing alone, without compiling anything
+                jax.eval_shape(lambda tensors: _apply(request, tensors), natives)
+                return {}
             if "forward" not in request.compiled:
                 request.compiled["forward"] = jax.jit(lambda tensors: _apply(request, tensors))
             return _tensors(request.compiled["forward"](natives))

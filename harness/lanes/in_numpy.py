@@ -17,6 +17,9 @@ class NumpyFramework:
 
     name = "numpy"
 
+    def __init__(self) -> None:
+        np.seterr(all="ignore")  # cases overflow on purpose; what comes of it is judged, not printed
+
     def versions(self) -> dict[str, str]:
         return {"numpy": np.__version__}
 

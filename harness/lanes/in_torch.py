@@ -46,10 +46,7 @@ class TorchFramework:
 
 def _natives(request: Call, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     """Copies: a subject that writes to its inputs spoils no other subject's."""
-    return {
-        name: torch.from_numpy(np.array(array)).to(getattr(torch, request.dtype(name)))
-        for name, array in arrays.items()
-    }
+    return {name: torch.from_numpy(np.array(array)).to(getattr(torch, request.dtype(name))) for name, array in arrays.items()}
 
 
 def _forward(request: Call, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:

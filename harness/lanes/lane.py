@@ -66,6 +66,11 @@ class Lane:
         """Version by distribution, the framework's own first."""
         return self._process.versions
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of its process so far."""
+        return self._process.cpu_seconds
+
     def submit(self, job: Job) -> None:
         """Send a batch. `collect` fetches its answers, so that several lanes work at the same time."""
         if self._submitted is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import execnet
+import psutil
 
 import attnspec.harness
 import attnspec.spec
@@ -85,6 +86,12 @@ class Process:
                 os.kill(self._pid, signal.SIGKILL)
             self._pid = None
         self.stop()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """How long it has computed so far, on whatever cores."""
+        times = psutil.Process(self._pid).cpu_times()
+        return float(times.user + times.system)
 
     def send(self, request: Mapping[str, Any]) -> None:
         """Hand over a request; a process that is gone is noticed by `receive`."""

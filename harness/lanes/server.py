@@ -163,17 +163,23 @@ class Server:
         except Exception as error:  # a subject that cannot be imported
             return {"error": f"{type(error).__name__}: {error}"}
         try:
-            parameters = inspect.signature(function).parameters.values()
+            found = {"parameters": _parameters(function)}
         except ValueError:
             return {"doc": inspect.getdoc(function) or ""}
-        return {
-            "parameters": [[p.name, p.kind.name, None if p.default is p.empty else _literal(p.default)] for p in parameters]
-        }
+        if isinstance(function, type) and hasattr(function, "forward"):
+            found["call"] = _parameters(function.forward)[1:]  # without self
+        return found
 
 
 def decoded(dtype: str, shape: list[int], data: str) -> Array:
     """An array that a request brings along."""
     return np.frombuffer(bytes.fromhex(data), dtype).reshape(shape)
+
+
+def _parameters(function: Any) -> list[list[Any]]:
+    """Name, kind and default of each parameter."""
+    parameters = inspect.signature(function).parameters.values()
+    return [[p.name, p.kind.name, None if p.default is p.empty else _literal(p.default)] for p in parameters]
 
 
 def _literal(value: Any) -> str:

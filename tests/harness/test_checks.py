@@ -13,7 +13,6 @@ from attnspec.harness.cases import Case, Configuration, pool
 from attnspec.harness.checks import answers, coverage, gradients, oracle, pairwise, preconditions
 from attnspec.harness.checks.agreement import compare
 from attnspec.harness.checks.evidence import Evidence
-from attnspec.harness.checks.failure import Failure
 from attnspec.harness.facts import facts
 from attnspec.harness.lanes.messages import Answer, Lost, Raised, Returned, Tensor
 from attnspec.harness.oracle import Gold, Verdict
@@ -105,7 +104,7 @@ def test_the_worst_element_is_shown() -> None:
 
 def failures(check: checks.CaseCheck, given: Evidence) -> list[tuple[str, str, str]]:
     found = list(check(given))
-    assert all(isinstance(each, Failure) and each.case == CASE and each.api == SPEC.name for each in found)
+    assert all(each.case == CASE and each.api == SPEC.name for each in found)
     return [(each.subject, each.clause, each.seen) for each in found]
 
 
@@ -148,7 +147,9 @@ def test_pairwise_allows_the_sum_of_both_bounds() -> None:
 
 
 def test_pairwise_sees_nan_shape_dtype_and_gradients() -> None:
-    assert failures(pairwise.check, evidence(a=RIGHT, b=returned([1.0, NAN]))) == [("a", "output", "a number where NaN belongs")]
+    assert failures(pairwise.check, evidence(a=RIGHT, b=returned([1.0, NAN]))) == [
+        ("a", "output", "a number where NaN belongs")
+    ]
     assert failures(pairwise.check, evidence(a=RIGHT, b=returned([1.0, 2.0, 3.0]))) == [("a", "output", "wrong shape")]
     half = Returned({"output": tensor([1.0, 2.0], "float16")})
     assert failures(pairwise.check, evidence(a=RIGHT, b=half)) == [("a", "output", "wrong dtype")]
@@ -256,7 +257,10 @@ def tallied(configurations: tuple[Configuration, ...]) -> Tally:
 
 def test_an_argument_that_never_varied_is_an_error() -> None:
     errors = list(coverage.check(SPEC, tallied(pool(SPEC, "float32", 1))))
-    assert f"{SPEC.name}: `is_causal` was {dict(CASE.configuration.values).get('is_causal', False)!r} in every case of the run" in errors
+    assert (
+        f"{SPEC.name}: `is_causal` was {dict(CASE.configuration.values).get('is_causal', False)!r} in every case of the run"
+        in errors
+    )
     assert not any("`implementation`" in error for error in errors)  # declared inert
 
 
@@ -268,7 +272,7 @@ def test_the_pool_varies_every_argument() -> None:
     ("share", "error"),
     [
         (Share(cases=100, ill_conditioned=6), "6 of 100 cases are ill-conditioned, more than 5%"),
-        (Share(cases=100, vacuous=11), "11 of 100 cases are vacuous, more than 10%"),
+        (Share(cases=100, vacuous=21), "21 of 100 cases are vacuous, more than 20%"),
         (Share(cases=10, invalid=1), "1 of 10 cases are invalid calls, which the generator must not draw"),
     ],
 )
@@ -278,7 +282,7 @@ def test_cases_that_judge_nobody_are_bounded(share: Share, error: str) -> None:
     assert list(coverage.check(SPEC, tally)) == [f"{SPEC.name} in float32: {error}"]
 
 
-@pytest.mark.parametrize("share", [Share(cases=100, ill_conditioned=5, vacuous=10), Share(cases=10, ill_conditioned=9)])
+@pytest.mark.parametrize("share", [Share(cases=100, ill_conditioned=5, vacuous=20), Share(cases=10, ill_conditioned=9)])
 def test_a_small_share_is_no_error(share: Share) -> None:
     tally = Tally()
     tally.shares[SPEC.name, "float32"] = share
@@ -297,5 +301,5 @@ def test_checks_are_chosen_by_name() -> None:
     assert checks.select() == checks.NAMES
     assert checks.select(["oracle", "signature"]) == ("oracle", "signature")
     assert checks.select(skip=["pairwise"]) == tuple(name for name in checks.NAMES if name != "pairwise")
-    with pytest.raises(ValueError, match="Expected a check of answers, oracle, .*, got 'orakel'"):
+    with pytest.raises(ValueError, match=r"Expected a check of answers, oracle, .*, got 'orakel'"):
         checks.select(["orakel"])

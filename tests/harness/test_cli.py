@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from planted_bugs.faults import FAULTS, HERE
 
 from attnspec.harness.cli import main
+from planted_bugs.faults import FAULTS, HERE
 
 API = "jax.nn.dot_product_attention"
 RIGHT = f"{HERE / 'numpy_attention.py'}:dot_product_attention"
@@ -55,7 +55,7 @@ def test_a_finding_that_was_repaired_does_not_show_any_more(tmp_path: Path, caps
 @pytest.mark.parametrize("name", ["negative-window-accepted", "scale-may-be-positional"])
 def test_findings_without_an_array_replay_too(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", wrong(tmp_path, name), "--as", API, *SHORT, "--checks", "preconditions,signature", "--format", "json"])
-    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    finding, *_ = json.loads(capsys.readouterr().out)["findings"]
     assert main(["replay", finding["replay"].split()[-1], "--alone"]) == 1
     assert finding["cause"].split(": ", 2)[2] in capsys.readouterr().out
 
@@ -101,7 +101,7 @@ def test_argparse_refuses_with_2(arguments: list[str], capsys: pytest.CaptureFix
 
 
 def test_a_broken_spec_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "mine.toml").write_text('variant = "mine"\nmasks = ["causl"]\n')
+    (tmp_path / "mine.toml").write_text('variant = "mine"\nsummary = "Mine."\nmasks = ["causl"]\n')
     assert main(["check", str(tmp_path / "mine.toml")]) == 2
     assert "causl" in capsys.readouterr().err
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from planted_bugs.faults import FAULTS, HERE
 
 from attnspec.harness.cases import Case, pool
 from attnspec.harness.checks import NAMES
@@ -18,6 +17,7 @@ from attnspec.harness.known_deviations import Deviation
 from attnspec.harness.plan import PROFILES, Item, Plan
 from attnspec.harness.subjects import Subject, user
 from attnspec.spec.loader import builtin
+from planted_bugs.faults import FAULTS, HERE
 
 SPEC = builtin()["jax.nn.dot_product_attention"]
 RIGHT = f"{HERE / 'numpy_attention.py'}:dot_product_attention"
@@ -149,7 +149,8 @@ def test_a_finding_that_does_not_come_again_says_so(tmp_path: Path) -> None:
         source
         + "\n\nright, calls = dot_product_attention, []\n\n\n"
         + "def once(*args, **named):\n    calls.append(1)\n    result = right(*args, **named)\n"
-        + "    return result if len(calls) != 5 else (result[0] + 9, *result[1:]) if isinstance(result, tuple) else result + 9\n"
+        + "    if len(calls) != 5:\n        return result\n"
+        + "    return (result[0] + 9, *result[1:]) if isinstance(result, tuple) else result + 9\n"
     )
     finished, _ = run(plan(subject(f"{tmp_path / 'once.py'}:once", "once"), checks=("oracle",)))
     (finding,) = finished.findings
@@ -175,8 +176,8 @@ def deviation(seen: str, when: str = "") -> Deviation:
 
 
 def test_a_known_deviation_is_no_finding(tmp_path: Path) -> None:
-    wrong = faulty("causal-aligned-bottom-right", tmp_path)
-    known = deviation("outside the bound", "is_causal")
+    wrong = faulty("given-scale-ignored", tmp_path)
+    known = deviation("outside the bound", "scale != H ** -0.5")
     finished, _ = run(plan(wrong, checks=("oracle",), deviations=(known,)))
     assert [f for f in finished.findings if f.failure.clause == "output"] == []
     assert finished.deviations[known] > 0

@@ -12,7 +12,17 @@ from attnspec.harness.cases import Case, pool
 from attnspec.harness.checks import oracle
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure, Worst
-from attnspec.harness.findings import Finding, Replay, ReplayError, Shown, answers_at, case_text, read_replay, size_of, worst_text
+from attnspec.harness.findings import (
+    Finding,
+    Replay,
+    ReplayError,
+    Shown,
+    answers_at,
+    case_text,
+    read_replay,
+    size_of,
+    worst_text,
+)
 from attnspec.harness.lanes.messages import Answer, Lost, Raised, Returned, Tensor
 from attnspec.harness.oracle import Gold, Verdict
 from attnspec.harness.subjects import Subject

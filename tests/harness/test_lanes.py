@@ -139,7 +139,9 @@ def test_gradients_come_from_the_vjp_beside_the_function(numpy_lane: Lane) -> No
 def test_without_a_vjp_the_gradient_raises_and_says_where(numpy_lane: Lane) -> None:
     ((answer,),) = numpy_lane.run(Job(SPEC, (awkward("noisy"),), cases(1), gradient=True))
     assert answer == Raised(
-        ("NotImplementedError", "RuntimeError", "Exception", "BaseException"), "no `<function>_vjp` beside the function", "gradients"
+        ("NotImplementedError", "RuntimeError", "Exception", "BaseException"),
+        "no `<function>_vjp` beside the function",
+        "gradients",
     )
 
 
@@ -185,7 +187,7 @@ def test_a_crash_costs_its_own_case_only() -> None:
         assert 0 < sum(guilty) < lane_module.PATIENCE + 6
         found = [answer for (answer,) in lane.run(Job(SPEC, (awkward("crash_for_scale"),), batch))]
         lost = [isinstance(answer, Lost) for answer in found]
-        assert [answer.how for answer in found if isinstance(answer, Lost)][0] == "crashed"
+        assert next(answer.how for answer in found if isinstance(answer, Lost)) == "crashed"
         assert lost[: guilty.index(True) + 1] == guilty[: guilty.index(True) + 1]
         assert lane.restarts >= 2  # the batch, then the case
 
@@ -220,10 +222,10 @@ def test_a_long_batch_is_no_hang() -> None:
         assert lane.restarts == 0
 
 
-def test_a_framework_that_is_not_installed_is_missing(tmp_path: Path) -> None:
+def test_a_framework_that_is_not_installed_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')\n")
-    with pytest.raises(LaneMissing, match="no torch here"), pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LaneMissing, match="no torch here"):
         Lane("torch").__enter__()
 
 

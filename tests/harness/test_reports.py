@@ -18,7 +18,9 @@ from attnspec.harness.tally import Cell, Share, Tally
 
 WORST = Worst((0,), float("nan"), 0.25, 1e-3, float("inf"))
 FAILURE = Failure("numpy:x", "oracle", "output", "NaN", "`output` is NaN", "x", None, WORST)
-FINDING = Finding(FAILURE, "is_causal=True", 3, 96, ("float32",), {"numpy": "2"}, (Shown("numpy:x", "nan"),), "attnspec replay t")
+FINDING = Finding(
+    FAILURE, "is_causal=True", 3, 96, ("float32",), {"numpy": "2"}, (Shown("numpy:x", "nan"),), "attnspec replay t"
+)
 DEVIATION = Deviation("native:x", ">=1", "oracle", "output", "NaN", "It does.")
 STARTED = Started(7, "quick", ("oracle",), {"numpy": {"numpy": "2.4"}}, ("torch: not installed",))
 

@@ -1,10 +1,13 @@
 """The signature check: what it reads off a function or a docstring, and every way in which it fails."""
 
+from dataclasses import replace
+
 import pytest
 
 from attnspec.harness.checks.signature import REQUIRED, Parameter, check, differences, documented, from_docstring
 from attnspec.harness.subjects import Subject
 from attnspec.spec.loader import builtin
+from attnspec.spec.model import Argument
 
 SPEC = builtin()["torch.nn.functional.scaled_dot_product_attention"]
 SUBJECT = Subject("torch:x", SPEC.name, "torch", "x", "f")
@@ -72,7 +75,24 @@ def test_a_subject_that_cannot_be_imported_is_a_failure() -> None:
     assert (failure.clause, failure.seen, failure.message) == ("import", "cannot be imported", "ImportError: no module")
 
 
+def test_a_layer_is_judged_by_its_constructor_and_its_call() -> None:
+    constructor = (Argument("rate", "number", required=False, default=0.0),)
+    layer = replace(SPEC, form="layer", constructor=constructor, arguments=SPEC.arguments[:1])
+    right = {
+        "parameters": [["rate", "POSITIONAL_OR_KEYWORD", "0.0"], ["E", "KEYWORD_ONLY", None]],
+        "call": [["query", "POSITIONAL_OR_KEYWORD", None]],
+    }
+    assert list(check(layer, SUBJECT, right)) == []
+    wrong = {**right, "call": [["query", "KEYWORD_ONLY", None]]}
+    assert [failure.clause for failure in check(layer, SUBJECT, wrong)] == ["query"]
+    function = replace(SUBJECT, lane="numpy")
+    flat = [["params", "POSITIONAL_OR_KEYWORD", None], right["call"][0], ["rate", "KEYWORD_ONLY", "0.0"]]
+    assert list(check(layer, function, {"parameters": flat})) == []
+
+
 def test_failures_name_the_parameter() -> None:
-    parameters = [[p.name, "POSITIONAL_OR_KEYWORD", None if p.default == REQUIRED else p.default] for p in documented(SPEC, "torch")]
+    parameters = [
+        [p.name, "POSITIONAL_OR_KEYWORD", None if p.default == REQUIRED else p.default] for p in documented(SPEC, "torch")
+    ]
     found = {failure.clause: failure.seen for failure in check(SPEC, SUBJECT, {"parameters": parameters})}
     assert found == {"scale": "is positional", "enable_gqa": "is positional"}
