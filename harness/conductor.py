@@ -53,6 +53,7 @@ class Conductor:
             self._open(crew)
             for item in plan.items:
                 self._run_item(item)
+            self._errors += [f"{name}: {lane.gone}" for name, lane in crew.lanes.items() if lane.gone]
         finished = self._finished(time.monotonic() - started)
         self._emit(finished)
         return finished

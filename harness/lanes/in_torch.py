@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class TorchFramework:
         leaves = {name: value.requires_grad_() for name, value in natives.items() if value.is_floating_point()}
         outputs = _forward(request, natives)
         given = {name: torch.from_numpy(np.array(array)) for name, array in call.cotangents(arrays).items()}
-        found = torch.autograd.grad(
+        found: Sequence[torch.Tensor | None] = torch.autograd.grad(
             [outputs[name] for name in given],
             list(leaves.values()),
             [value.to(outputs[name].dtype) for name, value in given.items()],

@@ -17,7 +17,7 @@ from typing import Any
 
 from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes.messages import Answer, Array, Lost, unpack
-from attnspec.harness.lanes.process import GIB, Process, Silent
+from attnspec.harness.lanes.process import GIB, LaneMissing, Process, Silent
 from attnspec.harness.subjects import Subject
 from attnspec.spec.interchange import to_json
 from attnspec.spec.model import Spec
@@ -47,6 +47,7 @@ class Lane:
     def __init__(self, framework: str, *, python: str | None = None, deadline: float = 60.0, memory: int = 8 * GIB) -> None:
         self.framework = framework
         self.restarts = 0
+        self.gone = ""  # why the process could not be started again
         self._process = Process(framework, python, deadline, memory)
         self._specs: set[str] = set()
         self._numbers: dict[Configuration, int] = {}
@@ -107,6 +108,8 @@ class Lane:
 
     def signature(self, subject: Subject) -> dict[str, Any] | Lost:
         """The subject's parameters as Python sees them in the lane, or its docstring, or the error (see server.py)."""
+        if self.gone:
+            return Lost("not run", self.gone)
         self._process.send({"op": "signature", "subject": subject.to_dict()})
         try:
             found: dict[str, Any] = json.loads(self._process.receive()[0])
@@ -118,6 +121,8 @@ class Lane:
     def forget(self, configurations: Sequence[Configuration]) -> None:
         """Let the lane drop what it keeps (compiled code too) for configurations that will not come again."""
         numbers = [self._numbers.pop(each) for each in configurations if each in self._numbers]
+        if self.gone or not numbers:
+            return
         self._process.send({"op": "forget", "forget": numbers})
         try:
             self._process.receive()
@@ -129,13 +134,16 @@ class Lane:
         self._lost.clear()
 
     def _is_given_up(self, subject: Subject) -> bool:
-        return self._lost[subject.name] >= PATIENCE
+        return bool(self.gone) or self._lost[subject.name] >= PATIENCE
 
     def _restart(self) -> None:
         self._process.kill()
         self._specs, self._numbers = set(), {}
         self.restarts += 1
-        self._process.start()
+        try:
+            self._process.start()
+        except LaneMissing as missing:
+            self.gone = str(missing)
 
     def _answers(self, job: Job) -> list[tuple[Answer, ...]]:
         try:

@@ -57,14 +57,14 @@ class Process:
         if not Path(self._python).exists():
             raise LaneMissing(f"there is no interpreter {self._python}")
         self._group = execnet.Group()
-        gateway = self._group.makegateway(f"popen//python={self._python}//execmodel=main_thread_only")
-        self._channel = gateway.remote_exec(bootstrap)
-        self._channel.send(self._greeting())
         try:
+            gateway = self._group.makegateway(f"popen//python={self._python}//execmodel=main_thread_only")
+            self._channel = gateway.remote_exec(bootstrap)
+            self._channel.send(self._greeting())
             kind, text, _ = self._next(START_SECONDS)
-        except Silent as silent:
+        except (OSError, EOFError, Silent) as error:
             self.stop()
-            raise LaneMissing(f"the process did not start: {silent.lost}") from None
+            raise LaneMissing(f"the process did not start: {error}") from None
         if kind == "missing":
             self.stop()
             raise LaneMissing(text)
@@ -74,8 +74,9 @@ class Process:
     def stop(self) -> None:
         """Ask it to end, and end it where it does not listen."""
         if self._group is not None:
-            with contextlib.suppress(OSError):
-                self._channel.close()
+            if self._channel is not None:
+                with contextlib.suppress(OSError):
+                    self._channel.close()
             self._group.terminate(timeout=STOP_SECONDS)
             self._group = None
 

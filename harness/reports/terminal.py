@@ -61,6 +61,8 @@ class TerminalReport:
         line = f"{event.spec}  {event.dtype}  {kind}  {event.done} of {event.total}"
         if self._status is not None:
             self._status.update(escape(line))
+        elif event.done == event.total:
+            self._print(line)
 
     def _finding(self, finding: Finding) -> None:
         first, *rest = finding.lines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,6 +159,17 @@ def test_forgotten_configurations_can_come_again(numpy_lane: Lane) -> None:
     assert len(answers(numpy_lane, "value_itself", 2)) == 2
 
 
+def test_a_lane_that_cannot_start_again_says_so_and_stays_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Lane("numpy") as lane:
+        monkeypatch.setattr(lane._process, "_python", "/nowhere/python")
+        assert all(isinstance(answer, Lost) for answer in answers(lane, "crash", 2))
+        assert lane.gone == "there is no interpreter /nowhere/python"
+        assert isinstance(lane.signature(awkward("crash")), Lost)
+        lane.forget([case.configuration for case in cases(2)])
+        lane.pardon()
+        assert answers(lane, "value_itself", 1) == [lane_module.GIVEN_UP]
+
+
 def test_a_job_is_collected_before_the_next_one(numpy_lane: Lane) -> None:
     job = Job(SPEC, (awkward("value_itself"),), cases(1))
     with pytest.raises(RuntimeError, match="no job was submitted"):
@@ -232,6 +244,16 @@ def test_a_framework_that_is_not_installed_is_missing(tmp_path: Path, monkeypatc
 def test_an_interpreter_that_is_not_there_is_missing() -> None:
     with pytest.raises(LaneMissing, match="there is no interpreter /nowhere/python"):
         Lane("numpy", python="/nowhere/python").__enter__()
+
+
+def test_an_interpreter_without_numpy_is_missing(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c \'import sys; sys.modules["numpy"] = None; exec(sys.argv[-1])\' "$@"\n'
+    )
+    bare.chmod(0o755)
+    with pytest.raises(LaneMissing, match="the process did not start: crashed"):
+        Lane("numpy", python=str(bare)).__enter__()
 
 
 def test_there_are_three_frameworks() -> None:

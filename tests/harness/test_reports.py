@@ -48,9 +48,11 @@ def printed(*events: Started | Progress | Found | Finished) -> list[str]:
 
 
 def test_plain_lines_hold_the_whole_run() -> None:
-    lines = printed(STARTED, Progress("x", "float32", False, 32, 96), Found(FINDING), finished(FINDING))
+    progress = Progress("x", "float32", False, 32, 96), Progress("x", "float32", False, 96, 96)
+    lines = printed(STARTED, *progress, Found(FINDING), finished(FINDING))
     assert lines[0] == "attnspec check, profile quick, seed 7: numpy 2.4"
     assert lines[1] == "not covered: torch: not installed"
+    assert lines[2] == "x  float32  forward  96 of 96"
     assert "numpy:x: oracle: `output` is NaN" in lines
     assert "  replay   attnspec replay t" in lines
     assert "numpy:x  95 + 10  -    -     inf / 0.12  0.5 / -" in lines
