@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from by_hand import Arrays, attention, combine, dot_logits, grid, hide, random_arrays, softmax
 
 B, T, S, N, K, H, V, E, P, C, R = 2, 3, 5, 4, 2, 3, 6, 7, 2, 4, 5

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import Arrays, central_differences, random_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from attnspec.codegen.program import Node, Op, Ref
 from attnspec.codegen.support import numpy as support
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.expression import names, parse
+from by_hand import Arrays, central_differences, random_arrays
 
 SIZES = {"B": 2, "N": 4, "T": 3, "S": 5, "K": 2, "G": 2, "H": 3, "R": 4}
 CANONICAL = {

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import random_arrays
-from compiling import SPECS, module_of, spec_of
 
 from attnspec.codegen.blockwise import backward_program, blockwise_modules, forward_program, supports_blockwise
 from attnspec.codegen.printer import Printer
 from attnspec.codegen.program import For, Program
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.loader import builtin, find, load
+from by_hand import random_arrays
+from compiling import SPECS, module_of, spec_of
 
 GEMMA2 = find("gemma2")
 PLAIN = """

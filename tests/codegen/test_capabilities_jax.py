@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from by_hand import Arrays, central_differences, random_arrays
 from capabilities import EXAMPLES, Example
 from compiling import capability

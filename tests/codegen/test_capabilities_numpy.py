@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from by_hand import Arrays, central_differences
 from capabilities import EXAMPLES, Example
 from compiling import capability

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from by_hand import Arrays, central_differences, random_arrays
 from capabilities import EXAMPLES, E, Example, H, K, N, V
 from compiling import capability
-from torch import Tensor
 
 pytestmark = pytest.mark.xdist_group("torch")
 each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.id)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import Arrays, central_differences, random_arrays
-from compiling import backward_text, body_of, module_of, spec_of
 
 from attnspec.spec.model import Spec
+from by_hand import Arrays, central_differences, random_arrays
+from compiling import backward_text, body_of, module_of, spec_of
 
 SHAPES: dict[str, tuple[int, ...]] = {"query": (2, 3, 4, 3), "key": (2, 5, 2, 3), "value": (2, 5, 2, 6)}
 TAIL = """

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import Arrays, central_differences, combine, dot_logits, random_arrays, softmax
-from compiling import body_of, forward_text, module_of, spec_of
 
 from attnspec.codegen.lower import LoweringError, lower_spec, variable
+from by_hand import Arrays, central_differences, combine, dot_logits, random_arrays, softmax
+from compiling import body_of, forward_text, module_of, spec_of
 
 GATED = """
     api     = "gated"

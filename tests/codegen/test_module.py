@@ -6,11 +6,11 @@ import ast
 from pathlib import Path
 
 import pytest
-from compiling import SPECS, backward_text, body_of, forward_text, spec_of
 
 from attnspec.codegen.module import aliases, module_text
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.loader import builtin, load
+from compiling import SPECS, backward_text, body_of, forward_text, spec_of
 
 RECENT = """
     variant = "recent"

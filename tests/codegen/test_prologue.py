@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from compiling import SPECS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from attnspec.spec.expression import Binary, Expression, Name, Number, Unary, pa
 from attnspec.spec.loader import builtin, load
 from attnspec.spec.model import Axis, Layout
 from attnspec.spec.resolve import evaluate
+from compiling import SPECS
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from compiling import GENERATED
 
 from attnspec.codegen.write import MANIFEST, changes
 from attnspec.spec.loader import find
+from compiling import GENERATED
 
 SPEC, OTHER = find("causal_gqa"), find("gemma2")
 FILE = "numpy/causal_gqa.py"

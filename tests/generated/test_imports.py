@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from compiling import GENERATED
 
 FILES = sorted(path for path in GENERATED.glob("*/*.py") if path.name != "__init__.py")

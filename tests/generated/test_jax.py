@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from builtin_calls import CALLS, JAX_NN, SDPA, float64_through, function, residual
-from by_hand import Arrays, central_differences, random_arrays
-from capabilities import Example
 from jax.test_util import check_grads
 
 from attnspec.spec.loader import builtin
+from builtin_calls import CALLS, JAX_NN, SDPA, float64_through, function, residual
+from by_hand import Arrays, central_differences, random_arrays
+from capabilities import Example
 
 pytestmark = pytest.mark.xdist_group("jax")
 each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)

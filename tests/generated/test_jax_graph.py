@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import Jaxpr, JaxprEqn, Var
+
 from builtin_calls import CALLS, JAX_NN, SDPA, function
 from capabilities import Example
-from jax.extend.core import Jaxpr, JaxprEqn, Var
 
 pytestmark = pytest.mark.xdist_group("jax")
 CUSTOM = ("custom", "attention", "flash", "cudnn", "pallas", "ffi", "callback", "dot_product")

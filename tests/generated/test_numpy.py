@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builtin_calls import CALLS, JAX_NN, SDPA, float64_through, function, residual
-from by_hand import Arrays, central_differences, random_arrays
-from capabilities import Example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from attnspec.spec.loader import builtin
+from builtin_calls import CALLS, JAX_NN, SDPA, float64_through, function, residual
+from by_hand import Arrays, central_differences, random_arrays
+from capabilities import Example
 
 each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)
 

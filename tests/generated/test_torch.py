@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from builtin_calls import BLOCKWISE, CALLS, JAX_NN, SDPA, float64_through, function, residual
 from by_hand import Arrays, central_differences, random_arrays
 from capabilities import Example
-from torch import Tensor
 
 pytestmark = pytest.mark.xdist_group("torch")
 each_call = pytest.mark.parametrize("call", [*CALLS, *BLOCKWISE], ids=lambda call: call.id)

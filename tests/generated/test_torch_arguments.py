@@ -11,11 +11,11 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from builtin_calls import JAX_NN, SDPA, function
 from torch import Tensor, nn
 from torch.nn import functional
 
 from attnspec.spec.loader import builtin
+from builtin_calls import JAX_NN, SDPA, function
 
 pytestmark = pytest.mark.xdist_group("torch")
 sdpa = function(SDPA, "torch")

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from builtin_calls import BLOCKWISE, CALLS, SDPA, function
-from by_hand import random_arrays
-from capabilities import Example
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from builtin_calls import BLOCKWISE, CALLS, SDPA, function
+from by_hand import random_arrays
+from capabilities import Example
 
 pytestmark = pytest.mark.xdist_group("torch")
 FUSED = ("scaled_dot_product", "flash", "attention", "mkldnn", "_sdpa")

@@ -28,11 +28,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tests.spec.mutants import mutant
+
 import attnspec.spec.reading
 from attnspec.spec.expression import MAX_LENGTH, Expression, parse, to_text
 from attnspec.spec.interchange import from_json, to_json
 from attnspec.spec.loader import SpecError, loads
-from tests.spec.mutants import mutant
 
 SECONDS = 1.0
 """Of processor time, so that a busy machine fails nobody."""
