@@ -128,7 +128,8 @@ def _integers(sheet: Sheet, words: NDArray[np.uint64], masks: Masks) -> Array:
         return drawn
     if sheet.role == "length":
         return _lengths(sheet, words, masks.lengths).reshape(sheet.shape).astype(sheet.dtype)
-    ids = (words >> np.uint64(3) & np.uint64(sheet.most)).reshape(sheet.shape).astype(sheet.dtype)
+    most = 1 if masks.sorted_segments else sheet.most  # two documents in order; with more, short rows would see nothing
+    ids = (words >> np.uint64(3) & np.uint64(most)).reshape(sheet.shape).astype(sheet.dtype)
     return np.sort(ids, axis=-1) if masks.sorted_segments else ids
 
 
