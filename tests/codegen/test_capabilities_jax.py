@@ -30,33 +30,37 @@ def called(example: Example, arrays: dict[str, Any]) -> tuple[jax.Array, ...]:
 
 
 @each_example
-def test_values_are_those_written_by_hand(example: Example) -> None:
-    for output, expected in zip(called(example, example.arrays()), example.reference(example.arrays()), strict=True):
-        np.testing.assert_allclose(output, expected, atol=1e-13)
-
-
-@each_example
-def test_first_and_second_derivatives_are_the_slopes_of_what_is_written_by_hand(example: Example) -> None:
-    """Forward mode over reverse mode, in one compilation: the gradient, and what it changes by along one direction."""
+def test_values_and_two_orders_of_derivatives_are_those_written_by_hand(example: Example) -> None:
+    """In one compilation: outputs, gradients, and by forward mode over them what the gradients change by along a direction."""
     cotangents, arrays = example.cotangents(), example.arrays()
     direction = random_arrays(7, **example.shapes)
 
     def scalar(x: Any) -> Any:
-        return sum((c * o).sum() for c, o in zip(cotangents, called(example, x), strict=True))
+        outputs = called(example, x)
+        return sum((c * o).sum() for c, o in zip(cotangents, outputs, strict=True)), outputs
 
     def by_hand(x: Arrays) -> float:
         return float(sum((c * o).sum() for c, o in zip(cotangents, example.reference(x), strict=True)))
 
     @jax.jit
     def derivatives(x: Any) -> Any:
-        return jax.jvp(jax.grad(scalar), (x,), (direction,))
+        return jax.jvp(jax.grad(scalar, has_aux=True), (x,), (direction,))
 
-    gradients, changes = derivatives(arrays)
-    for name, expected in central_differences(by_hand, arrays).items():
-        np.testing.assert_allclose(gradients[name], expected, atol=1e-8, err_msg=name)
-    ahead, behind = (derivatives({n: x + step * direction[n] for n, x in arrays.items()})[0] for step in (1e-5, -1e-5))
+    (gradients, outputs), (changes, _) = derivatives(arrays)
+    for output, expected in zip(outputs, example.reference(arrays), strict=True):
+        np.testing.assert_allclose(output, expected, atol=1e-13)
+    for name, slope in central_differences(by_hand, arrays).items():
+        np.testing.assert_allclose(gradients[name], slope, atol=1e-8, err_msg=name)
+    moved = ({n: x + step * direction[n] for n, x in arrays.items()} for step in (1e-5, -1e-5))
+    ahead, behind = (derivatives(at)[0][0] for at in moved)
     for name, change in changes.items():
         np.testing.assert_allclose(change, (ahead[name] - behind[name]) / 2e-5, atol=1e-5, rtol=1e-6, err_msg=name)
+
+
+def test_without_a_compiler_the_values_are_the_same() -> None:
+    example = next(example for example in EXAMPLES if example.spec == "sink")
+    (output,), (expected,) = called(example, example.arrays()), example.reference(example.arrays())
+    np.testing.assert_allclose(output, expected, atol=1e-13)
 
 
 def test_a_layer_starts_from_the_documented_distributions() -> None:
