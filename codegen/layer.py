@@ -42,9 +42,8 @@ def init_text(spec: Spec, target: Target, parameters: list[str]) -> str:
 def module_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
     """The `nn.Module` of a layer: weights as parameters under their documented names."""
     sizes = [f"{name}: int" for name in size_names(spec)]
-    signature = ", ".join(
-        ("self", "*", *parameters, *sizes, "device: torch.device | None = None", "dtype: torch.dtype | None = None")
-    )
+    made_on = ("device: torch.device | None = None", "dtype: torch.dtype | None = None")
+    signature = ", ".join(("self", *parameters, "*", *sizes, *made_on))
     kept = [f"self.{a.name} = {a.name}" for a in spec.constructor]
     made = _each(spec, target, lambda w: f"self.{w.name} = nn.Parameter(torch.empty({_shape(w)}, device=device, dtype=dtype))")
     reset = _each(spec, target, lambda w: _reset(spec, w), prefix="self.")

@@ -170,9 +170,9 @@ class Body:
 
     def softmax_guarded(self, stage: Stage, dims: Dims) -> Iterator[Statement]:
         """Softmax of zeros in empty rows: uniform, and zero where the rule says so. No NaN on the way, also backward."""
-        logits, empty = self.refs["logit"], Ref("empty", dims)
+        logits, empty, safe = self.refs["logit"], Ref("empty", dims), Ref("safe_logits", dims)
+        self.refs |= {"empty": empty, "safe_logit": safe}
         yield Assign(empty, Op("is_empty", (logits,), dims), "policy.empty_row")
-        safe = Ref("safe_logits", dims)
         yield Assign(safe, Op("where", (empty, Const(0.0), logits), dims), "policy.empty_row")
         weights = self.assign(stage, Op("softmax", (safe,), dims))
         yield weights
@@ -269,12 +269,21 @@ def _output(output: Output, body: Body) -> Assign:
     return Assign(Ref(output.name, node.dims), node, f"returns.{output.name}")
 
 
+def _logsumexp(body: Body) -> Op:
+    """The log-sum-exp of every row; where rows may be empty, -inf there, with no NaN in its gradient."""
+    logits = body.refs["logit"]
+    assert logits.dims is not None
+    dims = logits.dims[:-1]
+    if "empty" not in body.refs:
+        return Op("logsumexp", (logits,), dims)
+    finite = Op("logsumexp", (body.refs["safe_logit"],), dims)
+    return Op("where", (Op("first_of_last", (body.refs["empty"],), dims), Const("-inf"), finite), dims)
+
+
 def _output_node(output: Output, body: Body) -> Node:
     node: Node
     if output.tensor == "logsumexp":
-        logits = body.refs["logit"]
-        assert logits.dims is not None
-        node = Op("logsumexp", (logits,), logits.dims[:-1])
+        node = _logsumexp(body)
         node = Op("cast", (transpose(node, output.layouts[0].dims),), output.layouts[0].dims, (("to", "dtype"),))
     else:
         name = output.tensor.partition("@")[0]

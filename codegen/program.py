@@ -70,6 +70,7 @@ STRUCTURAL = frozenset(
         "broadcast",
         "broadcast_last",
         "drop_last",
+        "first_of_last",
         "zeros_like",
         "sum_to",
         "reshape_like",

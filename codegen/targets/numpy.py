@@ -75,6 +75,7 @@ NUMPY = Target(
         "broadcast": _broadcast,
         "broadcast_last": _broadcast_last,
         "drop_last": Printer.without_last,
+        "first_of_last": "{0}[..., 0]",
         "size": Printer.size,
         "zeros_like": "np.zeros_like({0}, dtype=compute)",
         "sum_to": "_sum_to({0}, {1}.shape)",

@@ -103,6 +103,7 @@ TORCH = Target(
         "broadcast": _broadcast,
         "broadcast_last": _broadcast_last,
         "drop_last": Printer.without_last,
+        "first_of_last": "{0}[..., 0]",
         "size": Printer.size,
         "sum_to": "_sum_to({0}, {1}.shape)",
         "softmax_vjp": "_softmax_vjp({0}, {1})",
