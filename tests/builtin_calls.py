@@ -77,7 +77,8 @@ def jax_nn(x: Arrays, **options: Any) -> Outputs:
 def residual(x: Arrays) -> np.ndarray:
     """Log-sum-exp of causal logits, (B, T, N)."""
     t, s = grid(T, S)
-    return np.log(np.exp(hide(dot_logits(x["query"], x["key"]), s <= t)).sum(axis=-1)).swapaxes(1, 2)
+    powers = np.exp(hide(dot_logits(x["query"], x["key"]), s <= t))
+    return np.asarray(np.log(powers.sum(axis=-1)).swapaxes(1, 2))
 
 
 def gemma2(x: Arrays, cap: float, left: int) -> Outputs:

@@ -36,7 +36,7 @@ def softmax(logits: np.ndarray, empty: float = 0.0) -> np.ndarray:
 def combine(weights: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Weighted values, (B, T, N, V)."""
     groups = weights.shape[1] // value.shape[2]
-    return np.einsum("bnts,bsnv->btnv", weights, np.repeat(value, groups, axis=2))
+    return np.asarray(np.einsum("bnts,bsnv->btnv", weights, np.repeat(value, groups, axis=2)))
 
 
 def hide(logits: np.ndarray, visible: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ LENGTHS = np.array([0, 3])
 
 def dilated(stride: int, left: int) -> np.ndarray:
     t, s = grid(T, S)
-    return ((t - s) % stride == 0) & (t - s <= left) & (s <= t)
+    return np.asarray(((t - s) % stride == 0) & (t - s <= left) & (s <= t))
 
 
 def relative_bias(x: Arrays) -> Outputs:

@@ -63,13 +63,13 @@ KERNELS: dict[str, tuple[int, ...]] = {
 
 def gated(x: Arrays) -> np.ndarray:
     def heads(name: str, kernel: str) -> np.ndarray:
-        return np.einsum("bse,enh->bsnh", x[name], x[kernel])
+        return np.asarray(np.einsum("bse,enh->bsnh", x[name], x[kernel]))
 
     query, key, value = heads("query", "query_kernel"), heads("value", "key_kernel"), heads("value", "value_kernel")
     output = combine(softmax(dot_logits(query, key)), value)
     if "gate_kernel" in x:
         output = output / (1 + np.exp(-heads("query", "gate_kernel")))
-    return np.einsum("btnv,nve->bte", output, x["output_kernel"])
+    return np.asarray(np.einsum("btnv,nve->bte", output, x["output_kernel"]))
 
 
 @pytest.mark.parametrize("with_gate", [True, False])

@@ -137,7 +137,7 @@ def test_a_guard_about_a_tensor_is_in_the_words_of_the_target(target: str, text:
 def test_ops_are_in_the_words_of_the_target(target: str, texts: list[str]) -> None:
     x = Ref("x", ("B", "N", "S"))
     split = Op("split", (x,), ("B", "K", "G", "S"), (("dim", "N"), ("parts", ("K", "G"))))
-    ops = [
+    ops: list[Node] = [
         Op("tanh", (x,), x.dims),
         Op("cast", (x,), x.dims, (("to", "compute"),)),
         Op("not", (x,), x.dims),

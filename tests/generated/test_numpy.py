@@ -47,7 +47,7 @@ def test_gradients_are_the_slopes_of_what_is_written_by_hand(call: Example) -> N
 @each_call
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_results_have_the_dtype_of_the_query(call: Example, dtype: type) -> None:
-    arrays = {name: array.astype(dtype) for name, array in call.arrays().items()}
+    arrays: dict[str, np.ndarray] = {name: array.astype(dtype) for name, array in call.arrays().items()}
     output = called(call, arrays)
     assert output.dtype == dtype
     gradients = called(call, arrays, "_vjp", d_output=output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def attention(call: Example) -> Callable[..., Tensor]:
     return attend
 
 
-def precision(call: Example) -> dict[str, float]:
+def precision(call: Example) -> dict[str, Any]:
     return {"atol": 1e-10, "rtol": 1e-10} if float64_through(call) else {"atol": 1e-5, "rtol": 1e-5}
 
 
@@ -79,9 +80,10 @@ def test_second_derivatives_through_a_float32_softmax_are_what_the_gradient_chan
     direction = [torch.randn(t.shape, generator=torch.Generator().manual_seed(0), dtype=t.dtype) for t in tensors]
 
     def gradient(*at: Tensor) -> tuple[Tensor, ...]:
-        return torch.func.grad(lambda *x: attend(*x).square().sum(), argnums=(0, 1, 2))(*at)
+        found: tuple[Tensor, ...] = torch.func.grad(lambda *x: attend(*x).square().sum(), argnums=(0, 1, 2))(*at)
+        return found
 
-    _, found = torch.func.jvp(gradient, tuple(tensors), tuple(direction))
+    found: tuple[Tensor, ...] = torch.func.jvp(gradient, tuple(tensors), tuple(direction))[1]
     ahead, behind = (gradient(*(t + h * d for t, d in zip(tensors, direction, strict=True))) for h in (1e-2, -1e-2))
     for change, a, b in zip(found, ahead, behind, strict=True):
         torch.testing.assert_close(change, (a - b) / 2e-2, atol=2e-2, rtol=2e-2)
