@@ -223,5 +223,5 @@ def _on_block(statement: Assign) -> Assign:
     """Index grids run over the block."""
     if isinstance(statement.value, Op) and statement.value.name == "arange":
         first, last = ("start", "stop") if statement.target.name == "t" else ("low", "high")
-        return replace(statement, value=Op("arange", (Ref(first), Ref(last)), statement.value.dims))
+        return replace(statement, value=replace(statement.value, arguments=(Ref(first), Ref(last))))
     return statement

@@ -77,7 +77,8 @@ def _weights(spec: Spec) -> Iterator[Statement]:
 
 
 def _same_dtype(spec: Spec) -> Iterator[Statement]:
-    names = [a.name for a in spec.tensor_arguments if a.dtype == "floating" and not a.optional]
+    always = [a for a in spec.tensor_arguments if not a.optional or isinstance(a.unset, Name)]
+    names = [a.name for a in always if a.dtype == "floating"]
     if len(names) > 1:
         yield Line(f"_same_dtype({', '.join(f'{name}={name}' for name in names)})")
 

@@ -31,7 +31,7 @@ def _bounded(bound: str, elementwise: str) -> Callable[[Printer, Op], str]:
 
 
 def _arange(printer: Printer, op: Op) -> str:
-    return f"torch.arange({', '.join(printer.node(bound)[0] for bound in op.arguments)}, device=query.device)"
+    return f"torch.arange({', '.join(printer.node(bound)[0] for bound in op.arguments)}, device={op['like']}.device)"
 
 
 def _split(printer: Printer, op: Op) -> str:

@@ -149,8 +149,8 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         query_block = query[:, start:stop]
         key_block = key[:, low:high]
         value_block = value[:, low:high]
-        t = torch.arange(start, stop, device=query.device)
-        s = torch.arange(low, high, device=query.device)
+        t = torch.arange(start, stop, device=query_block.device)
+        s = torch.arange(low, high, device=query_block.device)
         # policy.mask.fill: replace
         hidden = float("-inf")
         # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
@@ -202,8 +202,8 @@ def _backward(
         key_block = key[:, low:high]
         value_block = value[:, low:high]
         d_output = gradient_output[:, start:stop].to(compute)
-        t = torch.arange(start, stop, device=query.device)
-        s = torch.arange(low, high, device=query.device)
+        t = torch.arange(start, stop, device=query_block.device)
+        s = torch.arange(low, high, device=query_block.device)
         # policy.mask.fill: replace
         hidden = float("-inf")
         # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
