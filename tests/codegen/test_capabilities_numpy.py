@@ -59,3 +59,39 @@ def test_rows_that_see_nothing_follow_the_path_that_was_taken() -> None:
     assert np.isnan(weights[0, :, 1]).all()
     assert np.isfinite(np.delete(output.reshape(6, -1), 1, axis=0)).all()
     assert (function(**arguments)[0, 1] == 0).all()
+
+
+def test_a_list_whose_optional_member_has_another_dtype_is_refused() -> None:
+    query, value = np.ones((1, 2, 2, 3), np.float32), np.ones((1, 4, 1, 3), np.float32)
+    function = capability("list_input", "numpy").list_input
+    with pytest.raises(ValueError, match="`key` must have the dtype of `query`, float32, got float64"):
+        function([query, value, value.astype(np.float64)])
+
+
+@pytest.mark.parametrize("inputs", [(), [1], (1, 2), [1, 2, 3, 4]], ids=str)
+def test_a_list_input_must_be_a_list_of_the_right_length(inputs: Any) -> None:
+    with pytest.raises(ValueError, match=r"^`inputs` must be a list of 2 to 3 tensors, got "):
+        capability("list_input", "numpy").list_input(inputs)
+
+
+def test_a_layer_starts_from_the_documented_distributions() -> None:
+    """Glorot's limit from the dims that the layer sums over and those that it makes; zeros for biases."""
+    init = capability("projected_layer", "numpy").projected_layer_init
+    params = init(np.random.default_rng(0), E=60, N=6, H=10, K=3, V=20)
+    limits = {"query_kernel": (6 / 120) ** 0.5, "key_kernel": (6 / 90) ** 0.5, "output_kernel": (6 / 180) ** 0.5}
+    for name, limit in limits.items():
+        assert 0.97 * limit < np.abs(params[name]).max() <= limit
+        assert params[name].std() == pytest.approx(limit / 3**0.5, rel=0.05)
+    assert all((params[name] == 0).all() for name in params if name.endswith("bias"))
+    assert {weight.dtype for weight in params.values()} == {np.dtype(np.float32)}
+    assert sorted(init(np.random.default_rng(0), use_bias=False, E=6, N=6, H=1, K=3, V=2)) == [
+        "key_kernel", "output_kernel", "query_kernel", "value_kernel",
+    ]  # fmt: skip
+
+
+def test_a_weight_that_does_not_fit_is_named() -> None:
+    example = next(e for e in EXAMPLES if e.id == "projected_layer-bias")
+    arguments = example.arguments(example.arrays(), np.asarray)
+    arguments["params"]["key_bias"] = np.zeros((3, 3))
+    with pytest.raises(ValueError, match=r"`key_bias` must have shape \(K, H\), got \(3, 3\); K = 2 is bound by `key_kernel`"):
+        capability("projected_layer", "numpy").projected_layer(**arguments)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attnspec.codegen.lower import LoweringError, lower_spec, variable
-from by_hand import Arrays, central_differences, combine, dot_logits, random_arrays, softmax
+from by_hand import Arrays, central_differences, combine, dot_logits, grid, hide, random_arrays, softmax
 from compiling import body_of, forward_text, module_of, spec_of
 
 GATED = """
@@ -85,6 +85,81 @@ def test_a_stage_may_read_an_input_that_an_earlier_stage_was_made_from(with_gate
     assert found.keys() == expected.keys()
     for name, slope in expected.items():
         np.testing.assert_allclose(found[name], slope, atol=1e-7, err_msg=name)
+
+
+RENAMED = """
+    api     = "renamed"
+    form    = "function"
+    owner   = "attnspec"
+    summary = "Other names, and axes in another order."
+    argument = [
+      { name = "queries", layout = "T N B H", feeds = "query" },
+      { name = "keys", layout = "K H S B", feeds = "key" },
+      { name = "values", layout = "S B V K", feeds = "value" },
+      { name = "lengths", layout = "B", dtype = "integer", feeds = "key_value_seq_lengths" },
+      { name = "added", layout = "S|1 T|1 B|1 N|1", feeds = "bias", default = "None" },
+    ]
+    output = [
+      { name = "attended", tensor = "output", layout = "V T B N" },
+      { name = "shares", tensor = "weight", layout = "T S B N" },
+    ]
+    [[path]]
+    name  = "only"
+    stage = [
+      { use = "score.dot" },
+      { use = "modifier.scale", bind = { scale = "H ** -0.5" } },
+      { use = "modifier.bias", when = "added is not None" },
+      { use = "mask.causal" },
+      { use = "mask.key_length" },
+      { use = "softmax.plain" },
+      { use = "combine.weighted" },
+    ]
+    [[precondition]]
+    clause   = "heads-divide"
+    requires = "K > 0 and N % K == 0"
+    raises   = "ValueError"
+    message  = "heads"
+    source   = "ruled"
+    violate  = { N = 3, K = 2 }
+"""
+LENGTHS = np.array([5, 2])
+
+
+def renamed(x: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    query, key, value = x["queries"].transpose(2, 0, 1, 3), x["keys"].transpose(3, 2, 0, 1), x["values"].transpose(1, 0, 3, 2)
+    t, s = grid(T, S)
+    added = x["added"].transpose(2, 3, 1, 0) if "added" in x else 0.0
+    logits = hide(dot_logits(query, key) + added, (s <= t) & (s < LENGTHS[:, None, None, None]))
+    weights = softmax(logits)
+    return combine(weights, value).transpose(3, 1, 0, 2), weights.transpose(2, 3, 0, 1)
+
+
+@pytest.mark.parametrize("added", [(), (S, 1, B, 1)], ids=["plain", "bias"])
+def test_names_and_the_order_of_axes_are_the_specs_own(added: tuple[int, ...], tmp_path: Path) -> None:
+    module = module_of(spec_of(RENAMED, tmp_path), "numpy")
+    shapes: dict[str, tuple[int, ...]] = {"queries": (T, N, B, H), "keys": (K, H, S, B), "values": (S, B, V, K)}
+    arrays = random_arrays(0, **shapes, **({"added": added} if added else {}))
+    cotangents = tuple(np.random.default_rng(i).standard_normal(o.shape) for i, o in enumerate(renamed(arrays)))
+    for output, expected in zip(module.renamed(**arrays, lengths=LENGTHS), renamed(arrays), strict=True):
+        np.testing.assert_allclose(output, expected, atol=1e-12)
+    found = module.renamed_vjp(cotangents, **arrays, lengths=LENGTHS)
+
+    def scalar(at: Arrays) -> float:
+        return float(sum((c * o).sum() for c, o in zip(cotangents, renamed(at), strict=True)))
+
+    for name, slope in central_differences(scalar, arrays).items():
+        np.testing.assert_allclose(found[name], slope, atol=1e-7, err_msg=name)
+
+
+def test_index_grids_live_where_the_query_does(tmp_path: Path) -> None:
+    assert "device=queries.device" in forward_text(spec_of(RENAMED, tmp_path), "torch")
+
+
+@pytest.mark.parametrize(("plain", "grouped"), [('"T N B H"', '"T B (N H)"'), ('"V T B N"', '"T B (N V)"')])
+def test_grouped_axes_are_refused_by_name(plain: str, grouped: str, tmp_path: Path) -> None:
+    spec = spec_of(RENAMED.replace(plain, grouped), tmp_path)
+    with pytest.raises(LoweringError, match=r"renamed: \w+: the grouped axes of `T B \(N .\)` cannot be compiled yet"):
+        lower_spec(spec)
 
 
 def variant(**policies: str) -> str:
