@@ -179,7 +179,7 @@ class _Reverse:
 
     def wants(self, ref: Ref) -> bool:
         """Index grids, sizes, integer and boolean tensors have no gradient."""
-        if ref.dims is None or len(ref.name) == 1:
+        if ref.dims is None or ref.dims == (ref.name.upper(),):
             return False
         given = {a.name: a for a in self.spec.tensor_arguments}
         return ref.name not in given or "floating" in given[ref.name].dtype

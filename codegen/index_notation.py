@@ -18,6 +18,7 @@ _BINARY = {
     "+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floordiv", "%": "mod", "**": "pow", "<": "lt", "<=": "le",
     ">": "gt", ">=": "ge", "==": "eq", "!=": "ne", "and": "and", "or": "or",
 }  # fmt: skip
+_SMOOTH = frozenset({"exp", "log", "tanh", "sigmoid"})
 _ELEMENTWISE_CALLS = frozenset({"floor", "min", "max", "exp", "log", "tanh", "sigmoid", "where", "abs"})
 
 
@@ -59,7 +60,8 @@ class _Lowering:
                 operands = self.node(left), self.node(right)
                 return elementwise(_BINARY[operator], _same_kind(operator, *operands), self.order)
             case Call(function, arguments) if function in _ELEMENTWISE_CALLS:
-                return elementwise(function, tuple(self.node(a) for a in arguments), self.order)
+                nodes = tuple(self.node(a) for a in arguments)
+                return elementwise(function, tuple(map(_as_floats, nodes)) if function in _SMOOTH else nodes, self.order)
             case Sum(index, body):
                 return self.sum(index, body)
         raise self.fail(expression, "not part of index notation")
@@ -136,19 +138,30 @@ def lower(expression: Expression, order: Dims, scope: Scope, clause: str) -> Nod
 
 
 def _same_kind(operator: str, left: Node, right: Node) -> tuple[Node, Node]:
-    """Index arithmetic that meets floats is cast first: integer arrays would widen them."""
-    if operator in "+-*/" and left.dims is not None and right.dims is not None and _is_integer(left) != _is_integer(right):
-        left, right = (_to_compute(node) if _is_integer(node) else node for node in (left, right))
+    """Index arithmetic that meets floats is cast first: integer arrays would widen them. So is what `/` makes floats of."""
+    meets_floats = left.dims is not None and right.dims is not None and _is_integer(left) != _is_integer(right)
+    if operator == "/" or (operator in "+-*" and meets_floats):
+        left, right = _as_floats(left), _as_floats(right)
     return left, right
 
 
 def _is_integer(node: Node) -> bool:
     """Whether the node is an array made of indices alone."""
-    return node.dims is not None and all(n.dims is None or isinstance(n, Op) or len(n.name) == 1 for n in below(node))
+    return node.dims is not None and all(n.dims is None or _is_index(n) or _keeps_integers(n) for n in below(node))
 
 
-def _to_compute(node: Node) -> Node:
-    return Op("cast", (node,), node.dims, (("to", "compute"),))
+def _is_index(node: Node) -> bool:
+    """An index grid: `t`, over dim `T`."""
+    return isinstance(node, Ref) and node.dims == (node.name.upper(),)
+
+
+def _keeps_integers(node: Node) -> bool:
+    return isinstance(node, Op) and node.name != "cast"
+
+
+def _as_floats(node: Node) -> Node:
+    """The node, cast where it is an array of integers: frameworks disagree on the precision of what they make of those."""
+    return Op("cast", (node,), node.dims, (("to", "compute"),)) if _is_integer(node) else node
 
 
 def product(expression: Expression) -> list[Expression]:
