@@ -180,6 +180,19 @@ def test_an_argument_that_a_stage_may_replace_gets_the_gradient_of_what_was_read
     assert_slopes(spec, random_arrays(5, **SHAPES), doubled=doubled)
 
 
+def test_quotients_of_indices_have_right_slopes(tmp_path: Path) -> None:
+    text = """
+        variant   = "slanted"
+        summary   = "A weight per key times its relative distance."
+        modifiers = ["slanted"]
+        [tensors]
+        tilt = "B S"
+        [modifier.slanted]
+        logit = "logit + tilt[b,s] * (s - t) / S"
+    """
+    assert_slopes(spec_of(text, tmp_path), random_arrays(6, **SHAPES, tilt=(2, 5)))
+
+
 def test_what_the_backward_pass_does_not_read_is_not_computed(tmp_path: Path) -> None:
     """Without the loss's value there is no need for the output, nor for the log-sum-exp."""
     forward, _, _ = body_of(backward_text(spec_of(CAPPED, tmp_path))).partition("# Backward")

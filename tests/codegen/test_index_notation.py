@@ -60,8 +60,18 @@ def test_a_sum_that_is_no_product_broadcasts_and_reduces() -> None:
     assert "np.tanh(" in text and ".sum(5)" in text
 
 
-def test_index_arithmetic_that_meets_floats_is_cast_first() -> None:
-    assert numpy_text("slope[n] * (s - t)") == "slope[:, None, None] * (s - t[:, None]).astype(compute)"
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        ("slope[n] * (s - t)", "slope[:, None, None] * (s - t[:, None]).astype(compute)"),
+        ("logit + (s - t) / S", "logit + (s - t[:, None]).astype(compute) / S"),
+        ("logit * exp(s - t)", "logit * np.exp((s - t[:, None]).astype(compute))"),
+        ("logit / (1 + s)", "logit / (1 + s).astype(compute)"),
+    ],
+)
+def test_index_arithmetic_that_meets_floats_is_cast_first(expression: str, text: str) -> None:
+    """torch would make float32 of a quotient of integers, NumPy float64."""
+    assert numpy_text(expression) == text
 
 
 @pytest.mark.parametrize(
