@@ -8,16 +8,18 @@ from attnspec.harness.tally import Share, Tally, can_vary
 from attnspec.spec.model import Spec
 
 MOST_ILL_CONDITIONED = 0.05
-MOST_VACUOUS = 0.2
+MOST_VACUOUS = 0.05
 ENOUGH = 40  # below this many cases a share says nothing
 
 
 def check(spec: Spec, tally: Tally) -> Iterator[str]:
     """The faults of the run for `spec`, one line each."""
     yield from _constant_arguments(spec, tally)
-    for (name, dtype), share in tally.shares.items():
-        if name == spec.name:
-            yield from _shares(f"{spec.name} in {dtype}", share)
+    shares = {dtype: share for (name, dtype), share in tally.shares.items() if name == spec.name}
+    for dtype, share in shares.items():
+        yield from _shares(f"{spec.name} in {dtype}", share)
+    sampled, vacuous = sum(share.sampled for share in shares.values()), sum(share.vacuous for share in shares.values())
+    yield from _too_many(spec.name, "vacuous", vacuous, sampled, MOST_VACUOUS)
 
 
 def _constant_arguments(spec: Spec, tally: Tally) -> Iterator[str]:
@@ -32,11 +34,9 @@ def _constant_arguments(spec: Spec, tally: Tally) -> Iterator[str]:
 def _shares(where: str, share: Share) -> Iterator[str]:
     if share.invalid:
         yield f"{where}: {share.invalid} of {share.cases} cases are invalid calls, which the generator must not draw"
-    if share.cases < ENOUGH:
-        return
-    for name, count, most in (
-        ("ill-conditioned", share.ill_conditioned, MOST_ILL_CONDITIONED),
-        ("vacuous", share.vacuous, MOST_VACUOUS),
-    ):
-        if count > most * share.cases:
-            yield f"{where}: {count} of {share.cases} cases are {name}, more than {most:.0%}"
+    yield from _too_many(where, "ill-conditioned", share.ill_conditioned, share.cases, MOST_ILL_CONDITIONED)
+
+
+def _too_many(where: str, name: str, count: int, cases: int, most: float) -> Iterator[str]:
+    if cases >= ENOUGH and count > most * cases:
+        yield f"{where}: {count} of {cases} cases are {name}, more than {most:.0%}"

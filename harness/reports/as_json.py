@@ -77,6 +77,7 @@ def _shares(finished: Finished) -> list[dict[str, Any]]:
             "cases": share.cases,
             "ill_conditioned": share.ill_conditioned,
             "invalid": share.invalid,
+            "sampled": share.sampled,
             "vacuous": share.vacuous,
         }
         for (spec, dtype), share in finished.tally.shares.items()

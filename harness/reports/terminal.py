@@ -142,15 +142,17 @@ def shares(tally: Tally) -> list[str]:
     if total == 0:
         return ["0 cases"]
 
-    def part(name: str, count: int) -> str:
-        return f"{name} {count} ({count / total:.1%})"
-
+    sampled = sum(share.sampled for share in counts)
     parts = [
-        part("ill-conditioned", sum(share.ill_conditioned for share in counts)),
-        part("invalid", sum(share.invalid for share in counts)),
-        part("vacuous", sum(share.vacuous for share in counts)),
+        _part("ill-conditioned", sum(share.ill_conditioned for share in counts), total),
+        _part("invalid", sum(share.invalid for share in counts), total),
+        _part(f"of {sampled} looked at vacuous", sum(share.vacuous for share in counts), sampled),
     ]
     return [f"{total} cases: {', '.join(parts)}"]
+
+
+def _part(name: str, count: int, cases: int) -> str:
+    return f"{name} {count} ({count / max(cases, 1):.1%})"
 
 
 def verdict(event: Finished) -> str:

@@ -60,4 +60,4 @@ def value_itself_vjp(d_output: Any, query: Any, key: Any, value: Any, **rest: An
 
 
 def imported(query: Any, key: Any, value: Any, **rest: Any) -> Any:
-    raise RuntimeError(" ".join(sorted(sys.modules)))
+    raise RuntimeError(" ".join(sorted({name.partition(".")[0] for name in sys.modules})))

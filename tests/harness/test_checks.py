@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnspec.harness import checks
+from attnspec.harness import checks, tally
 from attnspec.harness.cases import Case, Configuration, pool
 from attnspec.harness.checks import answers, coverage, gradients, oracle, pairwise, preconditions
 from attnspec.harness.checks.agreement import compare
@@ -248,11 +248,11 @@ def test_a_precondition_that_nothing_breaks_is_reported() -> None:
 
 
 def tallied(configurations: tuple[Configuration, ...]) -> Tally:
-    tally = Tally()
+    counts = Tally()
     for configuration in configurations:
         for argument, value in values_taken(SPEC, configuration):
-            tally.taken[SPEC.name][argument][value] += 1
-    return tally
+            counts.taken[SPEC.name][argument][value] += 1
+    return counts
 
 
 def test_an_argument_that_never_varied_is_an_error() -> None:
@@ -272,21 +272,43 @@ def test_the_pool_varies_every_argument() -> None:
     ("share", "error"),
     [
         (Share(cases=100, ill_conditioned=6), "6 of 100 cases are ill-conditioned, more than 5%"),
-        (Share(cases=100, vacuous=21), "21 of 100 cases are vacuous, more than 20%"),
         (Share(cases=10, invalid=1), "1 of 10 cases are invalid calls, which the generator must not draw"),
     ],
 )
 def test_cases_that_judge_nobody_are_bounded(share: Share, error: str) -> None:
-    tally = Tally()
-    tally.shares[SPEC.name, "float32"] = share
-    assert list(coverage.check(SPEC, tally)) == [f"{SPEC.name} in float32: {error}"]
+    counts = Tally()
+    counts.shares[SPEC.name, "float32"] = share
+    assert list(coverage.check(SPEC, counts)) == [f"{SPEC.name} in float32: {error}"]
 
 
-@pytest.mark.parametrize("share", [Share(cases=100, ill_conditioned=5, vacuous=20), Share(cases=10, ill_conditioned=9)])
+def test_vacuous_cases_are_bounded_over_all_dtypes() -> None:
+    counts = Tally()
+    for dtype in ("float32", "float64"):
+        counts.shares[SPEC.name, dtype] = Share(cases=350, sampled=50, vacuous=3)
+    assert list(coverage.check(SPEC, counts)) == [f"{SPEC.name}: 6 of 100 cases are vacuous, more than 5%"]
+
+
+@pytest.mark.parametrize(
+    "share",
+    [
+        Share(cases=700, ill_conditioned=35, sampled=100, vacuous=5),
+        Share(cases=10, ill_conditioned=9),
+        Share(cases=70, sampled=10, vacuous=9),
+    ],
+)
 def test_a_small_share_is_no_error(share: Share) -> None:
-    tally = Tally()
-    tally.shares[SPEC.name, "float32"] = share
-    assert list(coverage.check(SPEC, tally)) == []
+    counts = Tally()
+    counts.shares[SPEC.name, "float32"] = share
+    assert list(coverage.check(SPEC, counts)) == []
+
+
+def test_one_case_in_seven_is_looked_at_for_being_vacuous(monkeypatch: pytest.MonkeyPatch) -> None:
+    share, looked_at = Share(), []
+    monkeypatch.setattr(tally, "is_vacuous", lambda spec, case, arrays: looked_at.append(case) or True)
+    for number in range(70):
+        share.add(replace(evidence(ill_conditioned=number < 14), case=Case(CASE.configuration, number)))
+    assert [case.seed for case in looked_at] == [20, 27, 34, 41, 48, 55, 62, 69]
+    assert share == Share(cases=70, ill_conditioned=14, sampled=8, vacuous=8)
 
 
 def test_an_argument_with_one_possible_value_need_not_vary() -> None:

@@ -29,7 +29,7 @@ def tally() -> Tally:
     counts = Tally()
     counts.cells["x", "numpy:x", "float32"] = Cell(cases=90, gradient_cases=10, worst=float("inf"), worst_gradient=0.125)
     counts.cells["x", "numpy:x", "float64"] = Cell(cases=5, worst=0.5)
-    counts.shares["x", "float32"] = Share(cases=100, ill_conditioned=2, vacuous=1)
+    counts.shares["x", "float32"] = Share(cases=100, ill_conditioned=2, sampled=10, vacuous=1)
     counts.taken["x"]["is_causal"]["True"] += 40
     counts.taken["x"]["is_causal"]["False"] += 60
     return counts
@@ -57,7 +57,7 @@ def test_plain_lines_hold_the_whole_run() -> None:
     assert "  replay   attnspec replay t" in lines
     assert "numpy:x  95 + 10  -    -     inf / 0.12  0.5 / -" in lines
     assert "x     is_causal  False (60), True (40)" in lines
-    assert "100 cases: ill-conditioned 2 (2.0%), invalid 0 (0.0%), vacuous 1 (1.0%)" in lines
+    assert "100 cases: ill-conditioned 2 (2.0%), invalid 0 (0.0%), of 10 looked at vacuous 1 (10.0%)" in lines
     assert "known deviation, seen 4 times: native:x >=1: oracle, `output`: NaN. It does." in lines
     assert lines[-1] == "1 finding(s), 0 error(s) of the run in 1.2 s"
     assert not any("\x1b" in line for line in lines)
@@ -110,7 +110,9 @@ def test_json_is_one_object_of_schema_1() -> None:
         "worst_error_over_bound": "inf",
         "worst_gradient_error_over_bound": 0.125,
     }
-    assert data["shares"] == [{"api": "x", "dtype": "float32", "cases": 100, "ill_conditioned": 2, "invalid": 0, "vacuous": 1}]
+    assert data["shares"] == [
+        {"api": "x", "dtype": "float32", "cases": 100, "ill_conditioned": 2, "invalid": 0, "sampled": 10, "vacuous": 1}
+    ]
     (finding,) = data["findings"]
     assert (finding["cause"], finding["clause"], finding["answers"]) == (FINDING.title, "output", {"numpy:x": "nan"})
     assert finding["worst"] == {"index": [0], "got": "nan", "want": 0.25, "bound": 0.001, "error_over_bound": "inf"}
