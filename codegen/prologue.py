@@ -29,8 +29,7 @@ def prologue(spec: Spec) -> Iterator[Statement]:
     for argument in (*spec.constructor, *spec.arguments):
         yield from _scalars(argument)
     for precondition in spec.preconditions:
-        if precondition.about == "static":
-            yield _check(spec, precondition)
+        yield _check(spec, precondition)
     yield from _derived(spec)
     yield from _lift(spec)
 

@@ -112,5 +112,5 @@ def _unowned(program: Program, spec: Spec) -> Iterator[str]:
     """Clauses of the spec that no statement of the program names."""
     owned = {s.clause for s in statements(program.body) if isinstance(s, (Assign, If, Check))}
     wanted = {stage.clause for path in spec.paths for stage in path.stages}
-    wanted |= {f"precondition.{p.clause}" for p in spec.preconditions if p.about == "static"}
+    wanted |= {f"precondition.{p.clause}" for p in spec.preconditions}
     yield from (f"clause `{clause}` has no owner" for clause in sorted(wanted - owned))

@@ -147,9 +147,9 @@ class _DoesNotFit(Exception):
 
 
 def valid(spec: Spec, facts: Facts) -> bool:
-    """Whether a call fulfils every static precondition, and the oracle can judge it: no dropout."""
+    """Whether a call fulfils every precondition, and the oracle can judge it: no dropout."""
     for precondition in spec.preconditions:
-        if precondition.about == "static" and holds(precondition.when, facts) and not holds(precondition.requires, facts):
+        if holds(precondition.when, facts) and not holds(precondition.requires, facts):
             return False
     return all(
         stage.kind != "dropout" or evaluate(stage.expression, facts.scope, facts) == 0 for stage in resolve(spec, facts).stages

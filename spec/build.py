@@ -147,15 +147,12 @@ class _Builder:
         key: Key = ("precondition", table.clause)
         requires = self.reading.expression(table.requires, (*key, "requires"))
         when = self.reading.optional(table.when, (*key, "when"))
-        if table.about == "values":
-            self.scope.check_values(requires, (*key, "requires"), table.requires)
-        else:
-            self.scope.check_guard(requires, (*key, "requires"), table.requires, sizes=True)
+        self.scope.check_guard(requires, (*key, "requires"), table.requires, sizes=True)
         self.scope.check_guard(when, (*key, "when"), table.when, sizes=True)
         self._check_message(table.message, (*key, "message"))
         signature = (*self.scope.constructor, *self.scope.arguments, *self.scope.flat)
         known = {*self.scope.bound, *(argument.name for argument in signature)}
-        for name in table.violate:
+        for name in {name for violation in table.violate for name in violation}:
             if name not in known:
                 self.errors.add((*key, "violate", name), f"unknown argument or size.{did_you_mean(name, known)}")
         return Precondition(
@@ -165,8 +162,7 @@ class _Builder:
             message=table.message,
             source=table.source,
             when=when,
-            about=table.about,
-            violate={name: literal(value) for name, value in table.violate.items()},
+            violate=tuple({name: literal(value) for name, value in violation.items()} for violation in table.violate),
         )
 
     def _check_message(self, message: str, key: Key) -> None:

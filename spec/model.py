@@ -8,7 +8,7 @@ A `Spec` is one documented API or one variant. It is pure data: the loader (`loa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from attnspec.spec.expression import Expression
@@ -144,10 +144,9 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What a call must satisfy. `violate` names arguments and sizes that break it, for the must-raise check.
+    """What a call must satisfy. Each of `violate` names arguments and sizes that break it, for the must-raise check.
 
-    `about` is `static` (ranks, dtypes, known sizes, Python values: always checked) or `values` (array contents: checked
-    only when concrete). `when` limits the precondition to calls where it matters.
+    It is about ranks, dtypes, known sizes and Python values. `when` limits it to calls where it matters.
     """
 
     clause: str
@@ -156,8 +155,7 @@ class Precondition:
     message: str
     source: Source
     when: Expression | None = None
-    about: Literal["static", "values"] = "static"
-    violate: Mapping[str, Default] = field(default_factory=dict)
+    violate: tuple[Mapping[str, Default], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

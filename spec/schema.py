@@ -6,9 +6,9 @@ Only form is checked here: unknown and missing keys, types, choices. Expressions
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from attnspec.spec.model import DType, Kind, Role, Source
 from attnspec.spec.toml_types import (
@@ -175,6 +175,14 @@ class OutputTable(Table):
     doc: Line = ""
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+Violations = Annotated[list[dict[str, Literal_]], BeforeValidator(_listed)]
+"""One table or several."""
+
+
 class PreconditionTable(Table):
     """`[[precondition]]`."""
 
@@ -184,8 +192,7 @@ class PreconditionTable(Table):
     message: Line
     source: Source
     when: str | None = None
-    about: Literal["static", "values"] = "static"
-    violate: dict[str, Literal_] = Field(default={}, max_length=MAX_ITEMS)
+    violate: Violations = Field(default=[], max_length=MAX_ITEMS)
 
 
 class ApiFile(Declared):

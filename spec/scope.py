@@ -136,15 +136,6 @@ class Scope:
         if not unknown:
             self.check_sort(guard, "predicate", key)
 
-    def check_values(self, requires: Expression | None, key: Key, text: str) -> None:
-        """A precondition about array contents holds at every index: it names indices, sizes, scalars and tensors."""
-        if requires is not None:
-            known = {*self.declared.indices, *self.bound, *(tensor.name for tensor in self.passed)}
-            self.used |= names(requires)
-            for name in sorted(names(requires) - known):
-                self.unknown(key, text, name, known)
-            self.check_sort(requires, "predicate", key)
-
     def check_calls(self, guard: Expression, key: Key, text: str, tensors: set[str]) -> None:
         """In a guard tensors are only asked about: their rank, their dtype, whether they are there."""
         asked: set[str] = set()

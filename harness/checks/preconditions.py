@@ -8,8 +8,9 @@ configurations, for real functions refuse on one path and accept on another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from attnspec.harness.cases import Case, Configuration, TensorPlan, pool
 from attnspec.harness.checks.failure import Failure
@@ -42,7 +43,7 @@ def violations(spec: Spec, dtype: str) -> tuple[list[Violation], list[str]]:
     for precondition in spec.preconditions:
         broken = list(_declared(spec, precondition, bases))
         found += _varied(broken)
-        if not broken and precondition.about == "static":
+        if not broken:
             unbroken.append(precondition.clause)
     for clause, implied in _implied(spec, bases).items():
         found += _varied([Violation(clause, configuration, REFUSALS) for configuration in implied])
@@ -63,20 +64,18 @@ def _varied(broken: Sequence[Violation]) -> list[Violation]:
 
 
 def _declared(spec: Spec, precondition: Precondition, bases: Sequence[Configuration]) -> Iterator[Violation]:
-    if not precondition.violate:
-        return
-    for base in bases:
-        changed = _changed(spec, base, precondition)
+    for base, violate in product(bases, precondition.violate):
+        changed = _changed(spec, base, violate)
         if changed is not None and _breaks(spec, precondition, changed):
             yield Violation(precondition.clause, changed, (precondition.raises,))
 
 
-def _changed(spec: Spec, base: Configuration, precondition: Precondition) -> Configuration | None:
+def _changed(spec: Spec, base: Configuration, violate: Mapping[str, Default]) -> Configuration | None:
     """`base` with what `violate` names; None where it lacks a tensor that has to be given."""
     sizes = dict(base.sizes)
     values: dict[str, Default] = dict(base.values)
     tensors = dict(base.tensors)
-    for name, value in precondition.violate.items():
+    for name, value in violate.items():
         if name in sizes and isinstance(value, int):
             tensors = {each: _resized(spec, each, plan, sizes, name, value) for each, plan in tensors.items()}
         elif value == "given":
@@ -84,7 +83,7 @@ def _changed(spec: Spec, base: Configuration, precondition: Precondition) -> Con
                 return None
         else:
             values[name] = value
-    sizes |= {name: value for name, value in precondition.violate.items() if name in sizes and isinstance(value, int)}
+    sizes |= {name: value for name, value in violate.items() if name in sizes and isinstance(value, int)}
     return _configuration(base, sizes, values, tensors)
 
 

@@ -239,7 +239,7 @@ def test_preconditions_accepts_the_declared_error_and_its_subclasses(answer: Ans
 
 def test_a_precondition_that_nothing_breaks_is_reported() -> None:
     (first, *rest) = SPEC.preconditions
-    toothless = replace(first, clause="toothless", violate={"no_such_argument": 1})
+    toothless = replace(first, clause="toothless", violate=({"no_such_argument": 1},))
     _, unbroken = preconditions.violations(replace(SPEC, preconditions=(toothless, *rest)), "float32")
     assert unbroken == ["toothless"]
 

@@ -82,7 +82,7 @@ def test_an_api_says_everything() -> None:
     stages = {stage.clause: stage for stage in path.stages}
     assert stages["mask.causal"].expression == parse("s <= t + 0")
     assert stages["mask.window"].expression == parse("-left <= s - (t + 0) <= right")
-    assert spec.preconditions[1].violate == {"local_window_size": (-1, 3)}
+    assert spec.preconditions[1].violate == ({"local_window_size": (-1, 3)},)
 
 
 def test_a_bound_tensor_takes_the_dims_of_the_operators() -> None:
@@ -114,7 +114,7 @@ def test_a_variant_expands_to_a_signature() -> None:
     ]
     assert [stage.clause for stage in spec.paths[0].stages] == clauses
     assert spec.paths[0].stages[4].expression == parse("-left <= s - (t + 0) <= 0")
-    assert [(p.clause, dict(p.violate)) for p in spec.preconditions] == [
+    assert [(p.clause, *p.violate) for p in spec.preconditions] == [
         ("heads-divide", {"N": 3, "K": 2}),
         ("cap-range", {"cap": 0.0}),
         ("left-range", {"left": -1}),
@@ -235,11 +235,11 @@ def test_only_the_loader_needs_pydantic() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_precondition_may_be_about_values() -> None:
-    text = changed(JAX, 'requires = "left >= 0 and right >= 0"', 'about = "values"\nrequires = "query_seq_lengths[b] <= T"')
-    text = changed(text, 'when     = "local_window_size is not None"', 'when     = "query_seq_lengths is not None"')
-    text = changed(text, "got ({left}, {right})", "got more")
-    assert loads(text).preconditions[1].about == "values"
+def test_a_precondition_may_be_broken_in_several_ways() -> None:
+    text = changed(JAX, "violate  = { N = 3, K = 2 }", "violate  = [{ N = 3, K = 2 }, { N = 1, K = 2 }]")
+    assert loads(text).preconditions[0].violate == ({"N": 3, "K": 2}, {"N": 1, "K": 2})
+    text = changed(JAX, "violate  = { N = 3, K = 2 }", "violate  = [{ N = 3, KK = 2 }]")
+    assert errors(text) == ['precondition.heads-divide.violate.KK: unknown argument or size. Did you mean "K"?']
 
 
 def test_a_bound_expression_has_a_size() -> None:
