@@ -16,7 +16,7 @@ from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
 from attnspec.harness.plan import PROFILES, Item, Plan, Profile
 from attnspec.harness.reports.as_json import JsonReport
 from attnspec.harness.reports.terminal import TerminalReport
-from attnspec.harness.subjects import LANES, Subject, SubjectError, subjects_of, user
+from attnspec.harness.subjects import LANES, Subject, SubjectError, lanes_of, subjects_of, target_of, user
 from attnspec.spec.loader import SpecError, builtin, find
 from attnspec.spec.model import Spec
 
@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("what", nargs="*", metavar="SPEC | SUBJECT", help=what)
     add("--as", dest="api", metavar="API", help="the API that SUBJECT claims to be")
     add("--lane", choices=LANES, help="where SUBJECT runs; by default the framework that its source imports")
-    add("--targets", type=_names(LANES), default=LANES, metavar="A,B", help=f"frameworks ({','.join(LANES)})")
+    frameworks = f"frameworks ({','.join(LANES)}; `keras` is all three of its own)"
+    add("--targets", type=_lanes, default=LANES, metavar="A,B", help=frameworks)
     add("--native", action=argparse.BooleanOptionalAction, default=True, help="check the frameworks' own functions too")
     add("--generated", type=Path, metavar="FOLDER", help="where the generated files are; by default the package's own")
     add("--dtypes", type=_names(DTYPES), default=DTYPES, metavar="A,B", help=f"dtypes ({','.join(DTYPES)})")
@@ -47,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=("terminal", "json"), default="terminal", help="terminal (default) or one JSON object")
     add("--python", action="append", default=[], metavar="LANE=PATH", help="run a lane in another interpreter; may be repeated")
     add("--deadline", type=float, default=120.0, metavar="SECONDS", help="a lane that is silent for longer hangs")
+
+
+def _lanes(text: str) -> tuple[str, ...]:
+    """Lanes by name; a target's name stands for all of its lanes."""
+    chosen = _names(tuple(dict.fromkeys((*LANES, *map(target_of, LANES)))))(text)
+    return tuple(dict.fromkeys(lane for name in chosen for lane in ((name,) if name in LANES else lanes_of(name))))
 
 
 def _names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:

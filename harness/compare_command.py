@@ -14,7 +14,7 @@ from attnspec.harness.exit_codes import OK, USAGE
 from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.messages import Answer, Array, Returned
 from attnspec.harness.situations import SITUATIONS, NotExpressible, Situation, call_of
-from attnspec.harness.subjects import Subject, native, subjects_of
+from attnspec.harness.subjects import LANES, Subject, natives, subjects_of
 from attnspec.spec.expression import fold, to_text
 from attnspec.spec.loader import SpecError
 from attnspec.spec.model import Policy, Spec
@@ -51,10 +51,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _subjects(spec: Spec, generated: bool) -> Sequence[Subject]:
-    own = native(spec)
-    if generated or own is None:
-        return subjects_of(spec, ("numpy", "torch", "jax"))
-    return (own,)
+    own = natives(spec)
+    return subjects_of(spec, LANES) if generated or not own else own
 
 
 def _table(situation: Situation) -> str:

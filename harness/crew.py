@@ -54,7 +54,7 @@ class Crew:
 
     def version(self, subject: Subject) -> str:
         """The version of the subject's framework."""
-        return self.lanes[subject.lane].versions[subject.lane]
+        return next(iter(self.lanes[subject.lane].versions.values()))
 
     def evidence(
         self,

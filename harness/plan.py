@@ -31,7 +31,7 @@ PROFILES: Mapping[str, Profile] = {
     "ci": Profile("ci", 24, 24, 24, 512, 256, 20.0, 500),
     "full": Profile("full", 48, 48, 48, 2048, 2048, 60.0, 2000),
 }
-COMPILED = ("jax",)
+COMPILED = ("jax", "keras-jax")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 """What is under check: native APIs, generated files, a user's callable. Found by name, loaded inside a lane.
 
-A subject's name is `<target>:<api>` for a generated implementation (`<target>:<api>@blockwise` for another form of it) and
-`native:<api>` for the framework's own function; a user's own is called what they typed, `module:function` or
-`path/to/file.py:function`.
+A subject's name is `<lane>:<api>` for a generated implementation (`<lane>:<api>@blockwise` for another form of it) and
+`native:<api>` for the framework's own function (`native:<api>@<backend>` for Keras's, which has one lane per backend); a
+user's own is called what they typed, `module:function` or `path/to/file.py:function`.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 
 from attnspec.spec.model import Spec
 
-LANES = ("numpy", "torch", "jax")
+LANES = ("numpy", "torch", "jax", "keras-jax", "keras-tensorflow", "keras-torch")
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 
 
@@ -61,21 +62,37 @@ def generated_folder() -> Path:
     return Path(next(iter(attnspec.generated.__path__)))
 
 
-def generated(spec: Spec, target: str, folder: Path | None = None) -> Iterator[Subject]:
-    """The generated implementations of `spec` for `target` that there are: the direct one, and others by form."""
+def target_of(lane: str) -> str:
+    """The target whose files a lane runs: `keras` of `keras-torch`."""
+    return lane.partition("-")[0]
+
+
+def lanes_of(target: str) -> tuple[str, ...]:
+    """The lanes in which a target's files run."""
+    return tuple(lane for lane in LANES if target_of(lane) == target)
+
+
+def generated(spec: Spec, lane: str, folder: Path | None = None) -> Iterator[Subject]:
+    """The generated implementations of `spec` that run in `lane`: the direct one, and others by form."""
     for form in FORMS:
-        file = (folder or generated_folder()) / target / f"{spec.module_name}{form and '_' + form}.py"
+        file = (folder or generated_folder()) / target_of(lane) / f"{spec.module_name}{form and '_' + form}.py"
         if file.is_file():
-            name = f"{target}:{spec.name}{form and '@' + form}"
-            yield Subject(name, spec.name, target, str(file.resolve()), spec.function_name)
+            name = f"{lane}:{spec.name}{form and '@' + form}"
+            yield Subject(name, spec.name, lane, str(file.resolve()), spec.function_name)
 
 
-def native(spec: Spec) -> Subject | None:
-    """The framework's own function, for an API whose owner is a lane."""
-    if spec.family != "api" or spec.owner not in LANES or spec.form != "function":
-        return None
+def natives(spec: Spec) -> tuple[Subject, ...]:
+    """The framework's own function in each of its lanes, for an API whose owner has some."""
+    if spec.family != "api" or spec.form != "function":
+        return ()
     module, _, function = spec.name.rpartition(".")
-    return Subject(f"native:{spec.name}", spec.name, spec.owner, module, function)
+    lanes = lanes_of(spec.owner)
+    return tuple(Subject(_native_name(spec, lane), spec.name, lane, module, function) for lane in lanes)
+
+
+def _native_name(spec: Spec, lane: str) -> str:
+    backend = lane.partition("-")[2]
+    return f"native:{spec.name}{backend and '@' + backend}"
 
 
 def user(text: str, spec: Spec, lane: str | None = None) -> Subject:
@@ -92,7 +109,14 @@ def user(text: str, spec: Spec, lane: str | None = None) -> Subject:
 
 
 def _default_lane(spec: Spec) -> str:
-    return spec.owner if spec.owner in LANES else "numpy"
+    return _lane_of(spec.owner) or "numpy"
+
+
+def _lane_of(target: str) -> str | None:
+    """The lane for code of that framework; Keras runs on the backend that it is set to, tensorflow unless told otherwise."""
+    if target == "keras":
+        return f"keras-{os.environ.get('KERAS_BACKEND') or 'tensorflow'}"
+    return target if target in LANES else None
 
 
 def _guess_lane(module: str) -> str | None:
@@ -106,17 +130,18 @@ def _guess_lane(module: str) -> str | None:
         file = (found and found.origin) or ""
     if not file.endswith(".py") or not Path(file).is_file():
         return None
-    imported = re.search(r"^\s*(?:import|from)\s+(torch|jax)\b", Path(file).read_text(encoding="utf-8"), re.MULTILINE)
-    return imported.group(1) if imported else "numpy"
+    known = "|".join(dict.fromkeys(map(target_of, LANES)))
+    imports = re.findall(rf"^\s*(?:import|from)\s+({known})\b", Path(file).read_text(encoding="utf-8"), re.MULTILINE)
+    return next((_lane_of(name) for name in imports if name != "numpy"), "numpy")
 
 
 def subjects_of(
-    spec: Spec, targets: Sequence[str], *, native_too: bool = True, folder: Path | None = None
+    spec: Spec, lanes: Sequence[str], *, native_too: bool = True, folder: Path | None = None
 ) -> tuple[Subject, ...]:
-    """Every subject of `spec`: the generated ones of `targets`, and the framework's own function."""
-    found = [subject for target in targets for subject in generated(spec, target, folder)]
-    own = native(spec) if native_too and spec.owner in targets else None
-    return (*found, own) if own else tuple(found)
+    """Every subject of `spec` in those lanes: the generated ones, and the framework's own function."""
+    found = [subject for lane in lanes for subject in generated(spec, lane, folder)]
+    own = [subject for subject in natives(spec) if subject.lane in lanes] if native_too else []
+    return (*found, *own)
 
 
 def load(subject: Subject) -> Loaded:

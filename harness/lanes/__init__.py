@@ -5,5 +5,5 @@ bootstrap.py  what execnet ships to the new interpreter: makes `attnspec` import
 server.py     the process's loop: request in, answers out
 messages.py   what a request and an answer are, and how they travel
 call.py       one subject's call: a configuration's static arguments filled in, tensors left open
-in_numpy.py, in_torch.py, in_jax.py   what differs between frameworks: conversion, call, gradient
+in_*.py      what differs between frameworks: conversion, call, gradient
 """

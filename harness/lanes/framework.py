@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,10 +16,15 @@ from attnspec.spec.model import Default, Spec
 BFLOAT16 = "bfloat16"
 
 # What each lane can be asked for, known without importing its framework.
+_ALL = ("float16", "bfloat16", "float32", "float64")
 DTYPES: Mapping[str, tuple[str, ...]] = {
     "numpy": ("float16", "float32", "float64"),
-    "torch": ("float16", "bfloat16", "float32", "float64"),
-    "jax": ("float16", "bfloat16", "float32", "float64"),
+    "torch": _ALL,
+    "jax": _ALL,
+    "tensorflow": _ALL,
+    "keras-jax": _ALL,
+    "keras-tensorflow": _ALL,
+    "keras-torch": _ALL,
 }
 
 
@@ -75,4 +82,26 @@ def framework(name: str) -> Framework:
         from attnspec.harness.lanes.in_jax import JaxFramework
 
         return JaxFramework()
+    if name == "tensorflow":
+        with _silence():
+            from attnspec.harness.lanes.in_tensorflow import TensorflowFramework
+
+        return TensorflowFramework()
+    if name in DTYPES:
+        from attnspec.harness.lanes.in_keras import KerasFramework
+
+        return KerasFramework(name.removeprefix("keras-"))
     raise ValueError(f"Expected a lane of {', '.join(DTYPES)}, got {name!r}")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing on standard error: tensorflow's C++ side greets there, whatever its log level."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

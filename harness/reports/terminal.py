@@ -48,7 +48,7 @@ class TerminalReport:
         self._console.print(escape(text), style=style, soft_wrap=True)
 
     def _start(self, event: Started) -> None:
-        lanes = [f"{lane} {versions[lane]}" for lane, versions in event.versions.items()]
+        lanes = [f"{lane} {next(iter(versions.values()))}" for lane, versions in event.versions.items()]
         self._print(f"attnspec check, profile {event.profile}, seed {event.seed}: {', '.join(lanes) or 'no lane'}")
         for line in event.not_covered:
             self._print(f"not covered: {line}", "yellow")

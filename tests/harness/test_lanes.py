@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from attnspec.harness.lanes.framework import framework
 from attnspec.harness.lanes.lane import Job, Lane
 from attnspec.harness.lanes.messages import Answer, Lost, Raised, Returned, Tensor, pack, unpack
 from attnspec.harness.lanes.process import LaneMissing
-from attnspec.harness.subjects import Subject, native, user
+from attnspec.harness.subjects import Subject, natives, user
 from attnspec.spec.loader import builtin
 from attnspec.spec.model import Spec
 
@@ -256,17 +257,19 @@ def test_an_interpreter_without_numpy_is_missing(tmp_path: Path) -> None:
         Lane("numpy", python=str(bare)).__enter__()
 
 
-def test_there_are_three_frameworks() -> None:
-    with pytest.raises(ValueError, match="Expected a lane of numpy, torch, jax, got 'mxnet'"):
+def test_an_unknown_framework_is_named_beside_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"Expected a lane of numpy, torch, jax, .*keras-torch, got 'mxnet'"):
         framework("mxnet")
 
 
 # -- other frameworks ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["torch", "jax", "keras-tensorflow"])
 def test_bfloat16_travels_as_float32_and_keeps_its_name(name: str) -> None:
-    pytest.importorskip(name)
+    for module in name.split("-"):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
     batch = cases(3, dtype="bfloat16")
     with Lane(name) as lane:
         found = lane.run(Job(SPEC, (awkward("value_itself", name),), batch, gradient=True))
@@ -281,8 +284,7 @@ def test_bfloat16_travels_as_float32_and_keeps_its_name(name: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_jax_computes_in_float64_only_when_asked(dtype: str) -> None:
     pytest.importorskip("jax")
-    subject = native(SPEC)
-    assert subject is not None
+    (subject,) = natives(SPEC)
     with Lane("jax") as lane:
         ((answer,),) = lane.run(Job(SPEC, (subject,), cases(1, dtype=dtype)))
     assert isinstance(answer, Returned)

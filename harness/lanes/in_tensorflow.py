@@ -1,0 +1,63 @@
+"""tensorflow's side of a lane: eager calls on one thread, gradients through a tape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from attnspec.harness.lanes import call
+from attnspec.harness.lanes.framework import BFLOAT16, Call
+from attnspec.harness.lanes.messages import Array, Tensor
+
+
+class TensorflowFramework:
+    """Calls in tensorflow."""
+
+    name = "tensorflow"
+
+    def __init__(self) -> None:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
+    def versions(self) -> dict[str, str]:
+        return {"tensorflow": tf.__version__, "numpy": np.__version__}
+
+    def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+        outputs = _forward(request, _natives(request, call.inputs(arrays)))
+        return {name: _tensor(value) for name, value in outputs.items()}
+
+    def gradients(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+        natives = _natives(request, call.inputs(arrays))
+        leaves = {name: value for name, value in natives.items() if value.dtype.is_floating}
+        with tf.GradientTape() as tape:
+            tape.watch(list(leaves.values()))
+            outputs = _forward(request, natives)
+        given = {name: tf.cast(array, outputs[name].dtype) for name, array in call.cotangents(arrays).items()}
+        found = tape.gradient(
+            [outputs[name] for name in given],
+            leaves,
+            output_gradients=list(given.values()),
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,  # what nothing depends on: the oracle says the same
+        )
+        return {name: _tensor(tf.convert_to_tensor(gradient)) for name, gradient in found.items()}
+
+
+def _natives(request: Call, arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Copies: a subject that writes to its inputs spoils no other subject's."""
+    return {name: tf.cast(tf.constant(array), request.dtype(name)) for name, array in arrays.items()}
+
+
+def _forward(request: Call, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    args, keywords = call.bind(request.spec, request.values, tensors)
+    if request.spec.form == "layer":
+        args.insert(0, call.weights_of(request.spec, tensors))
+        keywords |= call.constructor_arguments(request.spec, request.values)
+    return call.named(request.outputs, request.subject.function(*args, **keywords))
+
+
+def _tensor(value: Any) -> Tensor:
+    name = value.dtype.name
+    return Tensor((tf.cast(value, tf.float32) if name == BFLOAT16 else value).numpy(), name)
