@@ -10,6 +10,7 @@ from attnspec.codegen.program import (
     Assign,
     Check,
     Const,
+    Default,
     Derived,
     Dims,
     For,
@@ -23,7 +24,7 @@ from attnspec.codegen.program import (
     Sizes,
     Statement,
 )
-from attnspec.spec.expression import Access, Binary, Call, Expression, IsNone, Name, Number, Unary
+from attnspec.spec.expression import Access, Binary, Call, Expression, IsNone, Name, Number, Unary, names, substitute
 
 INDENT = "    "
 ATOM, POWER, NEGATE, MULTIPLY, ADD, AND, OR, COMPARE, NOT, BOTH, EITHER = 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2
@@ -47,7 +48,7 @@ class Target:
 
     `ops` prints an op from its printed arguments; a template such as `np.tanh({0})` or a function of (printer, op).
     `guards` prints a guard function of an argument's name. `concrete` asks whether numbers have values, where they may be
-    traced.
+    traced; `unknown_size` prints a size in arithmetic on floats, where sizes too may be unknown while a graph is traced.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Target:
     imports: tuple[str, ...]
     decorator: str = ""
     concrete: str = ""
+    unknown_size: str = ""
 
 
 @dataclass
@@ -119,8 +121,11 @@ class Printer:
                 return f'{", ".join(names)} = (sizes[dim][0] for dim in "{"".join(names)}")'
             case Derived(name, rule):
                 return f"{name} = {self.guard(rule)[0]}"
-            case Check(fails, raises, message, _, numbers):
-                known = self.target.concrete.format(", ".join(numbers)) if numbers and self.target.concrete else ""
+            case Default(name, rule):
+                return f'{name} = {self.default(rule)} if {name} is None else _number("{name}", {name})'
+            case Check(fails, raises, message, _, numbers, sizes):
+                asked = (*numbers, *(sizes if self.target.unknown_size else ()))
+                known = self.target.concrete.format(", ".join(asked)) if asked and self.target.concrete else ""
                 condition = f"{known} and {self.guarded(fails, BOTH)}" if known else self.guard(fails)[0]
                 return f'if {condition}:\n{INDENT}raise {raises}({"f" if "{" in message else ""}"{message}")'
             case Return(values, lifted):
@@ -210,6 +215,12 @@ class Printer:
             case Access(tensor, indices):
                 return f"{tensor}[{', '.join(self.guard(i)[0] for i in indices)}]", ATOM
         raise TypeError(f"no guard: {expression!r}")
+
+    def default(self, rule: Expression) -> str:
+        """What a number is where nothing is given, over sizes."""
+        if self.target.unknown_size:
+            rule = substitute(rule, {size: Name(self.target.unknown_size.format(size)) for size in names(rule)})
+        return self.guard(rule)[0]
 
     def guarded(self, expression: Expression, precedence: int) -> str:
         text, own = self.guard(expression)

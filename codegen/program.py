@@ -170,10 +170,19 @@ class Derived:
 
 
 @dataclass(frozen=True, slots=True)
+class Default:
+    """A number argument: `rule` over sizes where it is None, and a checked number otherwise."""
+
+    name: str
+    rule: Expression
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """Raise the documented error where a precondition fails. `message` is a format string over sizes and arguments.
 
-    `numbers` are the arguments in `fails` that a target may be given as traced values: then there is nothing to check.
+    `numbers` are the arguments in `fails` that a target may be given as traced values, `sizes` the dims that it may not
+    know yet: then there is nothing to check.
     """
 
     fails: Expression
@@ -181,6 +190,7 @@ class Check:
     message: str
     clause: str
     numbers: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +201,7 @@ class Return:
     lifted: bool = False
 
 
-Statement = Assign | If | For | Line | Sizes | Derived | Check | Return
+Statement = Assign | If | For | Line | Sizes | Derived | Default | Check | Return
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from attnspec.codegen.program import Check, Derived, Dims, If, Line, Sizes, Statement
-from attnspec.spec.expression import Binary, Expression, Name, Unary, names, to_text
+from attnspec.codegen.program import Check, Default, Derived, Dims, If, Line, Sizes, Statement
+from attnspec.spec.expression import Binary, Expression, Name, Unary, names
 from attnspec.spec.model import Argument, Axis, Layout, Precondition, Spec
 
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
@@ -123,8 +123,7 @@ def _scalars(argument: Argument) -> Iterator[Statement]:
     elif argument.role == "choice":
         yield Line(f'_choice("{argument.name}", {argument.name}, {argument.choices!r})')
     elif argument.role == "number" and argument.unset is not None:
-        default = to_text(argument.unset)
-        yield Line(f'{argument.name} = {default} if {argument.name} is None else _number("{argument.name}", {argument.name})')
+        yield Default(argument.name, argument.unset)
     elif argument.role in ("number", "integer"):
         yield Line(f'{argument.name} = _{argument.role}("{argument.name}", {argument.name})')
 
@@ -135,7 +134,14 @@ def _check(spec: Spec, precondition: Precondition) -> Check:
         fails = Binary("and", precondition.when, fails)
     read = names(fails)
     numbers = tuple(a.name for a in (*spec.constructor, *spec.arguments) if a.role in ("number", "integer") and a.name in read)
-    return Check(fails, precondition.raises, precondition.message, f"precondition.{precondition.clause}", numbers)
+    sizes = tuple(sorted(read & (_bound(spec) | spec.sizes.keys())))
+    return Check(fails, precondition.raises, precondition.message, f"precondition.{precondition.clause}", numbers, sizes)
+
+
+def _bound(spec: Spec) -> set[str]:
+    """The dims that tensors and weights bind."""
+    layouts = [layout for a in spec.tensor_arguments for layout in a.layouts] + [weight.layout for weight in spec.weights]
+    return {dim for layout in layouts for dim in layout.dims}
 
 
 def negate(expression: Expression) -> Expression:

@@ -31,7 +31,11 @@ def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str)
             if leading:
                 _bind_leading(sizes, name, tuple(shape[:rest]), grows="|" not in layout)
             return
-    raise _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {tuple(shape)}")
+    raise _misfit(name, shape, layouts)
+
+
+def _misfit(name: str, shape: Sequence[int], layouts: Sequence[str], clash: str = "") -> Exception:
+    return _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {tuple(shape)}{clash}")
 
 
 def _axes(layout: str) -> tuple[bool, list[str]]:
@@ -47,8 +51,7 @@ def _bind_axis(sizes: dict[str, Any], name: str, shape: Sequence[int], layouts: 
     dim, _, one = axis.partition("|")
     bound, owner = sizes.setdefault(dim, (size, name))
     if size != bound and not (one and size == 1):
-        clash = f"{dim} = {bound} is bound by `{owner}`"
-        raise _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {tuple(shape)}; {clash}")
+        raise _misfit(name, shape, layouts, f"; {dim} = {bound} is bound by `{owner}`")
 
 
 def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[int, ...], grows: bool) -> None:

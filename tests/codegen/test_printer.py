@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attnspec.codegen.printer import Printer
-from attnspec.codegen.program import Assign, Check, Const, Derived, For, If, Line, Node, Op, Program, Ref, Return, Sizes
+from attnspec.codegen.program import (
+    Assign,
+    Check,
+    Const,
+    Default,
+    Derived,
+    For,
+    If,
+    Line,
+    Node,
+    Op,
+    Program,
+    Ref,
+    Return,
+    Sizes,
+)
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.expression import Binary, Expression, Name, Number, Unary, parse
 from attnspec.spec.resolve import evaluate
@@ -184,6 +201,16 @@ def test_a_check_of_a_number_that_may_be_traced_asks_first() -> None:
     assert printer("jax").statement(check).startswith("if _concrete(cap) and (cap <= 0 or cap > N):\n")
     sizes = Check(parse("N % K != 0"), "ValueError", "heads", "precondition.heads-divide")
     assert printer("jax").statement(sizes) == 'if N % K != 0:\n    raise ValueError("heads")'
+
+
+def test_where_sizes_may_be_unknown_checks_ask_for_them_too_and_floats_are_made_of_them_first() -> None:
+    check = Check(parse("N % K != 0"), "ValueError", "heads", "precondition.heads-divide", (), ("K", "N"))
+    default = Default("scale", parse("H ** -0.5"))
+    known, traced = printer("jax"), Printer(replace(TARGETS["jax"], unknown_size="_float({0})"), batched=False)
+    assert known.statement(check) == 'if N % K != 0:\n    raise ValueError("heads")'
+    assert traced.statement(check) == 'if _concrete(K, N) and N % K != 0:\n    raise ValueError("heads")'
+    assert known.statement(default) == 'scale = H ** -0.5 if scale is None else _number("scale", scale)'
+    assert traced.statement(default) == 'scale = _float(H) ** -0.5 if scale is None else _number("scale", scale)'
 
 
 def test_a_clause_is_named_once_with_its_rule() -> None:
