@@ -19,6 +19,7 @@ from attnspec.codegen.verify import verify
 from attnspec.spec.expression import fold, to_text
 from attnspec.spec.model import Argument, Spec
 
+HELPERS = "# -- helpers: argument checks, and what the framework lacks " + "-" * 60
 _PYTHON_TYPES = {"number": "float", "integer": "int", "flag": "bool", "choice": "str", "sizes": "int | tuple[int, int]"}
 
 
@@ -45,12 +46,14 @@ def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:
 
 
 def assemble(spec: Spec, target: Target, title: str, parts: Sequence[str], imports: tuple[str, ...] = ()) -> str:
-    """Header, imports, the helpers that `parts` use, and the parts."""
+    """Header, imports, the parts, and below them the helpers that they use: a reader came for the attention."""
     helpers, helper_imports = _helpers(target.name, "\n".join((*parts, target.decorator)))
-    layout_error = f"_LayoutError = {spec.layout_error}\n\n\n" if "_LayoutError" in helpers else ""
+    decorator = helpers.pop(target.decorator, "")  # the one that has to be there before its function
+    below = [HELPERS, *helpers.values()] if helpers else []
+    layout_error = f"_LayoutError = {spec.layout_error}" if any("_LayoutError" in text for text in below) else ""
     head = "\n".join((_header(spec), f'"""{title}"""', "", "from __future__ import annotations", ""))
     lines = "\n".join(sorted({*imports, *helper_imports, *target.imports}))
-    body = "\n\n\n".join(part for part in (layout_error.strip(), helpers, *parts) if part)
+    body = "\n\n\n".join(part for part in (layout_error, decorator, *parts, *below) if part)
     return f"{head}\n{lines}\n\n{body}\n"
 
 
@@ -189,8 +192,8 @@ def _support(name: str) -> tuple[dict[str, str], tuple[str, ...]]:
     return definitions, tuple(imports)
 
 
-def _helpers(target: str, code: str) -> tuple[str, tuple[str, ...]]:
-    """The helpers that `code` needs, with what they need themselves, in the order of their modules."""
+def _helpers(target: str, code: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The helpers that `code` needs by name, with what they need themselves, in the order of their modules; their imports."""
     definitions: dict[str, str] = {}
     imports: tuple[str, ...] = ()
     for module in ("common", target):
@@ -198,9 +201,9 @@ def _helpers(target: str, code: str) -> tuple[str, tuple[str, ...]]:
         definitions |= found
         imports += lines
     wanted = _closure(code, definitions)
-    text = "\n\n\n".join(definitions[name] for name in definitions if name in wanted)
-    used = _words(text + code)
-    return text, tuple(line for line in imports if _words(line.partition("import")[2]) & used)
+    helpers = {name: text for name, text in definitions.items() if name in wanted}
+    used = _words("\n".join((*helpers.values(), code)))
+    return helpers, tuple(line for line in imports if _words(line.partition("import")[2]) & used)
 
 
 def _closure(code: str, definitions: dict[str, str]) -> set[str]:

@@ -16,6 +16,69 @@ import jax.numpy as jnp
 _LayoutError = ValueError
 
 
+def causal_gqa(query: jax.Array, key: jax.Array, value: jax.Array, *, scale: float | None = None) -> jax.Array:
+    """Causal attention with grouped key/value heads.
+
+    Args:
+        query, (B, T, N, H), floating: queries
+        key, (B, S, K, H), floating: keys; N is a multiple of K
+        value, (B, S, K, V), floating: values
+        scale: factor of the logits; None means 1 / sqrt(H)
+
+    Returns:
+        output, (B, T, N, V): the attended values
+
+    Raises:
+        ValueError: a tensor's shape or dtype does not fit.
+        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
+
+    Source: spec/variants/causal_gqa.toml
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    query = _tensor(sizes, "query", query, "floating", "B T N H")
+    key = _tensor(sizes, "key", key, "floating", "B S K H")
+    value = _tensor(sizes, "value", value, "floating", "B S K V")
+    _same_dtype(query=query, key=key, value=value)
+    B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
+    scale = H**-0.5 if scale is None else _number("scale", scale)
+    # precondition.heads-divide
+    if K <= 0 or N % K != 0:
+        raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
+    G = N // K
+    dtype = query.dtype
+    compute = jnp.promote_types(query.dtype, jnp.float32)
+    t = jnp.arange(T)
+    s = jnp.arange(S)
+    # policy.mask.fill: replace
+    hidden = -jnp.inf
+    # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+    grouped_query = query.reshape(B, T, K, G, H)
+    logits = jnp.einsum("btkgh,bskh->bkgts", grouped_query, key, preferred_element_type=compute)
+    logits = logits.reshape(B, N, T, S)
+    # modifier.scale: logit * scale
+    logits = logits * scale
+    # mask.causal: s <= t
+    logits = jnp.where(s <= t[:, None], logits, hidden)
+    # policy.empty_row: zero
+    empty = jnp.isneginf(logits).all(axis=-1, keepdims=True)
+    safe_logits = jnp.where(empty, 0.0, logits)
+    # softmax.plain: logit
+    weights = jax.nn.softmax(safe_logits, axis=-1)
+    # policy.empty_row: zero
+    weights = jnp.where(empty, 0.0, weights)
+    # policy.weights.dtype: input
+    weights = weights.astype(dtype)
+    # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
+    grouped_weights = weights.reshape(B, K, G, T, S)
+    output = jnp.einsum("bkgts,bskv->btkgv", grouped_weights, value, preferred_element_type=compute)
+    output = output.reshape(B, T, N, V)
+    output = output.astype(dtype)
+    return output
+
+
+# -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------
+
+
 def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str) -> None:
     """Bind the dims of the layout that fits the rank of `shape`; a dim has one size in a call. `X|1` may also be 1."""
     for layout in layouts:
@@ -92,63 +155,3 @@ def _number(name: str, value: Any) -> Any:
     if isinstance(value, (bool, str)) or jnp.ndim(value) != 0:
         raise TypeError(f"`{name}` must be a number, got {value!r}")
     return value
-
-
-def causal_gqa(query: jax.Array, key: jax.Array, value: jax.Array, *, scale: float | None = None) -> jax.Array:
-    """Causal attention with grouped key/value heads.
-
-    Args:
-        query, (B, T, N, H), floating: queries
-        key, (B, S, K, H), floating: keys; N is a multiple of K
-        value, (B, S, K, V), floating: values
-        scale: factor of the logits; None means 1 / sqrt(H)
-
-    Returns:
-        output, (B, T, N, V): the attended values
-
-    Raises:
-        ValueError: a tensor's shape or dtype does not fit.
-        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
-
-    Source: spec/variants/causal_gqa.toml
-    """
-    sizes: dict[str, tuple[int, str]] = {}
-    query = _tensor(sizes, "query", query, "floating", "B T N H")
-    key = _tensor(sizes, "key", key, "floating", "B S K H")
-    value = _tensor(sizes, "value", value, "floating", "B S K V")
-    _same_dtype(query=query, key=key, value=value)
-    B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    scale = H**-0.5 if scale is None else _number("scale", scale)
-    # precondition.heads-divide
-    if K <= 0 or N % K != 0:
-        raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
-    G = N // K
-    dtype = query.dtype
-    compute = jnp.promote_types(query.dtype, jnp.float32)
-    t = jnp.arange(T)
-    s = jnp.arange(S)
-    # policy.mask.fill: replace
-    hidden = -jnp.inf
-    # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-    grouped_query = query.reshape(B, T, K, G, H)
-    logits = jnp.einsum("btkgh,bskh->bkgts", grouped_query, key, preferred_element_type=compute)
-    logits = logits.reshape(B, N, T, S)
-    # modifier.scale: logit * scale
-    logits = logits * scale
-    # mask.causal: s <= t
-    logits = jnp.where(s <= t[:, None], logits, hidden)
-    # policy.empty_row: zero
-    empty = jnp.isneginf(logits).all(axis=-1, keepdims=True)
-    safe_logits = jnp.where(empty, 0.0, logits)
-    # softmax.plain: logit
-    weights = jax.nn.softmax(safe_logits, axis=-1)
-    # policy.empty_row: zero
-    weights = jnp.where(empty, 0.0, weights)
-    # policy.weights.dtype: input
-    weights = weights.astype(dtype)
-    # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
-    grouped_weights = weights.reshape(B, K, G, T, S)
-    output = jnp.einsum("bkgts,bskv->btkgv", grouped_weights, value, preferred_element_type=compute)
-    output = output.reshape(B, T, N, V)
-    output = output.astype(dtype)
-    return output

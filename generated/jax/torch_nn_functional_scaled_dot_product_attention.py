@@ -16,102 +16,6 @@ import jax.numpy as jnp
 _LayoutError = RuntimeError
 
 
-def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str) -> None:
-    """Bind the dims of the layout that fits the rank of `shape`; a dim has one size in a call. `X|1` may also be 1."""
-    for layout in layouts:
-        leading, axes = _axes(layout)
-        rest = len(shape) - len(axes)
-        if rest == 0 or (leading and rest > 0):
-            for axis, size in zip(axes, shape[rest:], strict=True):
-                _bind_axis(sizes, name, shape, layouts, axis, size)
-            for axis in _axes(layouts[0])[1][: -len(axes)]:
-                if "|" not in axis:
-                    sizes.setdefault(axis, (1, name))
-            if leading:
-                _bind_leading(sizes, name, tuple(shape[:rest]), grows="|" not in layout)
-            return
-    raise _misfit(name, shape, layouts)
-
-
-def _misfit(name: str, shape: Sequence[int], layouts: Sequence[str], clash: str = "") -> Exception:
-    return _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {tuple(shape)}{clash}")
-
-
-def _axes(layout: str) -> tuple[bool, list[str]]:
-    axes = layout.split()
-    return (True, axes[1:]) if axes[0] == "..." else (False, axes)
-
-
-def _shapes(layouts: Sequence[str]) -> str:
-    return " or ".join(f"({', '.join(layout.split())})" for layout in layouts)
-
-
-def _bind_axis(sizes: dict[str, Any], name: str, shape: Sequence[int], layouts: Sequence[str], axis: str, size: int) -> None:
-    dim, _, one = axis.partition("|")
-    bound, owner = sizes.setdefault(dim, (size, name))
-    if size != bound and not (one and size == 1):
-        raise _misfit(name, shape, layouts, f"; {dim} = {bound} is bound by `{owner}`")
-
-
-def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[int, ...], grows: bool) -> None:
-    """Broadcast the leading axes of all tensors together; a mask may not add to them."""
-    bound, owner = sizes.setdefault("...", (leading if grows else (), name))
-    rank = max(len(bound), len(leading))
-    pairs = list(zip((1,) * (rank - len(bound)) + bound, (1,) * (rank - len(leading)) + leading, strict=True))
-    joint = tuple(b if a == 1 else a for a, b in pairs)
-    if any(b not in (1, c) for (_, b), c in zip(pairs, joint, strict=True)) or not (grows or joint == bound):
-        raise _LayoutError(f"`{name}` has leading axes {leading}, which do not broadcast with {bound} of `{owner}`")
-    sizes["..."] = (joint, owner)
-
-
-def _lacks_leading_axis(rank: int, **tensors: Any) -> bool:
-    """Whether the tensors come in their shortest layout, of `rank`: all of them, or none."""
-    short = [name for name, tensor in tensors.items() if tensor.ndim == rank]
-    if short and len(short) < len(tensors):
-        others = ", ".join(f"`{name}`" for name in tensors if name not in short)
-        raise _LayoutError(f"{', '.join(f'`{name}`' for name in short)} must have the leading axes of {others}")
-    return bool(short)
-
-
-def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> jax.Array:
-    """`value` as an array of that kind of dtype and one of those layouts."""
-    array = jnp.asarray(value)
-    if not _is_kind(array.dtype, dtype):
-        raise _LayoutError(f"`{name}` must be {dtype}, got dtype {array.dtype}")
-    _bind(sizes, name, array.shape, *layouts)
-    return array
-
-
-def _is_kind(dtype: Any, kind: str) -> bool:
-    if dtype == jnp.bool_:
-        return "bool" in kind
-    return (
-        "floating" in kind if jnp.issubdtype(dtype, jnp.floating) else kind == "integer" and jnp.issubdtype(dtype, jnp.integer)
-    )
-
-
-def _same_dtype(**arrays: jax.Array) -> None:
-    (first, reference), *others = arrays.items()
-    for name, array in others:
-        if array.dtype != reference.dtype:
-            raise _LayoutError(f"`{name}` must have the dtype of `{first}`, {reference.dtype}, got {array.dtype}")
-
-
-def _number(name: str, value: Any) -> Any:
-    if isinstance(value, (bool, str)) or jnp.ndim(value) != 0:
-        raise TypeError(f"`{name}` must be a number, got {value!r}")
-    return value
-
-
-def _concrete(*values: Any) -> bool:
-    """Whether Python knows the values: under jit they may be traced."""
-    return not any(isinstance(value, jax.core.Tracer) for value in values)
-
-
-def _dropout(weights: jax.Array, rate: Any) -> jax.Array:
-    raise NotImplementedError("jax: dropout needs a random key, which the documented signature does not carry")
-
-
 def scaled_dot_product_attention(
     query: jax.Array,
     key: jax.Array,
@@ -217,3 +121,102 @@ def scaled_dot_product_attention(
     output = output.reshape(*output.shape[:-4], N, T, V)
     output = output.astype(dtype)
     return output[0] if lifted else output
+
+
+# -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------
+
+
+def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str) -> None:
+    """Bind the dims of the layout that fits the rank of `shape`; a dim has one size in a call. `X|1` may also be 1."""
+    for layout in layouts:
+        leading, axes = _axes(layout)
+        rest = len(shape) - len(axes)
+        if rest == 0 or (leading and rest > 0):
+            for axis, size in zip(axes, shape[rest:], strict=True):
+                _bind_axis(sizes, name, shape, layouts, axis, size)
+            for axis in _axes(layouts[0])[1][: -len(axes)]:
+                if "|" not in axis:
+                    sizes.setdefault(axis, (1, name))
+            if leading:
+                _bind_leading(sizes, name, tuple(shape[:rest]), grows="|" not in layout)
+            return
+    raise _misfit(name, shape, layouts)
+
+
+def _misfit(name: str, shape: Sequence[int], layouts: Sequence[str], clash: str = "") -> Exception:
+    return _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {tuple(shape)}{clash}")
+
+
+def _axes(layout: str) -> tuple[bool, list[str]]:
+    axes = layout.split()
+    return (True, axes[1:]) if axes[0] == "..." else (False, axes)
+
+
+def _shapes(layouts: Sequence[str]) -> str:
+    return " or ".join(f"({', '.join(layout.split())})" for layout in layouts)
+
+
+def _bind_axis(sizes: dict[str, Any], name: str, shape: Sequence[int], layouts: Sequence[str], axis: str, size: int) -> None:
+    dim, _, one = axis.partition("|")
+    bound, owner = sizes.setdefault(dim, (size, name))
+    if size != bound and not (one and size == 1):
+        raise _misfit(name, shape, layouts, f"; {dim} = {bound} is bound by `{owner}`")
+
+
+def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[int, ...], grows: bool) -> None:
+    """Broadcast the leading axes of all tensors together; a mask may not add to them."""
+    bound, owner = sizes.setdefault("...", (leading if grows else (), name))
+    rank = max(len(bound), len(leading))
+    pairs = list(zip((1,) * (rank - len(bound)) + bound, (1,) * (rank - len(leading)) + leading, strict=True))
+    joint = tuple(b if a == 1 else a for a, b in pairs)
+    if any(b not in (1, c) for (_, b), c in zip(pairs, joint, strict=True)) or not (grows or joint == bound):
+        raise _LayoutError(f"`{name}` has leading axes {leading}, which do not broadcast with {bound} of `{owner}`")
+    sizes["..."] = (joint, owner)
+
+
+def _lacks_leading_axis(rank: int, **tensors: Any) -> bool:
+    """Whether the tensors come in their shortest layout, of `rank`: all of them, or none."""
+    short = [name for name, tensor in tensors.items() if tensor.ndim == rank]
+    if short and len(short) < len(tensors):
+        others = ", ".join(f"`{name}`" for name in tensors if name not in short)
+        raise _LayoutError(f"{', '.join(f'`{name}`' for name in short)} must have the leading axes of {others}")
+    return bool(short)
+
+
+def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> jax.Array:
+    """`value` as an array of that kind of dtype and one of those layouts."""
+    array = jnp.asarray(value)
+    if not _is_kind(array.dtype, dtype):
+        raise _LayoutError(f"`{name}` must be {dtype}, got dtype {array.dtype}")
+    _bind(sizes, name, array.shape, *layouts)
+    return array
+
+
+def _is_kind(dtype: Any, kind: str) -> bool:
+    if dtype == jnp.bool_:
+        return "bool" in kind
+    return (
+        "floating" in kind if jnp.issubdtype(dtype, jnp.floating) else kind == "integer" and jnp.issubdtype(dtype, jnp.integer)
+    )
+
+
+def _same_dtype(**arrays: jax.Array) -> None:
+    (first, reference), *others = arrays.items()
+    for name, array in others:
+        if array.dtype != reference.dtype:
+            raise _LayoutError(f"`{name}` must have the dtype of `{first}`, {reference.dtype}, got {array.dtype}")
+
+
+def _number(name: str, value: Any) -> Any:
+    if isinstance(value, (bool, str)) or jnp.ndim(value) != 0:
+        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    return value
+
+
+def _concrete(*values: Any) -> bool:
+    """Whether Python knows the values: under jit they may be traced."""
+    return not any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def _dropout(weights: jax.Array, rate: Any) -> jax.Array:
+    raise NotImplementedError("jax: dropout needs a random key, which the documented signature does not carry")

@@ -15,99 +15,6 @@ import numpy as np
 _LayoutError = ValueError
 
 
-def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str) -> None:
-    """Bind the dims of the layout that fits the rank of `shape`; a dim has one size in a call. `X|1` may also be 1."""
-    for layout in layouts:
-        leading, axes = _axes(layout)
-        rest = len(shape) - len(axes)
-        if rest == 0 or (leading and rest > 0):
-            for axis, size in zip(axes, shape[rest:], strict=True):
-                _bind_axis(sizes, name, shape, layouts, axis, size)
-            for axis in _axes(layouts[0])[1][: -len(axes)]:
-                if "|" not in axis:
-                    sizes.setdefault(axis, (1, name))
-            if leading:
-                _bind_leading(sizes, name, tuple(shape[:rest]), grows="|" not in layout)
-            return
-    raise _misfit(name, shape, layouts)
-
-
-def _misfit(name: str, shape: Sequence[int], layouts: Sequence[str], clash: str = "") -> Exception:
-    return _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {tuple(shape)}{clash}")
-
-
-def _axes(layout: str) -> tuple[bool, list[str]]:
-    axes = layout.split()
-    return (True, axes[1:]) if axes[0] == "..." else (False, axes)
-
-
-def _shapes(layouts: Sequence[str]) -> str:
-    return " or ".join(f"({', '.join(layout.split())})" for layout in layouts)
-
-
-def _bind_axis(sizes: dict[str, Any], name: str, shape: Sequence[int], layouts: Sequence[str], axis: str, size: int) -> None:
-    dim, _, one = axis.partition("|")
-    bound, owner = sizes.setdefault(dim, (size, name))
-    if size != bound and not (one and size == 1):
-        raise _misfit(name, shape, layouts, f"; {dim} = {bound} is bound by `{owner}`")
-
-
-def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[int, ...], grows: bool) -> None:
-    """Broadcast the leading axes of all tensors together; a mask may not add to them."""
-    bound, owner = sizes.setdefault("...", (leading if grows else (), name))
-    rank = max(len(bound), len(leading))
-    pairs = list(zip((1,) * (rank - len(bound)) + bound, (1,) * (rank - len(leading)) + leading, strict=True))
-    joint = tuple(b if a == 1 else a for a, b in pairs)
-    if any(b not in (1, c) for (_, b), c in zip(pairs, joint, strict=True)) or not (grows or joint == bound):
-        raise _LayoutError(f"`{name}` has leading axes {leading}, which do not broadcast with {bound} of `{owner}`")
-    sizes["..."] = (joint, owner)
-
-
-_KINDS = {"floating": "f", "bool": "b", "integer": "iu", "bool or floating": "bf"}
-
-
-def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> np.ndarray:
-    """`value` as an array of that kind of dtype and one of those layouts."""
-    array = np.asarray(value)
-    if array.dtype.kind not in _KINDS[dtype]:
-        raise _LayoutError(f"`{name}` must be {dtype}, got dtype {array.dtype}")
-    _bind(sizes, name, array.shape, *layouts)
-    return array
-
-
-def _same_dtype(**arrays: np.ndarray) -> None:
-    (first, reference), *others = arrays.items()
-    for name, array in others:
-        if array.dtype != reference.dtype:
-            raise _LayoutError(f"`{name}` must have the dtype of `{first}`, {reference.dtype}, got {array.dtype}")
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(f"`{name}` must be a number, got {value!r}")
-    return float(value)
-
-
-def _integer(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}")
-    return int(value)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, shifted by its maximum so that exp cannot overflow."""
-    shifted: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
-    shifted /= shifted.sum(axis=-1, keepdims=True)
-    return shifted
-
-
-def _softmax_vjp(weights: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """Gradient of the logits: every row's gradient less its mean under the weights."""
-    centred: np.ndarray = gradient - (gradient * weights).sum(axis=-1, keepdims=True)
-    centred *= weights
-    return centred
-
-
 def gemma2(
     query: np.ndarray, key: np.ndarray, value: np.ndarray, *, scale: float | None = None, cap: float = 50.0, left: int = 4095
 ) -> np.ndarray:
@@ -277,3 +184,99 @@ def gemma2_vjp(
     gradients["key"] = d_key.astype(key.dtype)
     gradients["value"] = d_value.astype(value.dtype)
     return gradients
+
+
+# -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------
+
+
+def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str) -> None:
+    """Bind the dims of the layout that fits the rank of `shape`; a dim has one size in a call. `X|1` may also be 1."""
+    for layout in layouts:
+        leading, axes = _axes(layout)
+        rest = len(shape) - len(axes)
+        if rest == 0 or (leading and rest > 0):
+            for axis, size in zip(axes, shape[rest:], strict=True):
+                _bind_axis(sizes, name, shape, layouts, axis, size)
+            for axis in _axes(layouts[0])[1][: -len(axes)]:
+                if "|" not in axis:
+                    sizes.setdefault(axis, (1, name))
+            if leading:
+                _bind_leading(sizes, name, tuple(shape[:rest]), grows="|" not in layout)
+            return
+    raise _misfit(name, shape, layouts)
+
+
+def _misfit(name: str, shape: Sequence[int], layouts: Sequence[str], clash: str = "") -> Exception:
+    return _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {tuple(shape)}{clash}")
+
+
+def _axes(layout: str) -> tuple[bool, list[str]]:
+    axes = layout.split()
+    return (True, axes[1:]) if axes[0] == "..." else (False, axes)
+
+
+def _shapes(layouts: Sequence[str]) -> str:
+    return " or ".join(f"({', '.join(layout.split())})" for layout in layouts)
+
+
+def _bind_axis(sizes: dict[str, Any], name: str, shape: Sequence[int], layouts: Sequence[str], axis: str, size: int) -> None:
+    dim, _, one = axis.partition("|")
+    bound, owner = sizes.setdefault(dim, (size, name))
+    if size != bound and not (one and size == 1):
+        raise _misfit(name, shape, layouts, f"; {dim} = {bound} is bound by `{owner}`")
+
+
+def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[int, ...], grows: bool) -> None:
+    """Broadcast the leading axes of all tensors together; a mask may not add to them."""
+    bound, owner = sizes.setdefault("...", (leading if grows else (), name))
+    rank = max(len(bound), len(leading))
+    pairs = list(zip((1,) * (rank - len(bound)) + bound, (1,) * (rank - len(leading)) + leading, strict=True))
+    joint = tuple(b if a == 1 else a for a, b in pairs)
+    if any(b not in (1, c) for (_, b), c in zip(pairs, joint, strict=True)) or not (grows or joint == bound):
+        raise _LayoutError(f"`{name}` has leading axes {leading}, which do not broadcast with {bound} of `{owner}`")
+    sizes["..."] = (joint, owner)
+
+
+_KINDS = {"floating": "f", "bool": "b", "integer": "iu", "bool or floating": "bf"}
+
+
+def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> np.ndarray:
+    """`value` as an array of that kind of dtype and one of those layouts."""
+    array = np.asarray(value)
+    if array.dtype.kind not in _KINDS[dtype]:
+        raise _LayoutError(f"`{name}` must be {dtype}, got dtype {array.dtype}")
+    _bind(sizes, name, array.shape, *layouts)
+    return array
+
+
+def _same_dtype(**arrays: np.ndarray) -> None:
+    (first, reference), *others = arrays.items()
+    for name, array in others:
+        if array.dtype != reference.dtype:
+            raise _LayoutError(f"`{name}` must have the dtype of `{first}`, {reference.dtype}, got {array.dtype}")
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    return float(value)
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    return int(value)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, shifted by its maximum so that exp cannot overflow."""
+    shifted: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
+    shifted /= shifted.sum(axis=-1, keepdims=True)
+    return shifted
+
+
+def _softmax_vjp(weights: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Gradient of the logits: every row's gradient less its mean under the weights."""
+    centred: np.ndarray = gradient - (gradient * weights).sum(axis=-1, keepdims=True)
+    centred *= weights
+    return centred

@@ -17,6 +17,104 @@ from torch import Tensor
 _LayoutError = ValueError
 
 
+def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Under autocast, run on tensors of its dtype, as the framework's own attention does."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        first = next(_tensors([*arguments, *named.values()]), None)
+        kind = "cpu" if first is None else first.device.type
+        if not torch.is_autocast_enabled(kind):
+            return function(*arguments, **named)
+        dtype = torch.get_autocast_dtype(kind)
+        with torch.autocast(kind, enabled=False):
+            return function(*_lowered(list(arguments), dtype), **_lowered(named, dtype))
+
+    return call
+
+
+@_autocast
+def gemma2(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None, cap: float = 50.0, left: int = 4095
+) -> Tensor:
+    """Soft-capped, causal, sliding-window attention with grouped key/value heads.
+
+    Args:
+        query, (B, T, N, H), floating: queries
+        key, (B, S, K, H), floating: keys; N is a multiple of K
+        value, (B, S, K, V), floating: values
+        scale: factor of the logits; None means 1 / sqrt(H)
+        cap: bound of the soft cap; logits stay inside (-cap, cap)
+        left: keys visible before the query's own position, inclusive
+
+    Returns:
+        output, (B, T, N, V): the attended values
+
+    Raises:
+        ValueError: a tensor's shape or dtype does not fit.
+        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
+        ValueError: unless `cap > 0` (cap-range).
+        ValueError: unless `left >= 0` (left-range).
+
+    Source: spec/variants/gemma2.toml
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    query = _tensor(sizes, "query", query, "floating", "B T N H")
+    key = _tensor(sizes, "key", key, "floating", "B S K H")
+    value = _tensor(sizes, "value", value, "floating", "B S K V")
+    _same_dtype(query=query, key=key, value=value)
+    B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
+    scale = H**-0.5 if scale is None else _number("scale", scale)
+    cap = _number("cap", cap)
+    left = _integer("left", left)
+    # precondition.heads-divide
+    if K <= 0 or N % K != 0:
+        raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
+    # precondition.cap-range
+    if cap <= 0:
+        raise ValueError(f"`cap` must satisfy cap > 0, got {cap}")
+    # precondition.left-range
+    if left < 0:
+        raise ValueError(f"`left` must satisfy left >= 0, got {left}")
+    G = N // K
+    dtype = query.dtype
+    compute = torch.promote_types(query.dtype, torch.float32)
+    t = torch.arange(T, device=query.device)
+    s = torch.arange(S, device=query.device)
+    # policy.mask.fill: replace
+    hidden = float("-inf")
+    # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+    grouped_query = query.unflatten(2, (K, G))
+    logits = torch.einsum("btkgh,bskh->bkgts", grouped_query.to(compute), key.to(compute))
+    logits = logits.flatten(1, 2)
+    # modifier.scale: logit * scale
+    logits = logits * scale
+    # modifier.softcap: cap * tanh(logit / cap)
+    logits = cap * torch.tanh(logits / cap)
+    # mask.causal: s <= t
+    logits = torch.where(s <= t[:, None], logits, hidden)
+    # mask.window: -left <= s - t and s - t <= 0
+    logits = torch.where((-left <= s - t[:, None]) & (s - t[:, None] <= 0), logits, hidden)
+    # policy.empty_row: zero
+    empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
+    safe_logits = torch.where(empty, 0.0, logits)
+    # softmax.plain: logit
+    weights = torch.softmax(safe_logits, dim=-1)
+    # policy.empty_row: zero
+    weights = torch.where(empty, 0.0, weights)
+    # policy.weights.dtype: input
+    weights = weights.to(dtype)
+    # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
+    grouped_weights = weights.unflatten(1, (K, G))
+    output = torch.einsum("bkgts,bskv->btkgv", grouped_weights.to(compute), value.to(compute))
+    output = output.flatten(2, 3)
+    output = output.to(dtype)
+    return output
+
+
+# -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------
+
+
 def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str) -> None:
     """Bind the dims of the layout that fits the rank of `shape`; a dim has one size in a call. `X|1` may also be 1."""
     for layout in layouts:
@@ -100,22 +198,6 @@ def _integer(name: str, value: Any) -> Any:
     return value
 
 
-def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Under autocast, run on tensors of its dtype, as the framework's own attention does."""
-
-    @functools.wraps(function)
-    def call(*arguments: Any, **named: Any) -> Any:
-        first = next(_tensors([*arguments, *named.values()]), None)
-        kind = "cpu" if first is None else first.device.type
-        if not torch.is_autocast_enabled(kind):
-            return function(*arguments, **named)
-        dtype = torch.get_autocast_dtype(kind)
-        with torch.autocast(kind, enabled=False):
-            return function(*_lowered(list(arguments), dtype), **_lowered(named, dtype))
-
-    return call
-
-
 def _tensors(value: Any) -> Iterator[Tensor]:
     """The tensors in nested lists and dicts."""
     if isinstance(value, Tensor):
@@ -133,82 +215,3 @@ def _lowered(value: Any, dtype: torch.dtype) -> Any:
         return {name: _lowered(member, dtype) for name, member in value.items()}
     floating = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
     return value.to(dtype) if floating else value
-
-
-@_autocast
-def gemma2(
-    query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None, cap: float = 50.0, left: int = 4095
-) -> Tensor:
-    """Soft-capped, causal, sliding-window attention with grouped key/value heads.
-
-    Args:
-        query, (B, T, N, H), floating: queries
-        key, (B, S, K, H), floating: keys; N is a multiple of K
-        value, (B, S, K, V), floating: values
-        scale: factor of the logits; None means 1 / sqrt(H)
-        cap: bound of the soft cap; logits stay inside (-cap, cap)
-        left: keys visible before the query's own position, inclusive
-
-    Returns:
-        output, (B, T, N, V): the attended values
-
-    Raises:
-        ValueError: a tensor's shape or dtype does not fit.
-        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
-        ValueError: unless `cap > 0` (cap-range).
-        ValueError: unless `left >= 0` (left-range).
-
-    Source: spec/variants/gemma2.toml
-    """
-    sizes: dict[str, tuple[int, str]] = {}
-    query = _tensor(sizes, "query", query, "floating", "B T N H")
-    key = _tensor(sizes, "key", key, "floating", "B S K H")
-    value = _tensor(sizes, "value", value, "floating", "B S K V")
-    _same_dtype(query=query, key=key, value=value)
-    B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    scale = H**-0.5 if scale is None else _number("scale", scale)
-    cap = _number("cap", cap)
-    left = _integer("left", left)
-    # precondition.heads-divide
-    if K <= 0 or N % K != 0:
-        raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
-    # precondition.cap-range
-    if cap <= 0:
-        raise ValueError(f"`cap` must satisfy cap > 0, got {cap}")
-    # precondition.left-range
-    if left < 0:
-        raise ValueError(f"`left` must satisfy left >= 0, got {left}")
-    G = N // K
-    dtype = query.dtype
-    compute = torch.promote_types(query.dtype, torch.float32)
-    t = torch.arange(T, device=query.device)
-    s = torch.arange(S, device=query.device)
-    # policy.mask.fill: replace
-    hidden = float("-inf")
-    # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-    grouped_query = query.unflatten(2, (K, G))
-    logits = torch.einsum("btkgh,bskh->bkgts", grouped_query.to(compute), key.to(compute))
-    logits = logits.flatten(1, 2)
-    # modifier.scale: logit * scale
-    logits = logits * scale
-    # modifier.softcap: cap * tanh(logit / cap)
-    logits = cap * torch.tanh(logits / cap)
-    # mask.causal: s <= t
-    logits = torch.where(s <= t[:, None], logits, hidden)
-    # mask.window: -left <= s - t and s - t <= 0
-    logits = torch.where((-left <= s - t[:, None]) & (s - t[:, None] <= 0), logits, hidden)
-    # policy.empty_row: zero
-    empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
-    safe_logits = torch.where(empty, 0.0, logits)
-    # softmax.plain: logit
-    weights = torch.softmax(safe_logits, dim=-1)
-    # policy.empty_row: zero
-    weights = torch.where(empty, 0.0, weights)
-    # policy.weights.dtype: input
-    weights = weights.to(dtype)
-    # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
-    grouped_weights = weights.unflatten(1, (K, G))
-    output = torch.einsum("bkgts,bskv->btkgv", grouped_weights.to(compute), value.to(compute))
-    output = output.flatten(2, 3)
-    output = output.to(dtype)
-    return output

@@ -17,6 +17,100 @@ from torch import Tensor
 _LayoutError = ValueError
 
 
+def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Under autocast, run on tensors of its dtype, as the framework's own attention does."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        first = next(_tensors([*arguments, *named.values()]), None)
+        kind = "cpu" if first is None else first.device.type
+        if not torch.is_autocast_enabled(kind):
+            return function(*arguments, **named)
+        dtype = torch.get_autocast_dtype(kind)
+        with torch.autocast(kind, enabled=False):
+            return function(*_lowered(list(arguments), dtype), **_lowered(named, dtype))
+
+    return call
+
+
+@_autocast
+def packed_documents(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    query_segment_ids: Tensor,
+    key_value_segment_ids: Tensor,
+    scale: float | None = None,
+) -> Tensor:
+    """Causal attention inside packed documents, told apart by segment ids.
+
+    Args:
+        query, (B, T, N, H), floating: queries
+        key, (B, S, K, H), floating: keys; N is a multiple of K
+        value, (B, S, K, V), floating: values
+        query_segment_ids, (B, T), integer: segment of every query; it sees the keys of its own
+        key_value_segment_ids, (B, S), integer: segment of every key
+        scale: factor of the logits; None means 1 / sqrt(H)
+
+    Returns:
+        output, (B, T, N, V): the attended values
+
+    Raises:
+        ValueError: a tensor's shape or dtype does not fit.
+        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
+
+    Source: spec/variants/packed_documents.toml
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    query = _tensor(sizes, "query", query, "floating", "B T N H")
+    key = _tensor(sizes, "key", key, "floating", "B S K H")
+    value = _tensor(sizes, "value", value, "floating", "B S K V")
+    query_segment_ids = _tensor(sizes, "query_segment_ids", query_segment_ids, "integer", "B T")
+    key_value_segment_ids = _tensor(sizes, "key_value_segment_ids", key_value_segment_ids, "integer", "B S")
+    _same_dtype(query=query, key=key, value=value)
+    B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
+    scale = H**-0.5 if scale is None else _number("scale", scale)
+    # precondition.heads-divide
+    if K <= 0 or N % K != 0:
+        raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
+    G = N // K
+    dtype = query.dtype
+    compute = torch.promote_types(query.dtype, torch.float32)
+    t = torch.arange(T, device=query.device)
+    s = torch.arange(S, device=query.device)
+    # policy.mask.fill: replace
+    hidden = float("-inf")
+    # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+    grouped_query = query.unflatten(2, (K, G))
+    logits = torch.einsum("btkgh,bskh->bkgts", grouped_query.to(compute), key.to(compute))
+    logits = logits.flatten(1, 2)
+    # modifier.scale: logit * scale
+    logits = logits * scale
+    # mask.causal: s <= t
+    logits = torch.where(s <= t[:, None], logits, hidden)
+    # mask.segments: query_segment_ids[b, t] == key_value_segment_ids[b, s]
+    logits = torch.where(query_segment_ids[:, None, :, None] == key_value_segment_ids[:, None, None, :], logits, hidden)
+    # policy.empty_row: zero
+    empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
+    safe_logits = torch.where(empty, 0.0, logits)
+    # softmax.plain: logit
+    weights = torch.softmax(safe_logits, dim=-1)
+    # policy.empty_row: zero
+    weights = torch.where(empty, 0.0, weights)
+    # policy.weights.dtype: input
+    weights = weights.to(dtype)
+    # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
+    grouped_weights = weights.unflatten(1, (K, G))
+    output = torch.einsum("bkgts,bskv->btkgv", grouped_weights.to(compute), value.to(compute))
+    output = output.flatten(2, 3)
+    output = output.to(dtype)
+    return output
+
+
+# -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------
+
+
 def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str) -> None:
     """Bind the dims of the layout that fits the rank of `shape`; a dim has one size in a call. `X|1` may also be 1."""
     for layout in layouts:
@@ -94,22 +188,6 @@ def _number(name: str, value: Any) -> Any:
     return value
 
 
-def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Under autocast, run on tensors of its dtype, as the framework's own attention does."""
-
-    @functools.wraps(function)
-    def call(*arguments: Any, **named: Any) -> Any:
-        first = next(_tensors([*arguments, *named.values()]), None)
-        kind = "cpu" if first is None else first.device.type
-        if not torch.is_autocast_enabled(kind):
-            return function(*arguments, **named)
-        dtype = torch.get_autocast_dtype(kind)
-        with torch.autocast(kind, enabled=False):
-            return function(*_lowered(list(arguments), dtype), **_lowered(named, dtype))
-
-    return call
-
-
 def _tensors(value: Any) -> Iterator[Tensor]:
     """The tensors in nested lists and dicts."""
     if isinstance(value, Tensor):
@@ -127,78 +205,3 @@ def _lowered(value: Any, dtype: torch.dtype) -> Any:
         return {name: _lowered(member, dtype) for name, member in value.items()}
     floating = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
     return value.to(dtype) if floating else value
-
-
-@_autocast
-def packed_documents(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    query_segment_ids: Tensor,
-    key_value_segment_ids: Tensor,
-    scale: float | None = None,
-) -> Tensor:
-    """Causal attention inside packed documents, told apart by segment ids.
-
-    Args:
-        query, (B, T, N, H), floating: queries
-        key, (B, S, K, H), floating: keys; N is a multiple of K
-        value, (B, S, K, V), floating: values
-        query_segment_ids, (B, T), integer: segment of every query; it sees the keys of its own
-        key_value_segment_ids, (B, S), integer: segment of every key
-        scale: factor of the logits; None means 1 / sqrt(H)
-
-    Returns:
-        output, (B, T, N, V): the attended values
-
-    Raises:
-        ValueError: a tensor's shape or dtype does not fit.
-        ValueError: unless `K > 0 and N % K == 0` (heads-divide).
-
-    Source: spec/variants/packed_documents.toml
-    """
-    sizes: dict[str, tuple[int, str]] = {}
-    query = _tensor(sizes, "query", query, "floating", "B T N H")
-    key = _tensor(sizes, "key", key, "floating", "B S K H")
-    value = _tensor(sizes, "value", value, "floating", "B S K V")
-    query_segment_ids = _tensor(sizes, "query_segment_ids", query_segment_ids, "integer", "B T")
-    key_value_segment_ids = _tensor(sizes, "key_value_segment_ids", key_value_segment_ids, "integer", "B S")
-    _same_dtype(query=query, key=key, value=value)
-    B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
-    scale = H**-0.5 if scale is None else _number("scale", scale)
-    # precondition.heads-divide
-    if K <= 0 or N % K != 0:
-        raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
-    G = N // K
-    dtype = query.dtype
-    compute = torch.promote_types(query.dtype, torch.float32)
-    t = torch.arange(T, device=query.device)
-    s = torch.arange(S, device=query.device)
-    # policy.mask.fill: replace
-    hidden = float("-inf")
-    # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-    grouped_query = query.unflatten(2, (K, G))
-    logits = torch.einsum("btkgh,bskh->bkgts", grouped_query.to(compute), key.to(compute))
-    logits = logits.flatten(1, 2)
-    # modifier.scale: logit * scale
-    logits = logits * scale
-    # mask.causal: s <= t
-    logits = torch.where(s <= t[:, None], logits, hidden)
-    # mask.segments: query_segment_ids[b, t] == key_value_segment_ids[b, s]
-    logits = torch.where(query_segment_ids[:, None, :, None] == key_value_segment_ids[:, None, None, :], logits, hidden)
-    # policy.empty_row: zero
-    empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
-    safe_logits = torch.where(empty, 0.0, logits)
-    # softmax.plain: logit
-    weights = torch.softmax(safe_logits, dim=-1)
-    # policy.empty_row: zero
-    weights = torch.where(empty, 0.0, weights)
-    # policy.weights.dtype: input
-    weights = weights.to(dtype)
-    # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
-    grouped_weights = weights.unflatten(1, (K, G))
-    output = torch.einsum("bkgts,bskv->btkgv", grouped_weights.to(compute), value.to(compute))
-    output = output.flatten(2, 3)
-    output = output.to(dtype)
-    return output

@@ -17,92 +17,6 @@ from torch import Tensor
 _LayoutError = RuntimeError
 
 
-def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str) -> None:
-    """Bind the dims of the layout that fits the rank of `shape`; a dim has one size in a call. `X|1` may also be 1."""
-    for layout in layouts:
-        leading, axes = _axes(layout)
-        rest = len(shape) - len(axes)
-        if rest == 0 or (leading and rest > 0):
-            for axis, size in zip(axes, shape[rest:], strict=True):
-                _bind_axis(sizes, name, shape, layouts, axis, size)
-            for axis in _axes(layouts[0])[1][: -len(axes)]:
-                if "|" not in axis:
-                    sizes.setdefault(axis, (1, name))
-            if leading:
-                _bind_leading(sizes, name, tuple(shape[:rest]), grows="|" not in layout)
-            return
-    raise _misfit(name, shape, layouts)
-
-
-def _misfit(name: str, shape: Sequence[int], layouts: Sequence[str], clash: str = "") -> Exception:
-    return _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {tuple(shape)}{clash}")
-
-
-def _axes(layout: str) -> tuple[bool, list[str]]:
-    axes = layout.split()
-    return (True, axes[1:]) if axes[0] == "..." else (False, axes)
-
-
-def _shapes(layouts: Sequence[str]) -> str:
-    return " or ".join(f"({', '.join(layout.split())})" for layout in layouts)
-
-
-def _bind_axis(sizes: dict[str, Any], name: str, shape: Sequence[int], layouts: Sequence[str], axis: str, size: int) -> None:
-    dim, _, one = axis.partition("|")
-    bound, owner = sizes.setdefault(dim, (size, name))
-    if size != bound and not (one and size == 1):
-        raise _misfit(name, shape, layouts, f"; {dim} = {bound} is bound by `{owner}`")
-
-
-def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[int, ...], grows: bool) -> None:
-    """Broadcast the leading axes of all tensors together; a mask may not add to them."""
-    bound, owner = sizes.setdefault("...", (leading if grows else (), name))
-    rank = max(len(bound), len(leading))
-    pairs = list(zip((1,) * (rank - len(bound)) + bound, (1,) * (rank - len(leading)) + leading, strict=True))
-    joint = tuple(b if a == 1 else a for a, b in pairs)
-    if any(b not in (1, c) for (_, b), c in zip(pairs, joint, strict=True)) or not (grows or joint == bound):
-        raise _LayoutError(f"`{name}` has leading axes {leading}, which do not broadcast with {bound} of `{owner}`")
-    sizes["..."] = (joint, owner)
-
-
-def _lacks_leading_axis(rank: int, **tensors: Any) -> bool:
-    """Whether the tensors come in their shortest layout, of `rank`: all of them, or none."""
-    short = [name for name, tensor in tensors.items() if tensor.ndim == rank]
-    if short and len(short) < len(tensors):
-        others = ", ".join(f"`{name}`" for name in tensors if name not in short)
-        raise _LayoutError(f"{', '.join(f'`{name}`' for name in short)} must have the leading axes of {others}")
-    return bool(short)
-
-
-def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> Tensor:
-    """`value`, checked to be a tensor of that kind of dtype and one of those layouts."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"`{name}` must be a Tensor, got {type(value).__name__}")
-    if not _is_kind(value.dtype, dtype):
-        raise _LayoutError(f"`{name}` must be {dtype}, got dtype {value.dtype}")
-    _bind(sizes, name, value.shape, *layouts)
-    return value
-
-
-def _is_kind(dtype: torch.dtype, kind: str) -> bool:
-    if dtype == torch.bool:
-        return "bool" in kind
-    return "floating" in kind if dtype.is_floating_point else kind == "integer" and not dtype.is_complex
-
-
-def _same_dtype(**tensors: Tensor) -> None:
-    (first, reference), *others = tensors.items()
-    for name, tensor in others:
-        if tensor.dtype != reference.dtype:
-            raise _LayoutError(f"`{name}` must have the dtype of `{first}`, {reference.dtype}, got {tensor.dtype}")
-
-
-def _number(name: str, value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymInt, torch.SymFloat)):
-        raise TypeError(f"`{name}` must be a number, got {value!r}")
-    return value
-
-
 def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
     """Under autocast, run on tensors of its dtype, as the framework's own attention does."""
 
@@ -117,25 +31,6 @@ def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*_lowered(list(arguments), dtype), **_lowered(named, dtype))
 
     return call
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, dict)):
-        for member in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(member)
-
-
-def _lowered(value: Any, dtype: torch.dtype) -> Any:
-    """Floating tensors in nested lists and dicts in `dtype`; autocast leaves float64 alone."""
-    if isinstance(value, list):
-        return [_lowered(member, dtype) for member in value]
-    if isinstance(value, dict):
-        return {name: _lowered(member, dtype) for name, member in value.items()}
-    floating = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
-    return value.to(dtype) if floating else value
 
 
 @_autocast
@@ -244,3 +139,111 @@ def scaled_dot_product_attention(
     output = output.flatten(-4, -3)
     output = output.to(dtype)
     return output[0] if lifted else output
+
+
+# -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------
+
+
+def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str) -> None:
+    """Bind the dims of the layout that fits the rank of `shape`; a dim has one size in a call. `X|1` may also be 1."""
+    for layout in layouts:
+        leading, axes = _axes(layout)
+        rest = len(shape) - len(axes)
+        if rest == 0 or (leading and rest > 0):
+            for axis, size in zip(axes, shape[rest:], strict=True):
+                _bind_axis(sizes, name, shape, layouts, axis, size)
+            for axis in _axes(layouts[0])[1][: -len(axes)]:
+                if "|" not in axis:
+                    sizes.setdefault(axis, (1, name))
+            if leading:
+                _bind_leading(sizes, name, tuple(shape[:rest]), grows="|" not in layout)
+            return
+    raise _misfit(name, shape, layouts)
+
+
+def _misfit(name: str, shape: Sequence[int], layouts: Sequence[str], clash: str = "") -> Exception:
+    return _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {tuple(shape)}{clash}")
+
+
+def _axes(layout: str) -> tuple[bool, list[str]]:
+    axes = layout.split()
+    return (True, axes[1:]) if axes[0] == "..." else (False, axes)
+
+
+def _shapes(layouts: Sequence[str]) -> str:
+    return " or ".join(f"({', '.join(layout.split())})" for layout in layouts)
+
+
+def _bind_axis(sizes: dict[str, Any], name: str, shape: Sequence[int], layouts: Sequence[str], axis: str, size: int) -> None:
+    dim, _, one = axis.partition("|")
+    bound, owner = sizes.setdefault(dim, (size, name))
+    if size != bound and not (one and size == 1):
+        raise _misfit(name, shape, layouts, f"; {dim} = {bound} is bound by `{owner}`")
+
+
+def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[int, ...], grows: bool) -> None:
+    """Broadcast the leading axes of all tensors together; a mask may not add to them."""
+    bound, owner = sizes.setdefault("...", (leading if grows else (), name))
+    rank = max(len(bound), len(leading))
+    pairs = list(zip((1,) * (rank - len(bound)) + bound, (1,) * (rank - len(leading)) + leading, strict=True))
+    joint = tuple(b if a == 1 else a for a, b in pairs)
+    if any(b not in (1, c) for (_, b), c in zip(pairs, joint, strict=True)) or not (grows or joint == bound):
+        raise _LayoutError(f"`{name}` has leading axes {leading}, which do not broadcast with {bound} of `{owner}`")
+    sizes["..."] = (joint, owner)
+
+
+def _lacks_leading_axis(rank: int, **tensors: Any) -> bool:
+    """Whether the tensors come in their shortest layout, of `rank`: all of them, or none."""
+    short = [name for name, tensor in tensors.items() if tensor.ndim == rank]
+    if short and len(short) < len(tensors):
+        others = ", ".join(f"`{name}`" for name in tensors if name not in short)
+        raise _LayoutError(f"{', '.join(f'`{name}`' for name in short)} must have the leading axes of {others}")
+    return bool(short)
+
+
+def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> Tensor:
+    """`value`, checked to be a tensor of that kind of dtype and one of those layouts."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a Tensor, got {type(value).__name__}")
+    if not _is_kind(value.dtype, dtype):
+        raise _LayoutError(f"`{name}` must be {dtype}, got dtype {value.dtype}")
+    _bind(sizes, name, value.shape, *layouts)
+    return value
+
+
+def _is_kind(dtype: torch.dtype, kind: str) -> bool:
+    if dtype == torch.bool:
+        return "bool" in kind
+    return "floating" in kind if dtype.is_floating_point else kind == "integer" and not dtype.is_complex
+
+
+def _same_dtype(**tensors: Tensor) -> None:
+    (first, reference), *others = tensors.items()
+    for name, tensor in others:
+        if tensor.dtype != reference.dtype:
+            raise _LayoutError(f"`{name}` must have the dtype of `{first}`, {reference.dtype}, got {tensor.dtype}")
+
+
+def _number(name: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymInt, torch.SymFloat)):
+        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    return value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(member)
+
+
+def _lowered(value: Any, dtype: torch.dtype) -> Any:
+    """Floating tensors in nested lists and dicts in `dtype`; autocast leaves float64 alone."""
+    if isinstance(value, list):
+        return [_lowered(member, dtype) for member in value]
+    if isinstance(value, dict):
+        return {name: _lowered(member, dtype) for name, member in value.items()}
+    floating = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
+    return value.to(dtype) if floating else value
