@@ -13,14 +13,15 @@ from attnspec.harness import checks, known_deviations
 from attnspec.harness.conductor import Conductor
 from attnspec.harness.events import Subscriber
 from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
-from attnspec.harness.plan import PROFILES, Item, Plan, Profile
+from attnspec.harness.introduce import lane_of
+from attnspec.harness.plan import DTYPES, PROFILES, Item, Plan, Profile
 from attnspec.harness.reports.as_json import JsonReport
 from attnspec.harness.reports.terminal import TerminalReport
 from attnspec.harness.subjects import LANES, Subject, SubjectError, lanes_of, subjects_of, target_of, user
 from attnspec.spec.loader import SpecError, builtin, find
 from attnspec.spec.model import Spec
 
-DTYPES = ("float16", "bfloat16", "float32", "float64")
+OWN = ""  # the interpreter of the user's subject
 
 
 class UsageError(ValueError):
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "built-in specs or TOML files (all built-in ones by default); with --as, one `module:function`"
     add("what", nargs="*", metavar="SPEC | SUBJECT", help=what)
     add("--as", dest="api", metavar="API", help="the API that SUBJECT claims to be")
-    add("--lane", choices=LANES, help="where SUBJECT runs; by default the framework that its source imports")
+    add("--framework", choices=LANES, help="what SUBJECT is written in; by default what importing its module brings along")
     frameworks = f"frameworks ({','.join(LANES)}; `keras` is all three of its own)"
     add("--targets", type=_lanes, default=LANES, metavar="A,B", help=frameworks)
     add("--native", action=argparse.BooleanOptionalAction, default=True, help="check the frameworks' own functions too")
@@ -46,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checks", type=_names(checks.NAMES), default=(), metavar="A,B", help=f"only these checks ({','.join(checks.NAMES)})")
     add("--skip-check", type=_names(checks.NAMES), default=(), metavar="A,B", help="all checks but these")
     add("--format", choices=("terminal", "json"), default="terminal", help="terminal (default) or one JSON object")
-    add("--python", action="append", default=[], metavar="LANE=PATH", help="run a lane in another interpreter; may be repeated")
+    python = "run SUBJECT, or one framework, in another interpreter that has NumPy and the framework; may be repeated"
+    add("--python", action="append", default=[], metavar="[FRAMEWORK=]PATH", help=python)
     add("--deadline", type=float, default=120.0, metavar="SECONDS", help="a lane that is silent for longer hangs")
 
 
@@ -75,18 +77,21 @@ def _count(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run `attnspec check` with parsed options; returns the exit code."""
+    reporter: Subscriber = JsonReport(sys.stdout) if options.format == "json" else TerminalReport()
     try:
-        plan = plan_of(options)
+        return OK if Conductor(plan_of(options), [reporter]).run().passed else FINDINGS
     except (UsageError, SubjectError, SpecError, known_deviations.DeviationError) as error:
         print(error, file=sys.stderr)
         return USAGE
-    reporter: Subscriber = JsonReport(sys.stdout) if options.format == "json" else TerminalReport()
-    return OK if Conductor(plan, [reporter]).run().passed else FINDINGS
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
     """The plan that the options ask for."""
-    items = [_user_item(options)] if options.api else [_item(spec, ref, options) for spec, ref in _specs(options.what)]
+    interpreters = _interpreters(options)
+    if options.api:
+        items = [_user_item(options, interpreters)]
+    else:
+        items = [_item(spec, reference, options) for spec, reference in _specs(options.what)]
     lanes = tuple(lane for lane in LANES if any(lane == s.lane for item in items for s in item.subjects))
     return Plan(
         items=tuple(items),
@@ -96,7 +101,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         dtypes=options.dtypes,
         checks=checks.select(options.checks, options.skip_check),
         deviations=known_deviations.load(),
-        interpreters=_interpreters(options.python),
+        interpreters=interpreters,
         deadline=options.deadline,
     )
 
@@ -122,12 +127,16 @@ def _item(spec: Spec, reference: str, options: argparse.Namespace) -> Item:
     return Item(spec, reference, subjects, str(options.generated.resolve()) if options.generated else "")
 
 
-def _user_item(options: argparse.Namespace) -> Item:
+def _user_item(options: argparse.Namespace, interpreters: dict[str, str]) -> Item:
     """The user's function alone: the oracle judges it, nothing else needs to be installed."""
     if len(options.what) != 1:
         raise UsageError(f"Expected one SUBJECT with --as, got {len(options.what)}: {' '.join(options.what)}".rstrip(": "))
     spec, reference = found(options.api)
-    subject: Subject = user(options.what[0], spec, options.lane)
+    own = interpreters.pop(OWN, None)
+    lane = options.framework or lane_of(options.what[0], spec, own)
+    if own:
+        interpreters[lane] = own
+    subject: Subject = user(options.what[0], spec, lane)
     return Item(spec, reference, (subject,))
 
 
@@ -140,11 +149,14 @@ def _profile(options: argparse.Namespace) -> Profile:
     return profile
 
 
-def _interpreters(texts: Sequence[str]) -> dict[str, str]:
+def _interpreters(options: argparse.Namespace) -> dict[str, str]:
+    """Interpreters by lane; under OWN that of the subject, whose lane is not known yet."""
     chosen = {}
-    for text in texts:
+    for text in options.python:
         lane, equals, path = text.partition("=")
-        if not equals or lane not in LANES:
-            raise UsageError(f"--python: expected LANE=PATH with a lane of {', '.join(LANES)}, got {text!r}")
+        if not equals and options.api:
+            lane, path = OWN, text
+        elif not equals or lane not in LANES:
+            raise UsageError(f"--python: expected FRAMEWORK=PATH with one of {', '.join(LANES)}, got {text!r}")
         chosen[lane] = path
     return chosen

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from attnspec.harness.cases import Case, Configuration, pool
 from attnspec.harness.checks import CASE_CHECKS, coverage, preconditions, signature
@@ -19,6 +20,7 @@ from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive, drive
 from attnspec.harness.events import Finished, Found, Progress, Started, Subscriber
 from attnspec.harness.findings import Finding
+from attnspec.harness.introduce import introduced
 from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.lanes.framework import DTYPES
 from attnspec.harness.lanes.lane import Job, Lane
@@ -50,8 +52,9 @@ class Conductor:
         ]
         with Crew(lanes) as crew:
             self._crew = crew
+            self._plan = replace(plan, items=tuple(introduced(item, crew) for item in plan.items))
             self._open(crew)
-            for item in plan.items:
+            for item in self._plan.items:
                 self._run_item(item)
             self._errors += [f"{name}: {lane.gone}" for name, lane in crew.lanes.items() if lane.gone]
         finished = self._finished(time.monotonic() - started)
@@ -79,7 +82,7 @@ class Conductor:
             return
         self._called = True
         recorder = Recorder(self._plan, item, self._crew, self._ledger, self._tally)
-        for dtype in self._plan.dtypes:
+        for dtype in (dtype for dtype in self._plan.dtypes if dtype in item.dtypes):
             here = tuple(s for s in subjects if dtype in DTYPES[s.lane])
             if here:
                 self._run_cases(recorder, here, dtype, gradient=False)
@@ -134,7 +137,8 @@ class Conductor:
 
     def _check_preconditions(self, recorder: Recorder, subjects: Sequence[Subject]) -> None:
         """Every subject gets all invalid calls, in float32 whatever the plan's dtypes: every lane has it."""
-        violations, unbroken = preconditions.violations(recorder.item.spec, "float32")
+        dtypes = recorder.item.dtypes
+        violations, unbroken = preconditions.violations(recorder.item.spec, "float32" if "float32" in dtypes else dtypes[0])
         self._errors += [f"{recorder.item.spec.name}: nothing was found that breaks `{clause}`" for clause in unbroken]
         self._crew.pardon()
         for subject in subjects:

@@ -117,7 +117,8 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """All that a fresh process needs to see a finding again. `spec` is a built-in's name or a file's path."""
+    """All that a fresh process needs to see a finding again. `spec` is a built-in's name or a file's path, `python` the
+    subject's interpreter where it is another one."""
 
     spec: str
     subject: Subject
@@ -125,6 +126,7 @@ class Replay:
     clause: str
     case: Case | None
     generated: str = ""
+    python: str = ""
 
     def to_text(self) -> str:
         data = {
@@ -135,6 +137,7 @@ class Replay:
             "configuration": self.case.configuration.to_dict() if self.case else None,
             "seed": self.case.seed if self.case else 0,
             "generated": self.generated,
+            "python": self.python,
         }
         return json.dumps(data, separators=(",", ":"))
 
@@ -155,7 +158,8 @@ def read_replay(text: str) -> Replay:
     try:
         data = json.loads(text if text.startswith("{") else _decoded(text))
         case = Case(Configuration.from_dict(data["configuration"]), data["seed"]) if data["configuration"] else None
-        return Replay(data["spec"], from_dict(data["subject"]), data["check"], data["clause"], case, data["generated"])
+        subject = from_dict(data["subject"])
+        return Replay(data["spec"], subject, data["check"], data["clause"], case, data["generated"], data["python"])
     except (binascii.Error, zlib.error, ValueError, KeyError, TypeError) as error:
         raise ReplayError(f"Expected the token of a finding or a file that holds one, got {text[:40]!r}") from error
 

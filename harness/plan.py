@@ -32,6 +32,7 @@ PROFILES: Mapping[str, Profile] = {
     "full": Profile("full", 48, 48, 48, 2048, 2048, 60.0, 2000),
 }
 COMPILED = ("jax", "keras-jax")
+DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Item:
     reference: str
     subjects: tuple[Subject, ...]
     generated: str = ""
+    dtypes: tuple[str, ...] = DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Plan:
     profile: Profile
     seed: int
     lanes: tuple[str, ...] = LANES
-    dtypes: tuple[str, ...] = ("float16", "bfloat16", "float32", "float64")
+    dtypes: tuple[str, ...] = DTYPES
     checks: tuple[str, ...] = checks.NAMES
     deviations: tuple[Deviation, ...] = ()
     interpreters: Mapping[str, str] = field(default_factory=dict)

@@ -58,7 +58,7 @@ class Factors:
         if any(t.batched for t in required):
             options["batch"] = ("one", "two", "none")
         for tensor in tensors:
-            if tensor.name in arguments and not tensor.required:
+            if tensor.name in arguments and not tensor.required and not arguments[tensor.name].inert:
                 options[tensor.name] = (None, *_forms(tensor, arguments[tensor.name], dtype))
         for argument in (*spec.constructor, *spec.arguments):
             values = tuple(_values(argument))

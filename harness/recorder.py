@@ -70,7 +70,8 @@ class Recorder:
         if failure.check in CASE_CHECKS and failure.case is not None:
             failure, evidence = self._shrunk(record, failure.case)
         subject = next(s for s in self.item.subjects if s.name == failure.subject)
-        replay = Replay(self.item.reference, subject, failure.check, failure.clause, failure.case, self.item.generated)
+        place = self.item.generated, self._plan.interpreters.get(subject.lane, "")
+        replay = Replay(self.item.reference, subject, failure.check, failure.clause, failure.case, *place)
         return Finding(
             failure=failure,
             case=case_text(self.item.spec, failure.case) if failure.case else "",

@@ -14,8 +14,10 @@ from attnspec.harness.checks.failure import Failure
 from attnspec.harness.crew import Crew
 from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
 from attnspec.harness.findings import Replay, ReplayError, answers_at, case_text, read_replay, worst_text
+from attnspec.harness.introduce import introduced
 from attnspec.harness.lanes.lane import Job, Lane
 from attnspec.harness.lanes.messages import Lost
+from attnspec.harness.plan import Item
 from attnspec.harness.subjects import LANES, Subject, subjects_of
 from attnspec.spec.loader import SpecError
 from attnspec.spec.model import Spec
@@ -37,11 +39,13 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     others = () if options.alone else subjects_of(spec, LANES, folder=Path(replay.generated) if replay.generated else None)
     subjects = (replay.subject, *(s for s in others if s.name != replay.subject.name))
-    with Crew([Lane(name) for name in dict.fromkeys(s.lane for s in subjects)]) as crew:
+    pythons = {replay.subject.lane: replay.python or None}
+    with Crew([Lane(name, python=pythons.get(name)) for name in dict.fromkeys(s.lane for s in subjects)]) as crew:
         for lane, why in crew.missing.items():
             print(f"not covered: {lane}: {why}")
         if replay.subject.lane in crew.missing:
             return USAGE
+        spec = introduced(Item(spec, replay.spec, (replay.subject,)), crew).spec
         print(f"{replay.subject.name}: {replay.check}, `{replay.clause}`")
         if replay.case is not None:
             print(f"  call     {case_text(spec, replay.case)}, seed {replay.case.seed}")

@@ -2,23 +2,23 @@
 
 A subject's name is `<lane>:<api>` for a generated implementation (`<lane>:<api>@blockwise` for another form of it) and
 `native:<api>` for the framework's own function (`native:<api>@<backend>` for Keras's, which has one lane per backend); a
-user's own is called what they typed, `module:function` or `path/to/file.py:function`.
+user's own is called what they typed, `module:function` or `path/to/file.py:function`. `module:make()` is what `make`
+returns, so that factories and classes can be named too.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from attnspec.harness import adapter
 from attnspec.spec.model import Spec
 
 LANES = ("numpy", "torch", "jax", "keras-jax", "keras-tensorflow", "keras-torch")
@@ -39,20 +39,37 @@ class Subject:
     def is_native(self) -> bool:
         return self.name.startswith("native:")
 
+    @property
+    def is_brought(self) -> bool:
+        """Whether it is a user's own."""
+        return is_brought(self.name)
+
     def to_dict(self) -> dict[str, str]:
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A subject inside its lane: the callable, and its `<function>_vjp` where the module has one."""
+    """A subject inside its lane: the callable, its `<function>_vjp` where the module has one, the user's adapter."""
 
     function: Callable[..., Any]
     vjp: Callable[..., Any] | None
+    adapter: adapter.Adapter | None = None
+
+    def under(self, spec: Spec) -> Loaded:
+        """The subject under its API's signature."""
+        if self.adapter is None:
+            return self
+        return replace(self, function=self.adapter.called(spec), vjp=self.adapter.pulled_back(spec))
 
 
 class SubjectError(ValueError):
     """A subject that cannot be found; the message says what was looked for."""
+
+
+def is_brought(name: str) -> bool:
+    """Whether a subject of that name is a user's own."""
+    return name.partition(":")[0] not in ("native", *LANES)
 
 
 def generated_folder() -> Path:
@@ -95,44 +112,23 @@ def _native_name(spec: Spec, lane: str) -> str:
     return f"native:{spec.name}{backend and '@' + backend}"
 
 
-def user(text: str, spec: Spec, lane: str | None = None) -> Subject:
-    """A user's `module:function`; its lane is the framework that its source imports, unless given."""
+def user(text: str, spec: Spec, lane: str) -> Subject:
+    """A user's `module:function` in that lane (see introduce.py for how it is chosen)."""
+    module, function = split(text)
+    return Subject(text, spec.name, lane, module, function)
+
+
+def split(text: str) -> tuple[str, str]:
+    """Module (or the path of a file) and function of a user's `module:function`. Raises SubjectError."""
     module, colon, function = text.rpartition(":")
     if not colon or not module or not function:
         raise SubjectError(f"Expected a subject like `my_module:my_attention`, got {text!r}")
-    if module.endswith(".py"):
-        file = Path(module)
-        if not file.is_file():
-            raise SubjectError(f"{text}: there is no file {module}")
-        module = str(file.resolve())
-    return Subject(text, spec.name, lane or _guess_lane(module) or _default_lane(spec), module, function)
-
-
-def _default_lane(spec: Spec) -> str:
-    return _lane_of(spec.owner) or "numpy"
-
-
-def _lane_of(target: str) -> str | None:
-    """The lane for code of that framework; Keras runs on the backend that it is set to, tensorflow unless told otherwise."""
-    if target == "keras":
-        return f"keras-{os.environ.get('KERAS_BACKEND') or 'tensorflow'}"
-    return target if target in LANES else None
-
-
-def _guess_lane(module: str) -> str | None:
-    """The framework that the subject's source imports first; None where the source is not at hand."""
-    file = module
     if not module.endswith(".py"):
-        try:
-            found = importlib.util.find_spec(module)
-        except (ImportError, ValueError):
-            return None
-        file = (found and found.origin) or ""
-    if not file.endswith(".py") or not Path(file).is_file():
-        return None
-    known = "|".join(dict.fromkeys(map(target_of, LANES)))
-    imports = re.findall(rf"^\s*(?:import|from)\s+({known})\b", Path(file).read_text(encoding="utf-8"), re.MULTILINE)
-    return next((_lane_of(name) for name in imports if name != "numpy"), "numpy")
+        return module, function
+    file = Path(module)
+    if not file.is_file():
+        raise SubjectError(f"{text}: there is no file {module}")
+    return str(file.resolve()), function
 
 
 def subjects_of(
@@ -148,8 +144,13 @@ def load(subject: Subject) -> Loaded:
     """Import the subject. Runs inside its lane; whatever its module raises comes out as it is."""
     module = _module(subject.module)
     value: Any = module
-    for part in subject.function.split("."):
+    for part in subject.function.removesuffix("()").split("."):
         value = getattr(value, part)
+    if subject.function.endswith("()"):
+        value = value()
+    described = adapter.read(value)
+    if described is not None:
+        return Loaded(described.function, described.vjp, described)
     return Loaded(value, getattr(module, f"{subject.function}_vjp", None))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from attnspec.harness.subjects import is_brought
 from attnspec.harness.tally import Share, Tally, can_vary
 from attnspec.spec.model import Spec
 
@@ -15,11 +16,20 @@ ENOUGH = 40  # below this many cases a share says nothing
 def check(spec: Spec, tally: Tally) -> Iterator[str]:
     """The faults of the run for `spec`, one line each."""
     yield from _constant_arguments(spec, tally)
+    yield from _unanswered(spec, tally)
     shares = {dtype: share for (name, dtype), share in tally.shares.items() if name == spec.name}
     for dtype, share in shares.items():
         yield from _shares(f"{spec.name} in {dtype}", share)
     sampled, vacuous = sum(share.sampled for share in shares.values()), sum(share.vacuous for share in shares.values())
     yield from _too_many(spec.name, "vacuous", vacuous, sampled, MOST_VACUOUS)
+
+
+def _unanswered(spec: Spec, tally: Tally) -> Iterator[str]:
+    """A user's function that refused every call passed nothing."""
+    for (name, subject, dtype), cell in tally.cells.items():
+        calls = cell.cases + cell.gradient_cases
+        if name == spec.name and is_brought(subject) and calls and cell.unanswered == calls:
+            yield f"{subject} in {dtype}: not one of {calls} calls was answered"
 
 
 def _constant_arguments(spec: Spec, tally: Tally) -> Iterator[str]:

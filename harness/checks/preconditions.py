@@ -22,6 +22,7 @@ from attnspec.spec.resolve import EvaluationError, Facts, ShapeMismatch, holds
 
 BASES = 24  # of the pool, simplest first
 PER_CLAUSE = 12
+ANY = "Exception"  # what a user's function has to raise where its own requirements are not met
 # What counts as a refusal where no type is declared: an accident such as IndexError does not.
 REFUSALS = ("ValueError", "TypeError", "RuntimeError", "NotImplementedError")
 
@@ -36,14 +37,18 @@ class Violation:
 
 
 def violations(spec: Spec, dtype: str) -> tuple[list[Violation], list[str]]:
-    """The invalid calls to make, and the declared clauses that nothing in the pool could be made to break."""
+    """The invalid calls to make, and the API's clauses that nothing in the pool could be made to break.
+
+    Beside a subject's own requirements, which may exclude all such calls, no clause has to be breakable.
+    """
     bases = pool(spec, dtype, BASES)
     found: list[Violation] = []
     unbroken = []
     for precondition in spec.preconditions:
-        broken = list(_declared(spec, precondition, bases))
+        is_own = precondition.raises == ANY
+        broken = list(_unmet(spec, precondition, dtype) if is_own else _declared(spec, precondition, bases))
         found += _varied(broken)
-        if not broken:
+        if not broken and spec.preconditions[-1].raises != ANY:
             unbroken.append(precondition.clause)
     for clause, implied in _implied(spec, bases).items():
         found += _varied([Violation(clause, configuration, REFUSALS) for configuration in implied])
@@ -114,6 +119,14 @@ def _fails(precondition: Precondition, known: Facts) -> bool:
         return holds(precondition.when, known) and not holds(precondition.requires, known)
     except EvaluationError:  # no heads to divide by: it cannot hold
         return True
+
+
+def _unmet(spec: Spec, precondition: Precondition, dtype: str) -> Iterator[Violation]:
+    """Calls that the API takes and a subject's own requirement excludes."""
+    open_ = replace(spec, preconditions=tuple(each for each in spec.preconditions if each is not precondition))
+    for base in pool(open_, dtype, BASES):
+        if _breaks(spec, precondition, base):
+            yield Violation(precondition.clause, base, (ANY,))
 
 
 # -- implied ------------------------------------------------------------------------------------------------------
@@ -220,8 +233,8 @@ def check(spec: Spec, subject: Subject, violation: Violation, answer: Answer, ca
         return
     if isinstance(answer, Lost) and answer.how == "not run":
         return
-    wanted = " or ".join(violation.raises)
-    message = f"a call that breaks `{violation.clause}` must raise {wanted}; it {said(answer)}"
+    wanted = "" if violation.raises == (ANY,) else " " + " or ".join(violation.raises)
+    message = f"a call that breaks `{violation.clause}` must raise{wanted}; it {said(answer)}"
     yield Failure(subject.name, "preconditions", violation.clause, seen(answer), message, spec.name, case)
 
 

@@ -23,6 +23,7 @@ KINDS = {
     "VAR_KEYWORD": "**",
 }
 REQUIRED = "required"
+NOT_OFFERED = "not offered by the subject"  # what makes an argument inert that a user's function lacks
 WEIGHTS = "params"  # a layer outside torch is a function of its weights first
 
 
@@ -36,8 +37,8 @@ class Parameter:
 
 
 def documented(spec: Spec, lane: str) -> list[Parameter]:
-    """The parameters that a subject of `spec` has in that lane."""
-    arguments = [_of(argument, argument.kind) for argument in spec.arguments]
+    """The parameters that a subject of `spec` has in that lane. What it does not offer need not be there."""
+    arguments = [_of(argument, argument.kind) for argument in spec.arguments if argument.inert != NOT_OFFERED]
     if spec.form == "function":
         return arguments
     if lane == "torch":  # an nn.Module: Python sees its constructor
@@ -90,6 +91,8 @@ def check(spec: Spec, subject: Subject, answer: Mapping[str, Any]) -> Iterator[F
     """One failure per parameter that is not as documented. `answer` is the lane's (see lanes/server.py)."""
     if "error" in answer:
         yield Failure(subject.name, "signature", "import", "cannot be imported", answer["error"], spec.name)
+        return
+    if "adapter" in answer:  # it says how the function is called
         return
     try:
         parameters = found(answer)

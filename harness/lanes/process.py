@@ -26,6 +26,11 @@ GIB = 1 << 30
 Message = tuple[str, str, bytes]
 
 
+def import_path(python: str) -> list[str]:
+    """Where an interpreter finds the user's modules: here, and where this process does if it is the same one."""
+    return [os.getcwd(), *(sys.path if python == sys.executable else ())]
+
+
 class LaneMissing(RuntimeError):
     """The framework (or the interpreter) is not there; the message says why. Its cases are not covered."""
 
@@ -114,7 +119,7 @@ class Process:
             "framework": self.framework,
             "memory": self._memory,
             "packages": {name: str(Path(next(iter(package.__path__)))) for name, package in packages.items()},
-            "path": [os.getcwd()],
+            "path": import_path(self._python),
         }
 
     def _next(self, deadline: float) -> Message:

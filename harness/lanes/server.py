@@ -132,8 +132,12 @@ class Server:
         forward: dict[str, Any] = {}
         try:
             prepared = self._call(subject, number, request["attempt"])
+            adapter = prepared.subject.adapter
+            given = adapter.into(prepared.spec, given) if adapter else given
             forward = self._framework.run(prepared, given)
             gradients = self._framework.gradients(prepared, given) if request["gradient"] else {}
+            if adapter:
+                forward, gradients = adapter.back(prepared.spec, forward), adapter.back(prepared.spec, gradients)
         except Exception as error:  # whatever a subject raises is its answer
             types = tuple(kind.__name__ for kind in type(error).__mro__[:-1])
             return Raised(types, str(error)[:2000], "gradients" if forward else "forward")
@@ -147,7 +151,7 @@ class Server:
             outputs = None if attempt else call.output_names(spec, configuration)
             dtypes = {name: plan.dtype for name, plan in configuration.tensors}
             values = dict(configuration.values)
-            self._calls[key] = Call(self._load(subject), spec, configuration, values, outputs, dtypes)
+            self._calls[key] = Call(self._load(subject).under(spec), spec, configuration, values, outputs, dtypes)
         return self._calls[key]
 
     def _load(self, subject: Mapping[str, str]) -> Loaded:
@@ -157,17 +161,22 @@ class Server:
         return self._loaded[name]
 
     def _signature(self, subject: Mapping[str, str]) -> dict[str, Any]:
-        """The parameters as Python sees them, or the docstring of a builtin that has no signature."""
+        """The parameters as Python sees them, or the docstring of a builtin that has no signature, and a user's adapter."""
         try:
-            function = self._load(subject).function
+            loaded = self._load(subject)
         except Exception as error:  # a subject that cannot be imported
             return {"error": f"{type(error).__name__}: {error}"}
+        function = loaded.function
+        found: dict[str, Any] = {"kind": "class" if isinstance(function, type) else type(function).__name__}
+        if loaded.adapter:
+            found["adapter"] = loaded.adapter.described()
         try:
-            found = {"parameters": _parameters(function)}
-        except ValueError:
-            return {"doc": inspect.getdoc(function) or ""}
+            found["parameters"] = _parameters(function)
+        except (TypeError, ValueError):  # a builtin without one, or nothing that can be called
+            found["doc"] = inspect.getdoc(function) or ""
         if isinstance(function, type) and hasattr(function, "forward"):
             found["call"] = _parameters(function.forward)[1:]  # without self
+        found["callable"] = callable(function)
         return found
 
 

@@ -80,7 +80,7 @@ def test_a_builtin_spec_is_checked_on_the_chosen_targets(capsys: pytest.CaptureF
         (["check", "a:b", "c:d", "--as", API], "Expected one SUBJECT with --as, got 2: a:b c:d"),
         (["check", "attention", "--as", API], "Expected a subject like `my_module:my_attention`, got 'attention'"),
         (["check", "gone.py:f", "--as", API], "gone.py:f: there is no file gone.py"),
-        (["check", "--python", "torch"], "--python: expected LANE=PATH with a lane of numpy, torch, jax, "),
+        (["check", "--python", "torch"], "--python: expected FRAMEWORK=PATH with one of numpy, torch, jax, "),
         (["replay", "nonsense"], "Expected the token of a finding or a file that holds one, got 'nonsense'"),
     ],
 )
