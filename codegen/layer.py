@@ -17,11 +17,13 @@ _CONSTANT = {
     "numpy": "np.{0}({1}, dtype)",
     "jax": "jnp.{0}({1}, dtype)",
     "torch": "nn.init.{0}_(self.{2})",
+    "tensorflow": "tf.{0}({1}, dtype)",
 }
 _GLOROT = {
     "numpy": "_glorot_uniform(rng, {1}, {3}, {4}).astype(dtype)",
     "jax": "_glorot_uniform(next(keys), {1}, {3}, {4}).astype(dtype)",
     "torch": "_glorot_uniform_(self.{2}, {3}, {4})",
+    "tensorflow": "_glorot_uniform({1}, {3}, {4}, dtype)",
 }
 
 
@@ -62,6 +64,30 @@ def module_class(spec: Spec, target: Target, docstring: str, parameters: list[st
             "",
             indent(f"def forward({', '.join(('self', *call))}) -> Any:"),
             indent(indent(f"return _apply(dict(self.named_parameters()), {named})")),
+        )
+    )
+
+
+def tensorflow_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
+    """The `tf.Module` of a layer: weights as variables under their documented names."""
+    sizes = [f"{name}: int" for name in size_names(spec)]
+    made_with = ("dtype: tf.DType = tf.float32", "name: str | None = None")
+    signature = ", ".join(("self", *parameters, "*", *sizes, *made_with))
+    kept = [f"self.{a.name} = {a.name}" for a in spec.constructor]
+    made = _each(spec, target, lambda w: f'self.{w.name} = tf.Variable({_initial(spec, w, target.name)}, name="{w.name}")')
+    held = _each(spec, target, lambda w: f'params["{w.name}"] = self.{w.name}', prefix="self.")
+    passed = (a.name if a.kind == "positional" else f"{a.name}={a.name}" for a in spec.arguments)
+    named = ", ".join((*passed, *(f"{a.name}=self.{a.name}" for a in spec.constructor)))
+    return "\n".join(
+        (
+            f"class {spec.function_name}(tf.Module):",
+            indent(docstring),
+            "",
+            indent(f"def __init__({signature}) -> None:"),
+            indent(indent("\n".join(("super().__init__(name=name)", *kept, *made)))),
+            "",
+            indent(f"@{target.decorator}\ndef __call__({', '.join(('self', *call))}) -> Any:"),
+            indent(indent("\n".join(("params: dict[str, tf.Variable] = {}", *held, f"return _apply(params, {named})")))),
         )
     )
 

@@ -10,7 +10,8 @@ from importlib.resources import files
 
 from attnspec.codegen import VERSION
 from attnspec.codegen.derivative import cotangent_name, vjp_program
-from attnspec.codegen.layer import init_text, module_class
+from attnspec.codegen.explicit_casts import explicit_casts
+from attnspec.codegen.layer import init_text, module_class, tensorflow_class
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.program import Program
@@ -39,7 +40,9 @@ def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:
     if spec.form != "layer":
         return
     constructor = [_parameter(argument, target) for argument in spec.constructor]
-    if target.name == "torch":
+    if target.name == "tensorflow":
+        yield tensorflow_class(spec, target, _docstring(spec, target), constructor, list(_call_parameters(spec, target)))
+    elif target.name == "torch":
         yield module_class(spec, target, _docstring(spec, target), constructor, list(_call_parameters(spec, target)))
     else:
         yield init_text(spec, target, constructor)
@@ -60,13 +63,14 @@ def assemble(spec: Spec, target: Target, title: str, parts: Sequence[str], impor
 def function_text(spec: Spec, program: Program, target: Target) -> str:
     """The public function: signature, docstring, body."""
     printer = Printer(target, program.batched, aliases(spec), rules_of(spec))
+    program = explicit_casts(spec, program) if target.explicit_casts else program
     return f"{signature_text(spec, target)}\n{indent(printer.function_body(program))}"
 
 
 def signature_text(spec: Spec, target: Target) -> str:
     """Decorator, `def` line and docstring of the public function."""
     decorator = f"@{target.decorator}\n" if target.decorator else ""
-    name = "_apply" if spec.form == "layer" and target.name == "torch" else spec.function_name
+    name = "_apply" if spec.form == "layer" and target.name in ("torch", "tensorflow") else spec.function_name
     signature = f"def {name}({', '.join(_parameters(spec, target))}) -> {_returned_type(spec, target)}:"
     return f"{decorator}{signature}\n{indent(_docstring(spec, target))}"
 

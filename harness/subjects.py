@@ -21,7 +21,7 @@ from typing import Any
 from attnspec.harness import adapter
 from attnspec.spec.model import Spec
 
-LANES = ("numpy", "torch", "jax", "keras-jax", "keras-tensorflow", "keras-torch")
+LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 
 

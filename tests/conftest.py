@@ -1,9 +1,12 @@
-"""Hypothesis profiles: random examples at a desk, the same examples every time in continuous integration."""
+"""Hypothesis profiles: random examples at a desk, the same ones in continuous integration. Files that run alone."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from own_process import OwnProcess, asked_for_alone, is_alone
 
 settings.register_profile("desk", print_blob=True, deadline=None)
 settings.register_profile("ci", print_blob=True, deadline=None, derandomize=True, database=None)
@@ -16,3 +19,10 @@ def pytest_report_header(config: pytest.Config) -> str:
     seed = config.getoption("hypothesis_seed", default=None)
     source = "derandomized" if PROFILE == "ci" else f"seed {seed}" if seed is not None else "random"
     return f"hypothesis: profile {PROFILE}, {source}"
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """One test for a file that has to have a process to itself."""
+    if not is_alone(module_path) or asked_for_alone(parent.config):
+        return None
+    return OwnProcess.from_parent(parent, path=module_path)

@@ -3,6 +3,7 @@
 from attnspec.codegen.printer import Target
 from attnspec.codegen.targets.jax import JAX
 from attnspec.codegen.targets.numpy import NUMPY
+from attnspec.codegen.targets.tensorflow import TENSORFLOW
 from attnspec.codegen.targets.torch import TORCH
 
-TARGETS: dict[str, Target] = {target.name: target for target in (NUMPY, TORCH, JAX)}
+TARGETS: dict[str, Target] = {target.name: target for target in (NUMPY, TORCH, JAX, TENSORFLOW)}

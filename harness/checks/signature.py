@@ -24,7 +24,8 @@ KINDS = {
 }
 REQUIRED = "required"
 NOT_OFFERED = "not offered by the subject"  # what makes an argument inert that a user's function lacks
-WEIGHTS = "params"  # a layer outside torch is a function of its weights first
+WEIGHTS = "params"  # a layer that is no class is a function of its weights first
+CLASSES = ("torch", "tensorflow")  # where a layer is a module: Python sees its constructor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def documented(spec: Spec, lane: str) -> list[Parameter]:
     arguments = [_of(argument, argument.kind) for argument in spec.arguments if argument.inert != NOT_OFFERED]
     if spec.form == "function":
         return arguments
-    if lane == "torch":  # an nn.Module: Python sees its constructor
+    if lane in CLASSES:
         return [_of(argument, argument.kind) for argument in spec.constructor]
     weights = Parameter(WEIGHTS, "positional", REQUIRED)
     return [weights, *arguments, *(_of(argument, "keyword-only") for argument in spec.constructor)]
@@ -99,9 +100,9 @@ def check(spec: Spec, subject: Subject, answer: Mapping[str, Any]) -> Iterator[F
     except ValueError as error:
         yield Failure(subject.name, "signature", "signature", "no signature", str(error), spec.name)
         return
-    open_ended = spec.form == "layer" and subject.lane == "torch"  # the sizes of its weights follow
+    open_ended = spec.form == "layer" and subject.lane in CLASSES  # the sizes of its weights follow
     wrong = list(differences(documented(spec, subject.lane), parameters, more=open_ended))
-    if "call" in answer:  # a layer's forward
+    if "call" in answer and spec.form == "layer":
         wrong += differences([_of(argument, argument.kind) for argument in spec.arguments], _read(answer["call"]))
     for name, seen, message in wrong:
         yield Failure(subject.name, "signature", name, seen, message, spec.name)

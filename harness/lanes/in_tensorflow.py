@@ -1,4 +1,4 @@
-"""tensorflow's side of a lane: eager calls on one thread, gradients through a tape."""
+"""tensorflow's side of a lane: eager calls on one thread, gradients through a tape, a layer's weights set by name."""
 
 from __future__ import annotations
 
@@ -52,10 +52,25 @@ def _natives(request: Call, arrays: Mapping[str, Array]) -> dict[str, Any]:
 
 def _forward(request: Call, tensors: Mapping[str, Any]) -> dict[str, Any]:
     args, keywords = call.bind(request.spec, request.values, tensors)
-    if request.spec.form == "layer":
+    function = request.subject.function
+    if request.spec.form == "layer" and isinstance(function, type):
+        function = _module(request, function, call.weights_of(request.spec, tensors))
+    elif request.spec.form == "layer":
         args.insert(0, call.weights_of(request.spec, tensors))
         keywords |= call.constructor_arguments(request.spec, request.values)
-    return call.named(request.outputs, request.subject.function(*args, **keywords))
+    return call.named(request.outputs, function(*args, **keywords))
+
+
+def _module(request: Call, layer: type, weights: Mapping[str, Any]) -> Any:
+    """The layer, constructed once, with tensors for variables: a tape watches them like any other input."""
+    if "module" not in request.compiled:
+        sizes = dict(request.configuration.sizes)
+        keywords: dict[str, Any] = dict(call.constructor_arguments(request.spec, request.values))
+        keywords |= {dim: sizes[dim] for weight in request.spec.weights for dim in weight.layout.dims}
+        request.compiled["module"] = layer(**keywords)
+    for name, weight in weights.items():
+        setattr(request.compiled["module"], name, weight)
+    return request.compiled["module"]
 
 
 def _tensor(value: Any) -> Tensor:

@@ -174,8 +174,9 @@ class Server:
             found["parameters"] = _parameters(function)
         except (TypeError, ValueError):  # a builtin without one, or nothing that can be called
             found["doc"] = inspect.getdoc(function) or ""
-        if isinstance(function, type) and hasattr(function, "forward"):
-            found["call"] = _parameters(function.forward)[1:]  # without self
+        call = _call_of(function) if isinstance(function, type) else None
+        if call is not None:
+            found["call"] = _parameters(call)[1:]  # without self
         found["callable"] = callable(function)
         return found
 
@@ -183,6 +184,12 @@ class Server:
 def decoded(dtype: str, shape: list[int], data: str) -> Array:
     """An array that a request brings along."""
     return np.frombuffer(bytes.fromhex(data), dtype).reshape(shape)
+
+
+def _call_of(layer: type) -> Any:
+    """The method that a layer's class defines for its call: torch's `forward`, or Python's own."""
+    methods = (vars(kind).get(name) for name in ("forward", "__call__") for kind in layer.__mro__)
+    return next((method for method in methods if method is not None), None)
 
 
 def _parameters(function: Any) -> list[list[Any]]:

@@ -126,9 +126,10 @@ return gradients
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_line_that_targets_share_is_the_same(target: str, tmp_path: Path) -> None:
-    """Checks are made once for all targets; under jit alone a number may have no value to check."""
+    """Checks are made once for all targets; a number may have no value while it is traced, in TensorFlow a size too."""
     spec = spec_of(RECENT, tmp_path)
     numpy, other = (body_of(forward_text(spec, name)).partition("dtype = query.dtype")[0] for name in ("numpy", target))
+    other = other.replace("_concrete(K, N) and (K <= 0 or N % K != 0)", "K <= 0 or N % K != 0")
     assert numpy == other.replace("_concrete(left) and ", "")
 
 
@@ -155,7 +156,7 @@ def test_a_file_has_the_helpers_that_it_uses_and_no_others(target: str, tmp_path
 def test_every_spec_gives_python_with_the_documented_signature(name: str, target: str) -> None:
     spec = builtin()[name] if name in builtin() else load(SPECS / f"{name}.toml")
     tree = ast.parse(module_text(spec, TARGETS[target]))
-    wanted = "_apply" if spec.form == "layer" and target == "torch" else spec.function_name
+    wanted = "_apply" if spec.form == "layer" and target in ("torch", "tensorflow") else spec.function_name
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == wanted)
     positional = [a.arg for a in function.args.args]
     keywords = [a.arg for a in function.args.kwonlyargs]

@@ -1,0 +1,153 @@
+"""Casts written out, for targets whose operators refuse operands of two dtypes.
+
+Every value has a kind: `bool`, `int` (indices, sizes, integer tensors), `number` (a Python number, which takes the dtype of
+what it meets) or the text of a floating dtype: `dtype` of the inputs, `compute` of the logits, `bias.dtype` of an argument
+with a dtype of its own. Where kinds meet, the others are cast to the one that the operator computes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from attnspec.codegen.program import ELEMENTWISE, Assign, Const, If, Node, Op, Program, Ref, Statement, nodes
+from attnspec.spec.expression import Name
+from attnspec.spec.model import Spec
+
+BOOL, INT, NUMBER, COMPUTE = "bool", "int", "number", "compute"
+_PRECEDENCE = ("dtype", "float32", COMPUTE)
+"""Floating kinds that win over those before them, and all of them over an argument's own."""
+
+_LOGIC = frozenset({"and", "or", "not"})
+_COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
+_INTEGERS = frozenset({"arange", "size"})
+
+
+def explicit_casts(spec: Spec, program: Program) -> Program:
+    """The program with every cast that its elementwise operators and concatenations need, and none that changes nothing."""
+    return program.with_body(tuple(_Casts(spec, _kinds(spec)).block(program.body)))
+
+
+def _kinds(spec: Spec) -> dict[str, str]:
+    """The kinds of arguments and weights."""
+    kinds = {argument.name: NUMBER for argument in (*spec.constructor, *spec.arguments) if argument.role == "number"}
+    for argument in spec.tensor_arguments:
+        shared = argument.dtype == "floating" and (not argument.optional or isinstance(argument.unset, Name))
+        own = f"{argument.name}.dtype"
+        kinds[argument.name] = "dtype" if shared else {"bool": BOOL, "integer": INT}.get(argument.dtype, own)
+    return kinds | {weight.name: f"{weight.name}.dtype" for weight in spec.weights}
+
+
+@dataclass
+class _Casts:
+    """One walk down a block; `kinds` are those of the variables so far. What is not in it is a size or an integer."""
+
+    spec: Spec
+    kinds: dict[str, str]
+
+    def block(self, body: tuple[Statement, ...]) -> Iterator[Statement]:
+        for position, statement in enumerate(body):
+            match statement:
+                case Assign(Ref("compute")):
+                    yield statement
+                    yield from self.numbers(body[position:])
+                case Assign():
+                    yield self.assign(statement)
+                case If(_, inner, orelse):
+                    yield replace(statement, body=self.branch(inner), orelse=self.branch(orelse))
+                case _:
+                    yield statement
+
+    def numbers(self, body: tuple[Statement, ...]) -> Iterator[Assign]:
+        """Numbers that arrays meet may come as tensors, of whatever dtype."""
+        read = {argument.name for node in nodes(body) if isinstance(node, Op) for argument in _met(node)}
+        for name in (name for name, kind in self.kinds.items() if kind == NUMBER and name in read):
+            yield Assign(Ref(name), _cast(Ref(name), COMPUTE))
+
+    def branch(self, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+        """A block after which every variable has the kind that it had before."""
+        return tuple(_Branch(self.spec, dict(self.kinds), frozenset(self.kinds)).block(body))
+
+    def assign(self, statement: Assign) -> Assign:
+        value, kind = self.node(statement.value)
+        self.kinds[statement.target.name] = kind
+        return replace(statement, value=value)
+
+    def node(self, node: Node) -> tuple[Node, str]:
+        """The node with casts where its operands need them, and its kind."""
+        match node:
+            case Const(value):
+                return node, INT if isinstance(value, int) else NUMBER
+            case Ref(name):
+                return node, self.kinds.get(name, INT)
+        arguments, kinds = zip(*map(self.node, node.arguments), strict=True) if node.arguments else ((), ())
+        if node.name == "cast":
+            to = str(node["to"])
+            return (arguments[0], to) if kinds[0] == to else (replace(node, arguments=arguments), to)
+        if node.name in ELEMENTWISE or node.name == "concat":
+            return self.joined(node, arguments, kinds)
+        return replace(node, arguments=arguments), _result(node, kinds)
+
+    def joined(self, node: Op, arguments: tuple[Node, ...], kinds: tuple[str, ...]) -> tuple[Node, str]:
+        """An op whose operands (for `where`: whose branches) must be of one kind."""
+        if node.name in _LOGIC:
+            return replace(node, arguments=arguments), BOOL
+        free = 1 if node.name == "where" else 0
+        to = _common(kinds[free:], divides=node.name == "div")
+        cast = [_as(argument, kind, to) for argument, kind in zip(arguments[free:], kinds[free:], strict=True)]
+        if node.name == "where" and arguments[1].dims is None and arguments[2].dims is not None:
+            cast[0] = Op("cast", (arguments[1],), None, (("to", to), ("tensor", True)))  # the first branch decides the dtype
+        joined = replace(node, arguments=(*arguments[:free], *cast))
+        return joined, BOOL if node.name in _COMPARISONS else to
+
+
+class _Branch(_Casts):
+    """A block under a guard; `before` are the variables that there are without it."""
+
+    def __init__(self, spec: Spec, kinds: dict[str, str], before: frozenset[str]) -> None:
+        super().__init__(spec, kinds)
+        self.before = before
+
+    def assign(self, statement: Assign) -> Assign:
+        name, kept = statement.target.name, self.kinds.get(statement.target.name, "")
+        assigned = super().assign(statement)
+        if name not in self.before or self.kinds[name] == kept:
+            return assigned
+        self.kinds[name] = kept
+        return replace(assigned, value=_cast(assigned.value, kept))
+
+
+def _met(op: Op) -> Iterator[Ref]:
+    """The scalars that an op computes with; a dropout rate only decides."""
+    if op.name != "dropout":
+        yield from (argument for argument in op.arguments if isinstance(argument, Ref) and argument.dims is None)
+
+
+def _common(kinds: Iterable[str], divides: bool) -> str:
+    """What operands of those kinds are computed in; numbers follow arrays, integers follow floats."""
+    present = set(kinds)
+    floating = present - {BOOL, INT, NUMBER}
+    if floating:
+        return max(sorted(floating), key=lambda kind: _PRECEDENCE.index(kind) if kind in _PRECEDENCE else -1)
+    if INT in present and (divides or NUMBER in present):
+        return COMPUTE
+    return next((kind for kind in (INT, BOOL) if kind in present), NUMBER)
+
+
+def _as(node: Node, kind: str, to: str) -> Node:
+    """The node in kind `to`; a number is of any floating kind by itself, and so is an integer that is written out."""
+    fits = kind in (to, NUMBER) or isinstance(node, Const)
+    return node if fits else _cast(node, to)
+
+
+def _cast(node: Node, to: str) -> Op:
+    return Op("cast", (node,), node.dims, (("to", to),))
+
+
+def _result(op: Op, kinds: tuple[str, ...]) -> str:
+    """The kind of an op that does not compute elementwise."""
+    if op.name == "einsum":
+        return COMPUTE
+    if op.name == "is_empty":
+        return BOOL
+    return INT if op.name in _INTEGERS else kinds[0]

@@ -1,0 +1,133 @@
+"""Helpers that generated TensorFlow files carry.
+
+A size that is not known while a function is traced is a scalar integer tensor: it fits any size, and gives way to a known one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from attnspec.codegen.support.common import _bind, _LayoutError, _shapes
+
+
+def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> tf.Tensor:
+    """`value` as a dense tensor of that kind of dtype and one of those layouts; integers as int64, like positions."""
+    if isinstance(value, tf.RaggedTensor):
+        raise TypeError(f"`{name}` must be a dense tensor, got a RaggedTensor: pad it with `.to_tensor()` and mask the padding")
+    if isinstance(value, (tf.SparseTensor, tf.IndexedSlices)):
+        raise TypeError(f"`{name}` must be a dense tensor, got {type(value).__name__}")
+    tensor = tf.convert_to_tensor(value)
+    if not _is_kind(tensor.dtype, dtype):
+        raise _LayoutError(f"`{name}` must be {dtype}, got dtype {tensor.dtype.name}")
+    if tensor.shape.rank is None:
+        raise _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got one of unknown rank")
+    _bind(sizes, name, _shape(tensor), *layouts)
+    return tf.cast(tensor, tf.int64) if tensor.dtype.is_integer else tensor
+
+
+def _is_kind(dtype: tf.DType, kind: str) -> bool:
+    if dtype == tf.bool:
+        return "bool" in kind
+    return "floating" in kind if dtype.is_floating else kind == "integer" and dtype.is_integer
+
+
+def _shape(tensor: tf.Tensor) -> list[Any]:
+    """The sizes of a tensor's axes: Python ints, or scalar tensors where they are unknown while tracing."""
+    static: list[Any] = tensor.shape.as_list()
+    if None not in static:
+        return static
+    traced = tf.shape(tensor, out_type=tf.int64)
+    return [traced[axis] if size is None else size for axis, size in enumerate(static)]
+
+
+def _misfit(name: str, shape: Sequence[Any], layouts: Sequence[str], clash: str = "") -> Exception:
+    known = tuple(size if _concrete(size) else None for size in shape)
+    return _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {known}{clash}")
+
+
+def _bind_axis(sizes: dict[str, Any], name: str, shape: Sequence[Any], layouts: Sequence[str], axis: str, size: Any) -> None:
+    dim, _, one = axis.partition("|")
+    bound, owner = sizes.setdefault(dim, (size, name))
+    if not _concrete(bound):
+        sizes[dim] = (bound, owner) if one else (size, name)
+    elif _concrete(size) and size != bound and not (one and size == 1):
+        raise _misfit(name, shape, layouts, f"; {dim} = {bound} is bound by `{owner}`")
+
+
+def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[Any, ...], grows: bool) -> None:
+    """Broadcast the leading axes of all tensors together; a mask may not add to them."""
+    bound, owner = sizes.setdefault("...", (leading if grows else (), name))
+    rank = max(len(bound), len(leading))
+    pairs = list(zip((1,) * (rank - len(bound)) + bound, (1,) * (rank - len(leading)) + leading, strict=True))
+    if (len(leading) > len(bound) and not grows) or not all(_broadcasts(a, b, grows) for a, b in pairs):
+        raise _LayoutError(f"`{name}` has leading axes {leading}, which do not broadcast with {bound} of `{owner}`")
+    sizes["..."] = (tuple(_joint(a, b) for a, b in pairs), owner)
+
+
+def _broadcasts(bound: Any, size: Any, grows: bool) -> bool:
+    return not _concrete(bound, size) or size in (1, bound) or (grows and bound == 1)
+
+
+def _joint(bound: Any, size: Any) -> Any:
+    """The size of two axes that broadcast together."""
+    if _concrete(bound, size):
+        return size if bound == 1 else bound
+    known = [each for each in (bound, size) if _concrete(each) and each != 1]
+    return known[0] if known else tf.maximum(bound, size)
+
+
+def _same_dtype(**tensors: tf.Tensor) -> None:
+    (first, reference), *others = tensors.items()
+    for name, tensor in others:
+        if tensor.dtype != reference.dtype:
+            raise _LayoutError(f"`{name}` must have the dtype of `{first}`, {reference.dtype.name}, got {tensor.dtype.name}")
+
+
+def _number(name: str, value: Any) -> Any:
+    """A Python number, or a scalar tensor."""
+    if tf.is_tensor(value):
+        value = tf.convert_to_tensor(value)
+        fits = value.shape.rank == 0 and (value.dtype.is_floating or value.dtype.is_integer)
+    else:
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not fits:
+        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    return value
+
+
+def _integer(name: str, value: Any) -> Any:
+    """A Python int, or a scalar tensor of integers, as int64."""
+    value = _number(name, value)
+    if tf.is_tensor(value) and value.dtype.is_integer:
+        return tf.cast(value, tf.int64)
+    if not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    return value
+
+
+def _concrete(*values: Any) -> bool:
+    """Whether Python knows the values: under `tf.function` they may be traced."""
+    return not any(tf.is_symbolic_tensor(value) for value in values)
+
+
+def _float(size: Any) -> Any:
+    """A size for arithmetic on floats."""
+    return tf.cast(size, tf.float64) if tf.is_tensor(size) else size
+
+
+def _scalar(value: Any, dtype: tf.DType) -> Any:
+    """A number that tensors of `dtype` meet: Python's take their dtype by themselves."""
+    return tf.cast(value, dtype) if tf.is_tensor(value) else value
+
+
+def _dropout(weights: tf.Tensor, rate: Any) -> tf.Tensor:
+    """Zero a share of the weights and rescale the rest; drawn from TensorFlow's global generator."""
+    return tf.zeros_like(weights) if rate == 1 else tf.nn.dropout(weights, _scalar(rate, weights.dtype))
+
+
+def _glorot_uniform(shape: tuple[int, ...], fan_in: int, fan_out: int, dtype: tf.DType) -> tf.Tensor:
+    limit = (6 / (fan_in + fan_out)) ** 0.5
+    return tf.cast(tf.random.uniform(shape, -limit, limit), dtype)

@@ -1,0 +1,1 @@
+"""Generated implementations for tensorflow: one file per API or variant."""
