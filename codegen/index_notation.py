@@ -101,13 +101,17 @@ class _Lowering:
         return None
 
     def gather(self, access: Access, tensor: Ref, plain: list[str | None]) -> Node:
-        if plain.index(None) != len(plain) - 1 or tensor.dims != self.scope.canonical[access.tensor]:
-            raise self.fail(access, "only the last axis may be indexed by a computed index")
-        index = self.node(access.indices[-1])
-        kept = tuple(str(dim) for dim in plain[:-1])
-        dims = (*kept, *(index.dims or ()))
-        node = Op("gather", (Ref(tensor.name, tensor.dims), index), dims)
-        return transpose(node, tuple(dim for dim in self.order if dim in dims))
+        """The last axes at computed indices, one axis after another: each index makes axes of its own."""
+        kept = tuple(dim for dim in plain[: plain.index(None)] if dim)
+        if any(plain[len(kept) :]) or tensor.dims != self.scope.canonical[access.tensor]:
+            raise self.fail(access, "only the last axes may be indexed by computed indices")
+        node: Node = Ref(tensor.name, (*kept, *tensor.dims[len(kept) :]))
+        for index, axis in zip(map(self.node, access.indices[len(kept) :]), tensor.dims[len(kept) :], strict=True):
+            rest = tuple(dim for dim in node.dims or () if dim != axis)
+            if set(rest) & set(index.dims or ()):
+                raise self.fail(access, "computed indices must not depend on each other's indices, or on those of other axes")
+            node = Op("gather", (transpose(node, (*rest, axis)), index), (*rest, *(index.dims or ())))
+        return transpose(node, tuple(dim for dim in self.order if dim in (node.dims or ())))
 
     def sum(self, index: str, body: Expression) -> Node:
         """A contraction: an einsum where it is a product of two tensors, else a reduction of broadcast operands."""

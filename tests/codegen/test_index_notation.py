@@ -16,6 +16,7 @@ CANONICAL = {
     "bias": ("B", "N", "T", "S"),
     "slope": ("N",),
     "table": ("N", "R"),
+    "block_layout": ("N", "X", "Y"),
     "ids": ("B", "T"),
     "key_ids": ("B", "S"),
     "score_weight": ("H",),
@@ -43,6 +44,7 @@ def numpy_text(expression: str, order: tuple[str, ...] = LOGIT) -> str:
         ("(t - s) % 2 == 0", "(t[:, None] - s) % 2 == 0"),
         ("table[n, s - t + 4]", "table[:, s - t[:, None] + 4]"),
         ("cap * tanh(logit / cap)", "cap * np.tanh(logit / cap)"),
+        ("block_layout[n, t // 4, s // 4]", "block_layout.transpose(0, 2, 1)[:, :, t // 4].transpose(0, 2, 1)[:, :, s // 4]"),
     ],
 )
 def test_prints_as_one_would_write_it(expression: str, text: str) -> None:
@@ -78,7 +80,8 @@ def test_index_arithmetic_that_meets_floats_is_cast_first(expression: str, text:
     ("expression", "why"),
     [
         ("sum(h, slope[n])", "does not depend on the summed index `h`"),
-        ("table[n + 1, s]", "only the last axis may be indexed"),
+        ("table[n + 1, s]", "only the last axes may be indexed"),
+        ("block_layout[n, t // 4, t - s]", "computed indices must not depend on each other's indices"),
         ("nothing[s]", "no such tensor"),
     ],
 )
