@@ -129,8 +129,7 @@ def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str)
 
 
 def _misfit(name: str, shape: Sequence[Any], layouts: Sequence[str], clash: str = "") -> Exception:
-    known = tuple(size if _concrete(size) else None for size in shape)
-    return _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {known}{clash}")
+    return _LayoutError(f"`{name}` must have shape {_shapes(layouts)}, got {_known(shape)}{clash}")
 
 
 def _axes(layout: str) -> tuple[bool, list[str]]:
@@ -157,7 +156,8 @@ def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[Any, ...], gr
     rank = max(len(bound), len(leading))
     pairs = list(zip((1,) * (rank - len(bound)) + bound, (1,) * (rank - len(leading)) + leading, strict=True))
     if (len(leading) > len(bound) and not grows) or not all(_broadcasts(a, b, grows) for a, b in pairs):
-        raise _LayoutError(f"`{name}` has leading axes {leading}, which do not broadcast with {bound} of `{owner}`")
+        clash = f"which do not broadcast with {_known(bound)} of `{owner}`"
+        raise _LayoutError(f"`{name}` has leading axes {_known(leading)}, {clash}")
     sizes["..."] = (tuple(_joint(a, b) for a, b in pairs), owner)
 
 
@@ -189,6 +189,10 @@ def _shape(tensor: tf.Tensor) -> list[Any]:
         return static
     traced = tf.shape(tensor, out_type=tf.int64)
     return [traced[axis] if size is None else size for axis, size in enumerate(static)]
+
+
+def _known(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    return tuple(size if _concrete(size) else None for size in shape)
 
 
 def _broadcasts(bound: Any, size: Any, grows: bool) -> bool:
