@@ -1,6 +1,7 @@
 """Runs a plan: draws cases, lets every lane answer them, judges, shrinks what fails, and tells subscribers about it.
 
 for each spec, each dtype, forward and backward:  drive -> Crew.evidence -> checks -> Records
+for each spec, each dtype:                        the arguments check
 for each spec:                                    preconditions and signature, then its findings, shrunk
 at the end:                                       coverage, known deviations
 """
@@ -11,9 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from attnspec.harness.cases import Case, Configuration, pool
-from attnspec.harness.checks import CASE_CHECKS, coverage, preconditions, signature
+from attnspec.harness.checks import CASE_CHECKS, arguments, coverage, preconditions, signature
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.preconditions import Violation
 from attnspec.harness.crew import Crew
@@ -87,6 +89,7 @@ class Conductor:
             if here:
                 self._run_cases(recorder, here, dtype, gradient=False)
                 self._run_cases(recorder, here, dtype, gradient=True)
+                self._check_arguments(recorder, here, dtype)
                 self._crew.forget(pool(item.spec, dtype, self._plan.profile.pool))
         if "preconditions" in self._plan.checks:
             self._check_preconditions(recorder, subjects)
@@ -134,6 +137,29 @@ class Conductor:
         for name in self._plan.checks:
             if name in CASE_CHECKS and (gradient or name != "gradients"):
                 yield name
+
+    def _check_arguments(self, recorder: Recorder, subjects: Sequence[Subject], dtype: str) -> None:
+        """Every call twice, with one argument given in another way.
+
+        A lane that compiles each call anew gets fewer: those where one argument is given, and in a short run only in float32.
+        """
+        spec = recorder.item.spec
+        if "arguments" not in self._plan.checks:
+            return
+        alone, both = arguments.cases(spec, dtype)
+        variations = {case: list(arguments.variations(spec, case)) for case in (*alone, *both)}
+        self._crew.pardon()
+        for subject in subjects:
+            taken = [*alone, *both]
+            if subject.lane in COMPILED:
+                profile = self._plan.profile
+                taken = alone if dtype == "float32" or profile.compiled_pool == profile.pool else []
+            call = partial(self._crew.lanes[subject.lane].call, spec, subject)
+            found = list(arguments.outcomes(call, (each for case in taken for each in variations[case])))
+            for outcome in found:
+                self._ledger.tried(subject.name, "arguments", spec, outcome.case.configuration, outcome.argument)
+            self._tally.add_outcomes(spec, subject.name, found)
+            recorder.add(arguments.check(spec, subject, found))
 
     def _check_preconditions(self, recorder: Recorder, subjects: Sequence[Subject]) -> None:
         """Every subject gets all invalid calls, in float32 whatever the plan's dtypes: every lane has it."""

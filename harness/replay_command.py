@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from attnspec.harness.check_command import UsageError, found
-from attnspec.harness.checks import CASE_CHECKS, preconditions, signature
+from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, signature
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.crew import Crew
@@ -71,6 +72,10 @@ def _failures(replay: Replay, spec: Spec, crew: Crew, subjects: tuple[Subject, .
         answer = lane.signature(replay.subject)
         return [] if isinstance(answer, Lost) else list(signature.check(spec, replay.subject, answer))
     assert replay.case is not None
+    if replay.check == "arguments":
+        found = [each for each in arguments.variations(spec, replay.case) if each.argument == replay.clause]
+        outcomes = list(arguments.outcomes(partial(lane.call, spec, replay.subject), found))
+        return list(arguments.check(spec, replay.subject, outcomes))
     (row,) = lane.run(Job(spec, (replay.subject,), (replay.case,), attempt=True))
     print(f"  answer   {preconditions.said(row[0])}")
     violation = preconditions.violation_of(spec, replay.clause, replay.case.configuration)

@@ -6,10 +6,11 @@ Everything here merges, so that long runs can be resumed and reporters can show 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from attnspec.harness.arrays import arrays
+from attnspec.harness.checks.arguments import Outcome, worst_status
 from attnspec.harness.checks.evidence import Evidence, Part
 from attnspec.harness.configuration import Configuration
 from attnspec.harness.visible_changes import is_vacuous
@@ -51,13 +52,15 @@ class Share:
 
 @dataclass
 class Tally:
-    """Everything counted. Keys: (spec, subject, dtype), (spec, dtype), spec -> argument."""
+    """Everything counted. Keys: (spec, subject, dtype), (spec, dtype), spec -> argument, (spec, subject)."""
 
     cells: defaultdict[tuple[str, str, str], Cell] = field(default_factory=lambda: defaultdict(Cell))
     shares: defaultdict[tuple[str, str], Share] = field(default_factory=lambda: defaultdict(Share))
     taken: defaultdict[str, defaultdict[str, Counter[str]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(Counter))
     )
+
+    arguments: defaultdict[tuple[str, str], dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
     @property
     def cases(self) -> int:
@@ -77,6 +80,10 @@ class Tally:
         share = self.shares[spec.name, configuration.dtype]
         share.cases += 1
         share.invalid += 1
+
+    def add_outcomes(self, spec: Spec, subject: str, found: Iterable[Outcome]) -> None:
+        """Note what became of a subject's arguments: honoured, refused, inert or ignored."""
+        worst_status(spec, found, self.arguments[spec.name, subject])
 
     def _count(self, cell: Cell, subject: str, evidence: Evidence) -> None:
         cell.cases += not evidence.gradient

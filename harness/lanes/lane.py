@@ -94,6 +94,8 @@ class Lane:
 
     def call(self, spec: Spec, subject: Subject, configuration: Configuration, given: Mapping[str, Array]) -> Answer:
         """One call on the caller's own arrays."""
+        if self._is_given_up(subject):
+            return GIVEN_UP
         case = Case(configuration, 0)
         lessons = self._lessons(Job(spec, (subject,), (case,)))
         arrays = {name: [array.dtype.str, list(array.shape), array.tobytes().hex()] for name, array in given.items()}
@@ -103,6 +105,7 @@ class Lane:
             (answer,) = unpack(*self._process.receive())
         except Silent as silent:
             self._restart()
+            self._lost[subject.name] += 1
             return silent.lost
         return answer
 

@@ -45,6 +45,7 @@ def report(started: Started, finished: Finished) -> dict[str, Any]:
         "coverage": {
             spec: {argument: dict(values) for argument, values in taken.items()} for spec, taken in finished.tally.taken.items()
         },
+        "arguments": _arguments(finished),
         "findings": [_finding(finding) for finding in finished.findings],
         "known_deviations": [{"entry": str(entry), "seen": seen} for entry, seen in finished.deviations.items()],
         "errors": list(finished.errors),
@@ -67,6 +68,11 @@ def _matrix(finished: Finished) -> list[dict[str, Any]]:
         }
         for (spec, subject, dtype), cell in finished.tally.cells.items()
     ]
+
+
+def _arguments(finished: Finished) -> dict[str, dict[str, str]]:
+    """By subject, what became of each argument."""
+    return {subject: dict(became) for (_, subject), became in finished.tally.arguments.items()}
 
 
 def _shares(finished: Finished) -> list[dict[str, Any]]:

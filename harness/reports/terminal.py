@@ -19,6 +19,7 @@ from attnspec.harness.tally import Cell, Tally
 
 SHORT = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
 MOST_VALUES = 6
+STATUSES = ("honoured", "refused", "inert", "ignored")
 PLAIN_WIDTH = 200
 
 
@@ -79,6 +80,7 @@ class TerminalReport:
         if self._verbose:
             self._print()
             self._console.print(arguments_taken(event.tally))
+            self._console.print(arguments_became(event.tally))
         self._print()
         for line in shares(event.tally):
             self._print(line)
@@ -132,6 +134,15 @@ def arguments_taken(tally: Tally) -> Table:
             shown = [f"{value} ({count})" for value, count in values.most_common(MOST_VALUES)]
             more = [f"and {len(values) - MOST_VALUES} more"] if len(values) > MOST_VALUES else []
             table.add_row(escape(spec), escape(argument), escape(", ".join(shown + more)))
+    return table
+
+
+def arguments_became(tally: Tally) -> Table:
+    """What each subject did with the arguments that it was given."""
+    table = _table("arguments", "subject", *STATUSES)
+    for (_, subject), became in tally.arguments.items():
+        row = [", ".join(name for name, status in became.items() if status == column) for column in STATUSES]
+        table.add_row(escape(subject), *map(escape, row))
     return table
 
 

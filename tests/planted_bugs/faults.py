@@ -14,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CASES = 200
 ORACLE, GRADIENTS, PRECONDITIONS, SIGNATURE = "oracle", "gradients", "preconditions", "signature"
+ARGUMENTS = "arguments"
 BOTH_WAYS = (ORACLE, GRADIENTS)
 EVERYWHERE = (*BOTH_WAYS, PRECONDITIONS)  # an argument that is not looked at is not refused either
 APIS = {
@@ -79,6 +80,7 @@ MASKS = (
         "visible = visible_keys(query, key, mask,",
         "visible = visible_keys(query, key, mask if bias is None else None,",
         *EVERYWHERE,
+        ARGUMENTS,
     ),
     numpy(
         "rank-3-mask-read-as-batch",
@@ -86,10 +88,10 @@ MASKS = (
         "mask = mask[:, None] if mask.ndim == 3 and len(mask) == B else mask[None] if",
         *BOTH_WAYS,
     ),
-    numpy("causal-aligned-bottom-right", "s <= t\n", "s <= t + S - T\n", *BOTH_WAYS),
+    numpy("causal-aligned-bottom-right", "s <= t\n", "s <= t + S - T\n", *BOTH_WAYS, ARGUMENTS),
     numpy("window-edge-off-by-one", "t - left <= s", "t - left < s", *BOTH_WAYS),
     numpy("window-sides-swapped", "left, right = pair", "right, left = pair", *BOTH_WAYS),
-    numpy("key-lengths-ignored", "if key_lengths is not None", "if False", *EVERYWHERE),
+    numpy("key-lengths-ignored", "if key_lengths is not None", "if False", *EVERYWHERE, ARGUMENTS),
     numpy("key-length-off-by-one", "s < key_lengths", "s <= key_lengths", *BOTH_WAYS),
     numpy("rows-past-query-length-not-zeroed", "output = zero_rows(output, query_seq_lengths)", "output = output", ORACLE),
     torch(
@@ -138,6 +140,7 @@ LOGITS = (
         "return query.shape[-1] ** -0.5 if scale is None else scale",
         "return query.shape[-1] ** -0.5",
         *BOTH_WAYS,
+        ARGUMENTS,
     ),
     numpy(
         "heads-tiled-not-repeated",

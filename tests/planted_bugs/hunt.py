@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from attnspec.harness.cases import Case, pool
-from attnspec.harness.checks import CASE_CHECKS, preconditions, signature
+from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, signature
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive, drive
@@ -22,8 +23,8 @@ from planted_bugs.faults import APIS, CASES, Fault
 
 SEED = 2
 POOL = 24
-# jax compiles whatever has a new shape: a few configurations of the dtypes its faults are about, one invalid call in 25.
-JAX_POOL, JAX_DTYPES, JAX_VIOLATIONS = 3, ("float32", "bfloat16"), 25
+# jax compiles whatever has a new shape: a few configurations of the dtypes its faults are about, and few calls of the others.
+JAX_POOL, JAX_DTYPES, JAX_VIOLATIONS, JAX_CALLS = 3, ("float32", "bfloat16"), 25, 5
 BATCH = 50
 Seen = dict[str, int]
 Hit = tuple[int, Failure]
@@ -40,7 +41,7 @@ def hunt(framework: str, faults: Sequence[Fault], folder: Path) -> dict[str, See
     seen: dict[str, Seen] = {name: {} for name in subjects}
     with Crew([Lane(framework)]) as crew:
         present = crew.present(tuple(subjects.values()))
-        for hunter in (from_cases, from_violations, from_signatures):
+        for hunter in (from_cases, from_arguments, from_violations, from_signatures):
             for number, failure in hunter(crew, spec, present):
                 seen[faulty[failure.subject]].setdefault(failure.check, number)
     return seen
@@ -67,6 +68,18 @@ def cases_of(spec: Spec, lane: str) -> list[Case]:
         columns.append([])
         drive(pool(spec, dtype, POOL)[:size], -(-CASES // len(dtypes)), derive(SEED, dtype), columns[-1].extend)
     return [case for row in zip(*columns, strict=True) for case in row][:CASES]
+
+
+def from_arguments(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Iterator[Hit]:
+    """What the arguments check reports: the number is that of the call in which an argument is ignored."""
+    alone, both = arguments.cases(spec, "float32")
+    cases = alone[::JAX_CALLS] if subjects[0].lane == "jax" else [*alone, *both]
+    variations = [each for case in cases for each in arguments.variations(spec, case)]
+    for subject in subjects:
+        found = list(arguments.outcomes(partial(crew.lanes[subject.lane].call, spec, subject), variations))
+        for failure in arguments.check(spec, subject, found):
+            assert failure.case is not None
+            yield cases.index(failure.case) + 1, failure
 
 
 def from_violations(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Iterator[Hit]:

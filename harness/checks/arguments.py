@@ -1,0 +1,301 @@
+"""Every argument acts, or is refused, or is declared inert: on no path is it silently ignored.
+
+A call is made twice, the second time with other values in one tensor, or with one value back at its default. Where the
+spec says that the results differ, the subject's own two results are compared: no value of the oracle's is asked for, only
+how far apart two right answers may be. Every argument is given alone and beside every other one, so that one that is
+dropped only on one path, or only where another is given, shows too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, count
+from typing import Literal
+
+import numpy as np
+
+from attnspec.harness.arrays import arrays
+from attnspec.harness.checks.failure import Failure
+from attnspec.harness.checks.signature import NOT_OFFERED
+from attnspec.harness.configuration import Case, Configuration
+from attnspec.harness.facts import facts
+from attnspec.harness.findings import size_of
+from attnspec.harness.lanes.call import inputs
+from attnspec.harness.lanes.messages import Answer, Array, Raised, Returned
+from attnspec.harness.oracle import Gold, judge
+from attnspec.harness.pool import Factors, Form, Option, configuration, valid
+from attnspec.harness.profiles import seed_for
+from attnspec.harness.sizes import sizes_for
+from attnspec.harness.subjects import Subject
+from attnspec.spec.expression import names
+from attnspec.spec.model import Argument, Spec
+from attnspec.spec.resolve import EvaluationError, ShapeMismatch, resolve
+
+Status = Literal["honoured", "refused", "ignored"]
+Choice = dict[str, Option]
+Call = Callable[[Configuration, Mapping[str, Array]], Answer]
+RANKED: tuple[Status, ...] = ("refused", "honoured", "ignored")  # a run reports the last one that it saw
+PLACES = (7, 3, 4)  # in sizes.py: grouped heads and T under S, then equal heads, then T over S
+STEP = seed_for("plain", "half", 1)  # further on, the distributions are the same
+DROPOUT_RATE = 0.9
+ENOUGH_WEIGHTS = 64  # that dropout spares them all has no chance: 0.1 ** 64
+
+
+@dataclass(frozen=True, eq=False)
+class Variation:
+    """One argument of one call, given in two ways.
+
+    `apart` says how far apart two results of the same thing may be, by output; None where the second call is invalid.
+    `without` is the call without an optional tensor, to tell whether a refusal is about that.
+    """
+
+    argument: str
+    case: Case
+    given: Mapping[str, Array]
+    changed: Configuration
+    other: Mapping[str, Array]
+    apart: Mapping[str, Array] | None
+    without: Configuration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an argument in one call."""
+
+    argument: str
+    case: Case
+    status: Status
+
+
+def cases(spec: Spec, dtype: str) -> tuple[list[Case], list[Case]]:
+    """The calls to vary: those in which one argument is given, and those in which two are. Plain values hide nothing."""
+    factors = Factors.of(spec, dtype)
+    alone: list[Choice] = [{}, *({name: option} for name, options in factors.options.items() for option in _kinds(options))]
+    both = [one | other for one, other in combinations(alone[1:], 2) if one.keys() != other.keys()]
+    seeds = count(STEP, 2 * STEP)
+    return list(_cases(factors, alone, seeds)), list(_cases(factors, both, seeds))
+
+
+def _kinds(options: Sequence[Option]) -> Iterator[Option]:
+    """Of the options but the default, one of each kind: a boolean and a float mask, an integer, a pair, each number."""
+    kinds: dict[object, Option] = {}
+    for option in options[1:]:
+        kind: object = option if isinstance(option, float) else type(option)
+        kinds.setdefault(option.dtype if isinstance(option, Form) else kind, option)
+    yield from kinds.values()
+
+
+def _cases(factors: Factors, choices: Iterable[Choice], seeds: Iterator[int]) -> Iterator[Case]:
+    """A case for each choice, at the first sizes that it allows."""
+    for choice in choices:
+        tried = (configuration(factors, sizes_for(place), factors.simplest() | choice) for place in PLACES)
+        made = next((each for each in tried if each is not None), None)
+        if made is not None:
+            yield Case(made, next(seeds))
+
+
+def variations(spec: Spec, case: Case) -> Iterator[Variation]:
+    """Every argument of a call that can be given in another way which has to show."""
+    given = inputs(arrays(case, spec))
+    redrawn = inputs(arrays(replace(case, seed=case.seed + STEP), spec))
+    gold = judge(spec, case, given, False).outputs
+    for argument in offered(spec):
+        if argument.name in given:
+            other = {**given, argument.name: redrawn[argument.name]}
+            without = None if argument.required else _without(case.configuration, argument.name)
+            yield from _varied(spec, case, argument, given, case.configuration, other, gold, without)
+        elif argument.name in dict(case.configuration.values) and not argument.required:
+            yield from _varied(spec, case, argument, given, _without(case.configuration, argument.name), given, gold)
+        elif _is_dropout(spec, argument):
+            yield from _dropped(spec, case, argument, given, gold)
+
+
+def offered(spec: Spec) -> Iterator[Argument]:
+    """The arguments that have to act, members of lists one by one."""
+    for argument in (*spec.constructor, *spec.arguments):
+        yield from (member for member in argument.elements or (argument,) if not member.inert)
+
+
+def _varied(
+    spec: Spec,
+    case: Case,
+    argument: Argument,
+    given: Mapping[str, Array],
+    changed: Configuration,
+    other: Mapping[str, Array],
+    gold: Mapping[str, Gold],
+    without: Configuration | None = None,
+) -> Iterator[Variation]:
+    """The variation, if the spec says that it shows: as another result, or as an invalid call."""
+    apart: Mapping[str, Array] | None = None
+    if is_valid(spec, changed):
+        others = judge(spec, Case(changed, case.seed), other, False).outputs
+        if not must_differ(gold, others):
+            return
+        apart = {name: each.bound + others[name].bound for name, each in gold.items() if _alike(each, others.get(name))}
+    yield Variation(argument.name, case, given, changed, other, apart, without)
+
+
+def _dropped(
+    spec: Spec, case: Case, argument: Argument, given: Mapping[str, Array], gold: Mapping[str, Gold]
+) -> Iterator[Variation]:
+    """Dropout is random, and no oracle judges it: but it changes something."""
+    weights = np.prod([dict(case.configuration.sizes).get(letter, 1) for letter in "BNTS"])
+    plain = all(stage.kind != "mask" for stage in resolve(spec, facts(spec, case.configuration)).stages)
+    if spec.form == "function" and plain and weights >= ENOUGH_WEIGHTS:
+        values = (*case.configuration.values, (argument.name, DROPOUT_RATE))
+        apart = {name: 2 * each.bound for name, each in gold.items()}
+        yield Variation(argument.name, case, given, replace(case.configuration, values=values), given, apart)
+
+
+def _is_dropout(spec: Spec, argument: Argument) -> bool:
+    stages = (stage for path in spec.paths for stage in path.stages)
+    return any(stage.kind == "dropout" and argument.name in names(stage.expression) for stage in stages)
+
+
+def _without(configuration: Configuration, name: str) -> Configuration:
+    """The call with an argument at its default, or without a tensor."""
+    values = tuple(pair for pair in configuration.values if pair[0] != name)
+    return replace(configuration, values=values, tensors=tuple(pair for pair in configuration.tensors if pair[0] != name))
+
+
+def is_valid(spec: Spec, configuration: Configuration) -> bool:
+    """Whether the spec allows the call."""
+    try:
+        return valid(spec, facts(spec, configuration))
+    except (ShapeMismatch, EvaluationError):
+        return False
+
+
+def must_differ(one: Mapping[str, Gold], other: Mapping[str, Gold]) -> bool:
+    """Whether right answers to two calls are certain to differ by more than the sum of their bounds."""
+    if not all(_alike(gold, other.get(name)) for name, gold in one.items()) or one.keys() != other.keys():
+        return True
+    return any(_far(gold, other[name]) for name, gold in one.items())
+
+
+def _alike(gold: Gold, other: Gold | None) -> bool:
+    return other is not None and gold.value.shape == other.value.shape and gold.dtype == other.dtype
+
+
+def _far(gold: Gold, other: Gold) -> bool:
+    """Twice the sum: each answer may be off by its own bound."""
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(gold.value - other.value) > 2 * (gold.bound + other.bound)
+    apart |= np.isfinite(gold.value) != np.isfinite(other.value)
+    for loose in (gold.loose, other.loose):
+        if loose is not None:
+            apart &= ~loose
+    return bool(apart.any())
+
+
+# -- what a subject does ------------------------------------------------------------------------------------------
+
+
+def outcomes(call: Call, found: Iterable[Variation]) -> Iterator[Outcome]:
+    """What becomes of each argument. Nothing is said where the subject fails for another reason."""
+    answered: dict[Case, Answer] = {}
+    for variation in found:
+        if variation.case not in answered:
+            answered[variation.case] = call(variation.case.configuration, variation.given)
+        status = _status(call, variation, answered[variation.case])
+        if status is not None:
+            yield Outcome(variation.argument, variation.case, status)
+
+
+def _status(call: Call, variation: Variation, before: Answer) -> Status | None:
+    if isinstance(before, Raised):
+        return "refused" if _is_refused(call, variation) else None
+    after = call(variation.changed, variation.other)
+    if not isinstance(before, Returned) or not isinstance(after, Returned | Raised):
+        return None
+    if isinstance(after, Raised):
+        if variation.apart is None:
+            return "honoured"
+        return "refused" if variation.argument in dict(variation.changed.values) else None
+    if variation.apart is None:
+        return "ignored" if _same_shapes(before, after) else "honoured"
+    return "ignored" if _same(before, after, variation.apart) else "honoured"
+
+
+def _is_refused(call: Call, variation: Variation) -> bool:
+    """Whether the call is answered without the argument."""
+    absent = variation.without or (variation.changed if variation.changed != variation.case.configuration else None)
+    if absent is None:
+        return False
+    kept = dict(absent.tensors)
+    return isinstance(call(absent, {name: array for name, array in variation.given.items() if name in kept}), Returned)
+
+
+def _same_shapes(before: Returned, after: Returned) -> bool:
+    return [t.array.shape for t in before.outputs.values()] == [t.array.shape for t in after.outputs.values()]
+
+
+def _same(before: Returned, after: Returned, apart: Mapping[str, Array]) -> bool:
+    """Whether two answers are one and the same thing, up to rounding."""
+    if not _same_shapes(before, after) or before.outputs.keys() != after.outputs.keys():
+        return False
+    for name, tensor in before.outputs.items():
+        one, other = tensor.array.astype(np.float64), after.outputs[name].array.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            near = np.abs(one - other) <= apart.get(name, 0.0)
+        if not bool((near | (one == other) | (np.isnan(one) & np.isnan(other))).all()):
+            return False
+    return True
+
+
+# -- what is reported ---------------------------------------------------------------------------------------------
+
+
+def check(spec: Spec, subject: Subject, found: Sequence[Outcome]) -> Iterator[Failure]:
+    """One failure per argument that is ignored somewhere, at the smallest call, with what those calls have in common."""
+    for argument in dict.fromkeys(each.argument for each in found):
+        mine = [each for each in found if each.argument == argument]
+        ignored = [each.case for each in mine if each.status == "ignored"]
+        where = _where(spec, ignored, [each.case for each in mine if each.status == "honoured"]) if ignored else None
+        if where is not None:
+            message = f"`{argument}` is silently ignored {where}"
+            smallest = min(ignored, key=size_of)
+            yield Failure(subject.name, "arguments", argument, "silently ignored", message, spec.name, smallest)
+
+
+def worst_status(spec: Spec, found: Iterable[Outcome], known: dict[str, str]) -> None:
+    """Add to `known` what became of each argument, the worst of it where calls differ."""
+    for argument in (*spec.constructor, *spec.arguments):
+        if argument.inert:
+            known[argument.name] = "refused" if argument.inert == NOT_OFFERED else "inert"
+    for outcome in found:
+        now = known.get(outcome.argument, RANKED[0])
+        known[outcome.argument] = max(now, outcome.status, key=list[str](RANKED).index)
+    for name in [member.name for a in (*spec.constructor, *spec.arguments) for member in a.elements or (a,)]:
+        if name in known:
+            known[name] = known.pop(name)  # in the order of the signature
+
+
+def _where(spec: Spec, ignored: Sequence[Case], honoured: Sequence[Case]) -> str | None:
+    """What all calls that ignore it share and no call that honours it has.
+
+    A single call that nothing sets apart is another fault's doing: a mask that hides too much leaves no key to tell apart.
+    """
+    if not honoured:
+        return "in every call"
+    others = {feature for case in honoured for feature in _features(spec, case)}
+    shared = [set(_features(spec, case)) for case in ignored]
+    for feature in _features(spec, ignored[0]):
+        if feature not in others and all(feature in each for each in shared):
+            return feature
+    return f"in {len(ignored)} of {len(ignored) + len(honoured)} calls" if len(ignored) > 1 else None
+
+
+def _features(spec: Spec, case: Case) -> Iterator[str]:
+    """What may decide on a path, the plainest first."""
+    configuration = case.configuration
+    tensors = [(name, plan) for name, plan in configuration.tensors if name in {a.name for a in spec.tensor_arguments}]
+    if len(spec.paths) > 1:
+        yield f"on the path `{resolve(spec, facts(spec, configuration)).path.name}`"
+    yield from (f"beside `{name}`" for name, _ in configuration.values)
+    yield from (f"beside `{name}`" for name, _ in tensors if not spec.argument(name).required)
+    yield from (f"beside a {plan.dtype} `{name}`" for name, plan in tensors if not spec.argument(name).required)
+    yield from (f"for `{name}` of rank {len(plan.shape)}" for name, plan in tensors)
+    yield f"in {configuration.dtype}"
