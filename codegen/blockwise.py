@@ -2,15 +2,20 @@
 
 A block holds all keys that its queries see, so its softmax is that of whole rows. Memory grows with T, not with T times S:
 nothing but the inputs is kept, the backward pass computes the weights again. Stages, masks and derivatives are the direct
-form's own, lowered on slices.
+form's own, lowered on slices; masks are tested only where `blocks.analysis` finds that they may hide something.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import reduce
+from itertools import groupby
 
-from attnspec.codegen.block_bounds import KeyRange, key_range
+from attnspec.codegen.blocks.analysis import all_of, analyse, high_text, low_text
+from attnspec.codegen.blocks.regions import Region
+from attnspec.codegen.blocks.vocabulary import vocabulary_of
 from attnspec.codegen.derivative import reverse_stages
 from attnspec.codegen.index_notation import Scope
 from attnspec.codegen.lower import Body, canonical_scope
@@ -18,30 +23,33 @@ from attnspec.codegen.module import aliases, assemble, rules_of, signature_text
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.program import Assign, Dims, For, Line, Op, Program, Ref, Statement
 from attnspec.codegen.prologue import prologue
-from attnspec.spec.model import Path, Spec, Stage
+from attnspec.spec.expression import Binary, Expression, fold, names, to_text
+from attnspec.spec.model import Path, Spec
 
 _KINDS = {"score.dot", "modifier.scale", "modifier.softcap", "softmax.plain", "combine.weighted"}
 BLOCK_LENGTH = 128
 _HEAD = ("dtype", "compute")
-_SLICED = {"query": ("T", "start", "stop"), "key": ("S", "low", "high"), "value": ("S", "low", "high")}
+_BLOCKED = {"query": "T", "key": "S", "value": "S"}
 
 
 def supports_blockwise(spec: Spec) -> bool:
-    """Whether every stage is unconditional and needs no tensors beside query, key and value, and hidden keys leave no trace."""
+    """Whether every stage is unconditional, the masks ask for positions alone, and hidden keys leave no trace."""
     if spec.form != "function" or len(spec.paths) != 1 or len(spec.outputs) != 1 or not _plain_inputs(spec):
         return False
     stages, policies = spec.paths[0].stages, spec.paths[0].policies
     known = all(stage.clause in _KINDS or stage.kind == "mask" for stage in stages)
     masked = any(stage.kind == "mask" for stage in stages)
     traceless = policies["mask.fill"].detail == "-inf" and policies["empty_row"].value == "zero"
-    return known and masked and traceless and all(stage.when is None for stage in stages)
+    positions = {"t", "s", "T", "S", *_scalars(spec)}
+    by_position = all(names(rule) <= positions for rule in _masks(spec))
+    return known and masked and traceless and by_position and all(stage.when is None for stage in stages)
 
 
 def _plain_inputs(spec: Spec) -> bool:
     """Query, key and value under these names, each of one rank."""
     given = spec.tensor_arguments
     plain = all(a.feeds in ("", a.name) and len(a.layouts) == 1 and not a.layouts[0].batched for a in given)
-    return plain and {a.name for a in given} == _SLICED.keys()
+    return plain and {a.name for a in given} == _BLOCKED.keys()
 
 
 def blockwise_modules(spec: Spec, target: Target) -> Iterator[tuple[str, str]]:
@@ -83,12 +91,44 @@ def _loops(spec: Spec, target: Target) -> Iterator[str]:
     def body(program: Program, returned: str) -> str:
         return indent(printer.branch((*program.body, Line(f"return {returned}")), ""))
 
+    yield _visible(spec)
     yield f"def _forward({tensors}{scalars}) -> Tensor:\n{body(forward_program(spec), 'output')}"
     yield (
         f"def _backward({tensors}, gradient_output: Tensor{scalars}) -> tuple[Tensor, Tensor, Tensor]:\n"
         f'    """Gradients of query, key and value; the weights are computed again, block by block."""\n'
         f"{body(backward_program(spec), 'd_query.to(dtype), d_key.to(dtype), d_value.to(dtype)')}"
     )
+
+
+def _visible(spec: Spec) -> str:
+    """The function that says which keys a block of queries visits, by the formulas of the masks."""
+    seen, hidden = _formulas(spec)
+    parameters = ", ".join(f"{name}: int" for name in _visible_names(spec))
+    rules = to_text(fold(reduce(lambda one, other: Binary("and", one, other), _masks(spec))))
+    return (
+        f"def _visible({parameters}) -> list[_Run]:\n"
+        f'    """The keys that queries `start <= t < stop` see, as (low, high, tested): a test tells who sees them."""\n'
+        f"    # {rules}\n"
+        f"    seen_by_some = [{seen}]\n"
+        f"    hidden_from_some = [{hidden}]\n"
+        f"    return _runs(S, seen_by_some, hidden_from_some)"
+    )
+
+
+def _formulas(spec: Spec) -> tuple[str, str]:
+    """The keys that some query of a block sees, and those hidden from some, as lists of (low, high)."""
+    blocks = analyse(_masks(spec), vocabulary_of(spec))
+    return ", ".join(map(_seen, blocks.seen)), ", ".join(map(_keys, blocks.hidden))
+
+
+def _visible_names(spec: Spec) -> list[str]:
+    """What the formulas read."""
+    read = {*re.findall(r"\w+", " ".join(_formulas(spec))), "start", "stop", "S"}
+    return [name for name in ("start", "stop", "T", "S", *_scalars(spec)) if name in read]
+
+
+def _masks(spec: Spec) -> list[Expression]:
+    return [stage.expression for stage in spec.paths[0].stages if stage.kind == "mask"]
 
 
 def _public(spec: Spec, target: Target) -> str:
@@ -131,8 +171,8 @@ def forward_program(spec: Spec) -> Program:
     """`(query, key, value, ...) -> output`, block by block."""
     block = _Block(spec)
     stages = [replace(s, target=Ref("output_block", s.target.dims)) if _is_last_product(s) else s for s in block.stages()]
-    stored = Line(f"{block.slice_text('output', 'T', 'start', 'stop')} = output_block")
-    body = (*block.head(), *block.output(), block.loop((*block.slices(), *stages, stored)))
+    stored = Line(f"{block.rows('output')} = output_block")
+    body = (*block.head(), *block.output(), block.loop((*block.slices(), *at_edges(stages), stored)))
     return Program(spec.function_name, body, batched=False)
 
 
@@ -141,9 +181,39 @@ def backward_program(spec: Spec) -> Program:
     block = _Block(spec)
     forward, backward = reverse_stages(spec, tuple(block.stages()), Ref("output", block.output_dims))
     again = tuple(s for s in forward if isinstance(s, Assign) and not _is_last_product(s))
-    seed = Line(f"d_output = {block.slice_text('gradient_output', 'T', 'start', 'stop')}.to(compute)")
-    loop = block.loop((*block.slices(), seed, *again, *backward, *block.stores()))
+    seed = Line(f"d_output = {block.rows('gradient_output')}.to(compute)")
+    loop = block.loop((*block.slices(), seed, *at_edges(again), *at_edges(backward), *block.stores()))
     return Program(spec.function_name, (*block.head(), *block.gradients(), loop), batched=False)
+
+
+def at_edges(statements: Iterable[Statement]) -> Iterator[Statement]:
+    """The statements, masks only where a key is hidden from some query of the block: on the columns of the tested runs."""
+    for masks, group in groupby(statements, _is_mask):
+        if not masks:
+            yield from group
+            continue
+        body = tuple(_on_edge(s) for s in group if isinstance(s, Assign))
+        name = body[0].target.name.removesuffix("_edge")
+        columns = f"{name}[..., column : column + high - low]"
+        positions = Line("s = torch.arange(low, high, device=query.device)")
+        yield For(
+            ("column", "low", "high"),
+            "_tested(runs)",
+            (positions, Line(f"{name}_edge = {columns}"), *body, Line(f"{columns} = {name}_edge")),
+        )
+
+
+def _is_mask(statement: Statement) -> bool:
+    return isinstance(statement, Assign) and statement.clause.startswith("mask.")
+
+
+def _on_edge(statement: Assign) -> Assign:
+    """The mask of some columns: `logits_edge = torch.where(s <= t[:, None], logits_edge, hidden)`."""
+    target = statement.target
+    edge = Ref(f"{target.name}_edge", target.dims)
+    assert isinstance(statement.value, Op)
+    arguments = tuple(edge if argument == target else argument for argument in statement.value.arguments)
+    return replace(statement, target=edge, value=replace(statement.value, arguments=arguments))
 
 
 def _is_last_product(statement: Assign) -> bool:
@@ -161,10 +231,11 @@ class _Block:
 
     def stages(self) -> list[Assign]:
         """The direct form's stages on slices."""
-        tensors = {**self.scope.tensors, **{name: Ref(f"{name}_block", self.dims(name)) for name in _SLICED}}
+        tensors = {**self.scope.tensors, **{name: Ref(f"{name}_block", self.dims(name)) for name in _BLOCKED}}
         scope = Scope(tensors, self.scope.canonical, self.scope.indices)
         statements = Body(self.spec, self.path, scope, frozenset()).stages()
-        return [_on_block(s) for s in statements if isinstance(s, Assign) and s.target.name not in _HEAD]
+        kept = (s for s in statements if isinstance(s, Assign) and s.target.name not in _HEAD)
+        return [on_block for statement in kept for on_block in _on_block(statement)]
 
     def dims(self, name: str) -> Dims:
         dims = self.scope.tensors[name].dims
@@ -179,7 +250,7 @@ class _Block:
 
     def size(self, dim: str) -> str:
         """`key.shape[1]`: where a size is read off."""
-        owner = next(name for name in _SLICED if dim in self.dims(name))
+        owner = next(name for name in _BLOCKED if dim in self.dims(name))
         return f"{owner}.shape[{self.dims(owner).index(dim)}]"
 
     def output(self) -> Iterator[Statement]:
@@ -189,39 +260,48 @@ class _Block:
         """Where the loop adds up. Under vmap every one of them must be mapped as soon as anything is."""
         yield Line("# 0, mapped by vmap where any of the four is: what the loop writes into has to be mapped too.")
         yield Line("zero = query[:0].sum() + key[:0].sum() + value[:0].sum() + gradient_output[:0].sum()")
-        yield from (Line(f"d_{name} = torch.zeros_like({name}, dtype=compute) + zero") for name in _SLICED)
-
-    def masks(self) -> list[Stage]:
-        return [stage for stage in self.path.stages if stage.kind == "mask"]
-
-    def range(self) -> KeyRange:
-        return key_range(stage.expression for stage in self.masks())
+        yield from (Line(f"d_{name} = torch.zeros_like({name}, dtype=compute) + zero") for name in _BLOCKED)
 
     def loop(self, body: tuple[Statement, ...]) -> For:
         return For(("start",), "range(0, T, BLOCK)", body)
 
     def slices(self) -> Iterator[Statement]:
-        found = self.range()
-        owners = ", ".join(stage.clause for stage in self.masks())
         yield Line("stop = min(start + BLOCK, T)")
-        yield Line(f"# The keys that {owners} may show to these queries.")
-        yield Line(f"low = min(S, {found.low_text()})" if found.lows else "low = 0")
-        yield Line(f"high = max(low, {found.high_text('S')})")
-        for name, (dim, first, last) in _SLICED.items():
-            yield Line(f"{name}_block = {self.slice_text(name, dim, first, last)}")
+        yield Line(f"runs = _visible({', '.join(_visible_names(self.spec))})")
+        yield Line(f"query_block = {self.rows('query')}")
+        yield from (Line(f"{name}_block = _taken({name}, {self.axis(name)}, runs)") for name in ("key", "value"))
 
-    def slice_text(self, name: str, dim: str, first: str, last: str) -> str:
+    def rows(self, name: str) -> str:
+        """The queries of the block: `query[:, start:stop]`."""
         dims = self.output_dims if name.endswith("output") else self.dims(name.removeprefix("d_"))
-        return f"{name}[{', '.join([':'] * dims.index(dim) + [f'{first}:{last}'])}]"
+        return f"{name}[{', '.join([':'] * dims.index('T') + ['start:stop'])}]"
+
+    def axis(self, name: str) -> int:
+        return self.dims(name).index(_BLOCKED[name])
 
     def stores(self) -> Iterator[Statement]:
-        for name, (dim, first, last) in _SLICED.items():
-            yield Line(f"{self.slice_text('d_' + name, dim, first, last)} += d_{name}_block")
+        yield Line(f"{self.rows('d_query')} += d_query_block")
+        yield from (Line(f"_add(d_{name}, {self.axis(name)}, runs, d_{name}_block)") for name in ("key", "value"))
 
 
-def _on_block(statement: Assign) -> Assign:
-    """Index grids run over the block."""
+def _keys(region: Region) -> str:
+    """A region's keys, none where the queries do not fulfil what it needs: `(0, S if start < global_tokens else 0)`."""
+    given, high = all_of(region.given), high_text(region)
+    return f"({low_text(region)}, {high if given is None else f'{high} if {to_text(given)} else 0'})"
+
+
+def _seen(region: Region) -> str:
+    """The same, block by block where ranges cannot tell which blocks the region meets."""
+    meets = all_of(region.meets)
+    if region.bounded or meets is None:
+        return _keys(region)
+    return f"*((low, high) for low, high in _blocks(S, BLOCK, {_keys(region)}) if {to_text(meets)})"
+
+
+def _on_block(statement: Assign) -> Iterator[Assign]:
+    """Queries run over the block; keys over every tested run, where they are read."""
     if isinstance(statement.value, Op) and statement.value.name == "arange":
-        first, last = ("start", "stop") if statement.target.name == "t" else ("low", "high")
-        return replace(statement, value=replace(statement.value, arguments=(Ref(first), Ref(last))))
-    return statement
+        if statement.target.name == "t":
+            yield replace(statement, value=replace(statement.value, arguments=(Ref("start"), Ref("stop"))))
+    else:
+        yield statement

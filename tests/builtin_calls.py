@@ -92,6 +92,13 @@ def causal(x: Arrays) -> Outputs:
     return (combine(softmax(hide(dot_logits(x["query"], x["key"]), s <= t)), x["value"]),)
 
 
+def longformer(x: Arrays, global_tokens: int, left: int, right: int) -> Outputs:
+    t, s = grid(x["query"].shape[1], x["key"].shape[1])
+    near = (t - s <= left) & (s - t <= right)
+    visible = near | (t < global_tokens) | (s < global_tokens)
+    return (combine(softmax(hide(dot_logits(x["query"], x["key"]), visible)), x["value"]),)
+
+
 def packed(x: Arrays) -> Outputs:
     t, s = grid(T, S)
     same = SEGMENTS["query_segment_ids"][:, None, :, None] == SEGMENTS["key_value_segment_ids"][:, None, None, :]
@@ -135,6 +142,13 @@ CALLS = [
 BLOCKWISE = [
     Example("gemma2_blockwise", "capped", BTNH, lambda x: gemma2(x, 2.0, 1), {"cap": 2.0, "left": 1}),
     Example("causal_gqa_blockwise", "plain", BTNH, causal),
+    Example(
+        "longformer_blockwise",
+        "two-ranges",
+        BTNH,
+        lambda x: longformer(x, 1, 0, 1),
+        {"global_tokens": 1, "left": 0, "right": 1},
+    ),
 ]
 """The same functions, block by block: torch only."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,6 +51,53 @@ def _integer(name: str, value: Any) -> Any:
 def _softmax_vjp(weights: Tensor, gradient: Tensor) -> Tensor:
     """Gradient of the logits: every row's gradient less its mean under the weights."""
     return weights * (gradient - (gradient * weights).sum(dim=-1, keepdim=True))
+
+
+_Range = tuple[int, int]
+_Run = tuple[int, int, bool]
+
+
+def _runs(length: int, seen: list[_Range], hidden: list[_Range]) -> list[_Run]:
+    """The keys that are seen, as (low, high, tested) in order; a run is tested where some query does not see all of it."""
+    edges = sorted(max(0, min(edge, length)) for keys in (*seen, *hidden) for edge in keys)
+    runs: list[_Run] = []
+    for low, high in itertools.pairwise(edges):
+        if low < high and any(first <= low and high <= last for first, last in seen):
+            tested = any(first <= low and high <= last for first, last in hidden)
+            joins = bool(runs) and runs[-1][1:] == (low, tested)
+            runs.append((runs.pop()[0] if joins else low, high, tested))
+    return runs
+
+
+def _blocks(length: int, size: int, keys: _Range) -> Iterator[_Range]:
+    """The blocks of keys that hold a range of them."""
+    for low in range(max(0, keys[0]) // size * size, min(keys[1], length), size):
+        yield low, min(low + size, length)
+
+
+def _taken(tensor: Tensor, dim: int, runs: list[_Run]) -> Tensor:
+    """The part of a tensor at the keys of the runs; a view where one follows on the other."""
+    if all(one[1] == other[0] for one, other in itertools.pairwise(runs)):
+        low, high = (runs[0][0], runs[-1][1]) if runs else (0, 0)
+        return tensor.narrow(dim, low, high - low)
+    return torch.cat([tensor.narrow(dim, low, high - low) for low, high, _ in runs], dim)
+
+
+def _add(total: Tensor, dim: int, runs: list[_Run], part: Tensor) -> None:
+    """Add the columns of the runs to where they were taken from."""
+    column = 0
+    for low, high, _ in runs:
+        total.narrow(dim, low, high - low).add_(part.narrow(dim, column, high - low))
+        column += high - low
+
+
+def _tested(runs: list[_Run]) -> Iterator[tuple[int, int, int]]:
+    """The runs that need a test: the column that each begins at, and its keys."""
+    column = 0
+    for low, high, tested in runs:
+        if tested:
+            yield column, low, high
+        column += high - low
 
 
 def _glorot_uniform_(weight: Tensor, fan_in: int, fan_out: int) -> None:

@@ -8,6 +8,7 @@ Causal attention with grouped key/value heads.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -36,6 +37,14 @@ def _autocast(function: Callable[..., Any]) -> Callable[..., Any]:
 BLOCK = 128
 
 
+def _visible(start: int, stop: int, S: int) -> list[_Run]:
+    """The keys that queries `start <= t < stop` see, as (low, high, tested): a test tells who sees them."""
+    # s <= t
+    seen_by_some = [(0, stop)]
+    hidden_from_some = [(start + 1, S)]
+    return _runs(S, seen_by_some, hidden_from_some)
+
+
 def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     dtype = query.dtype
     compute = torch.promote_types(query.dtype, torch.float32)
@@ -45,14 +54,11 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     output = query.new_empty(query.shape[0], T, query.shape[2], value.shape[3])
     for start in range(0, T, BLOCK):
         stop = min(start + BLOCK, T)
-        # The keys that mask.causal may show to these queries.
-        low = 0
-        high = max(low, min(S, stop))
+        runs = _visible(start, stop, S)
         query_block = query[:, start:stop]
-        key_block = key[:, low:high]
-        value_block = value[:, low:high]
+        key_block = _taken(key, 1, runs)
+        value_block = _taken(value, 1, runs)
         t = torch.arange(start, stop, device=query_block.device)
-        s = torch.arange(low, high, device=query_block.device)
         # policy.mask.fill: replace
         hidden = float("-inf")
         # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
@@ -61,8 +67,12 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         logits = logits.flatten(1, 2)
         # modifier.scale: logit * scale
         logits = logits * scale
-        # mask.causal: s <= t
-        logits = torch.where(s <= t[:, None], logits, hidden)
+        for column, low, high in _tested(runs):
+            s = torch.arange(low, high, device=query.device)
+            logits_edge = logits[..., column : column + high - low]
+            # mask.causal: s <= t
+            logits_edge = torch.where(s <= t[:, None], logits_edge, hidden)
+            logits[..., column : column + high - low] = logits_edge
         # policy.empty_row: zero
         empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
         safe_logits = torch.where(empty, 0.0, logits)
@@ -97,15 +107,12 @@ def _backward(
     d_value = torch.zeros_like(value, dtype=compute) + zero
     for start in range(0, T, BLOCK):
         stop = min(start + BLOCK, T)
-        # The keys that mask.causal may show to these queries.
-        low = 0
-        high = max(low, min(S, stop))
+        runs = _visible(start, stop, S)
         query_block = query[:, start:stop]
-        key_block = key[:, low:high]
-        value_block = value[:, low:high]
+        key_block = _taken(key, 1, runs)
+        value_block = _taken(value, 1, runs)
         d_output = gradient_output[:, start:stop].to(compute)
         t = torch.arange(start, stop, device=query_block.device)
-        s = torch.arange(low, high, device=query_block.device)
         # policy.mask.fill: replace
         hidden = float("-inf")
         # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
@@ -114,8 +121,12 @@ def _backward(
         logits = logits.flatten(1, 2)
         # modifier.scale: logit * scale
         logits = logits * scale
-        # mask.causal: s <= t
-        logits = torch.where(s <= t[:, None], logits, hidden)
+        for column, low, high in _tested(runs):
+            s = torch.arange(low, high, device=query.device)
+            logits_edge = logits[..., column : column + high - low]
+            # mask.causal: s <= t
+            logits_edge = torch.where(s <= t[:, None], logits_edge, hidden)
+            logits[..., column : column + high - low] = logits_edge
         # policy.empty_row: zero
         empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
         safe_logits = torch.where(empty, 0.0, logits)
@@ -138,8 +149,12 @@ def _backward(
         d_safe_logits = _softmax_vjp(weights_after_plain, d_weights)
         # policy.empty_row: zero
         d_logits = torch.where(empty, 0, d_safe_logits)
-        # mask.causal: s <= t
-        d_logits = torch.where(s <= t[:, None], d_logits, 0)
+        for column, low, high in _tested(runs):
+            s = torch.arange(low, high, device=query.device)
+            d_logits_edge = d_logits[..., column : column + high - low]
+            # mask.causal: s <= t
+            d_logits_edge = torch.where(s <= t[:, None], d_logits_edge, 0)
+            d_logits[..., column : column + high - low] = d_logits_edge
         # modifier.scale: logit * scale
         d_logits = d_logits * scale
         # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
@@ -148,8 +163,8 @@ def _backward(
         d_query_block = d_query_block.flatten(2, 3)
         d_key_block = torch.einsum("btkgh,bkgts->bskh", grouped_query_block.to(compute), grouped_d_logits.to(compute))
         d_query[:, start:stop] += d_query_block
-        d_key[:, low:high] += d_key_block
-        d_value[:, low:high] += d_value_block
+        _add(d_key, 1, runs, d_key_block)
+        _add(d_value, 1, runs, d_value_block)
     return d_query.to(dtype), d_key.to(dtype), d_value.to(dtype)
 
 
@@ -295,6 +310,49 @@ def _number(name: str, value: Any) -> Any:
 def _softmax_vjp(weights: Tensor, gradient: Tensor) -> Tensor:
     """Gradient of the logits: every row's gradient less its mean under the weights."""
     return weights * (gradient - (gradient * weights).sum(dim=-1, keepdim=True))
+
+
+_Range = tuple[int, int]
+
+
+_Run = tuple[int, int, bool]
+
+
+def _runs(length: int, seen: list[_Range], hidden: list[_Range]) -> list[_Run]:
+    """The keys that are seen, as (low, high, tested) in order; a run is tested where some query does not see all of it."""
+    edges = sorted(max(0, min(edge, length)) for keys in (*seen, *hidden) for edge in keys)
+    runs: list[_Run] = []
+    for low, high in itertools.pairwise(edges):
+        if low < high and any(first <= low and high <= last for first, last in seen):
+            tested = any(first <= low and high <= last for first, last in hidden)
+            joins = bool(runs) and runs[-1][1:] == (low, tested)
+            runs.append((runs.pop()[0] if joins else low, high, tested))
+    return runs
+
+
+def _taken(tensor: Tensor, dim: int, runs: list[_Run]) -> Tensor:
+    """The part of a tensor at the keys of the runs; a view where one follows on the other."""
+    if all(one[1] == other[0] for one, other in itertools.pairwise(runs)):
+        low, high = (runs[0][0], runs[-1][1]) if runs else (0, 0)
+        return tensor.narrow(dim, low, high - low)
+    return torch.cat([tensor.narrow(dim, low, high - low) for low, high, _ in runs], dim)
+
+
+def _add(total: Tensor, dim: int, runs: list[_Run], part: Tensor) -> None:
+    """Add the columns of the runs to where they were taken from."""
+    column = 0
+    for low, high, _ in runs:
+        total.narrow(dim, low, high - low).add_(part.narrow(dim, column, high - low))
+        column += high - low
+
+
+def _tested(runs: list[_Run]) -> Iterator[tuple[int, int, int]]:
+    """The runs that need a test: the column that each begins at, and its keys."""
+    column = 0
+    for low, high, tested in runs:
+        if tested:
+            yield column, low, high
+        column += high - low
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

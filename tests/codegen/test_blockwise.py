@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from attnspec.codegen.blockwise import backward_program, blockwise_modules, forward_program, supports_blockwise
-from attnspec.codegen.printer import Printer
-from attnspec.codegen.program import For, Program
+from attnspec.codegen.program import For, Program, statements
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.loader import builtin, find, load
 from by_hand import random_arrays
@@ -62,25 +61,60 @@ def test_other_targets_have_none_yet(target: str) -> None:
 
 
 @pytest.mark.parametrize("program", [forward_program(GEMMA2), backward_program(GEMMA2)], ids=["forward", "backward"])
-def test_the_loop_is_part_of_the_program_and_visits_only_visible_keys(program: Program) -> None:
-    """The bounds are those of both masks: causal from above, the window from both sides."""
+def test_the_loop_is_part_of_the_program_and_tests_masks_only_at_edges(program: Program) -> None:
     (loop,) = (statement for statement in program.body if isinstance(statement, For))
-    text = Printer(TARGETS["torch"], batched=False).block(loop.body)
-    assert "# The keys that mask.causal, mask.window may show to these queries." in text
-    assert "low = min(S, max(0, start - left))" in text
-    assert "high = max(low, min(S, stop))" in text
+    (*edges,) = (statement for statement in loop.body if isinstance(statement, For))
+    assert {edge.over for edge in edges} == {"_tested(runs)"}
+    outside = {getattr(statement, "clause", "") for statement in loop.body}
+    assert not {clause for clause in outside if clause.startswith("mask.")}
+
+
+@pytest.mark.parametrize(
+    ("masks", "parameters", "seen", "hidden"),
+    [
+        (["causal", "window"], "left = { default = 3 }", "(start - left, stop)", "(start + 1, S), (0, stop - left - 1)"),
+        (["causal"], 'offset = "S - T"', "(0, S + stop - T)", "(S + start - T + 1, S)"),
+        (
+            ["global_window"],
+            "left = { default = 3 }\nright = 0\nglobal_tokens = { default = 3 }",
+            "(0, S if start < global_tokens else 0), (0, global_tokens), (start - left, stop)",
+            "(global_tokens, stop - left - 1 if global_tokens < stop else 0), "
+            "(max(start + 1, global_tokens + 1), S if global_tokens < stop else 0)",
+        ),
+        (
+            ["dilated"],
+            "left = { default = 3 }\nstride = 8",
+            "*((low, high) for low, high in _blocks(S, BLOCK, (start - left, stop)) if start < high + left and low < stop "
+            "and min(stop - low - 1, left) // 8 > (max(start - high + 1, 0) - 1) // 8)",
+            "(0, S), (0, stop - left - 1), (start + 1, S)",
+        ),
+    ],
+    ids=lambda value: " and ".join(value) if isinstance(value, list) else "",
+)
+def test_the_keys_of_a_block_are_formulas_of_its_masks(
+    masks: list[str], parameters: str, seen: str, hidden: str, tmp_path: Path
+) -> None:
+    spec = spec_of(f'variant = "tried"\nsummary = "s"\nmasks = {masks}\n[parameters]\n{parameters}\n', tmp_path)
+    ((_, text),) = blockwise_modules(spec, TARGETS["torch"])
+    assert f"seen_by_some = [{seen}]\n    hidden_from_some = [{hidden}]" in text
 
 
 def test_every_stage_has_an_owner_in_both_loops() -> None:
     stages = {stage.clause for stage in GEMMA2.paths[0].stages}
     for program in (forward_program(GEMMA2), backward_program(GEMMA2)):
-        assert stages <= {getattr(s, "clause", "") for loop in program.body if isinstance(loop, For) for s in loop.body}
+        assert stages <= {getattr(statement, "clause", "") for statement in statements(program.body)}
 
 
 def test_the_file_has_its_checks_from_the_direct_form() -> None:
     ((suffix, text),) = blockwise_modules(GEMMA2, TARGETS["torch"])
     assert suffix == "blockwise"
     assert 'raise ValueError(f"`left` must satisfy left >= 0, got {left}")' in text
+
+
+def test_a_mask_that_differs_between_heads_has_none(tmp_path: Path) -> None:
+    """One loop serves all heads."""
+    text = 'variant = "headed"\nsummary = "s"\nmasks = ["own"]\n[mask.own]\nattends = "s <= t + n"\n'
+    assert not supports_blockwise(spec_of(text, tmp_path))
 
 
 @pytest.mark.parametrize("policies", ['empty_row = "uniform"', 'empty_row = "nan"'])

@@ -1,0 +1,137 @@
+"""What an expression can be inside a block: `max(lows) <= value <= min(highs)`, every bound an affine formula."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product as pairs
+
+from attnspec.codegen.blocks.affine import Affine, affine, number, product, quotient, single
+from attnspec.codegen.blocks.vocabulary import Vocabulary
+from attnspec.spec.expression import Access, Binary, Call, Expression, Name
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bounds of one value; none at all on a side that is open."""
+
+    lows: tuple[Affine, ...] = ()
+    highs: tuple[Affine, ...] = ()
+
+    def __add__(self, other: Range) -> Range:
+        lows = tuple(dict.fromkeys(a + b for a, b in pairs(self.lows, other.lows)))
+        return Range(lows, tuple(dict.fromkeys(a + b for a, b in pairs(self.highs, other.highs))))
+
+    def scaled(self, factor: int) -> Range:
+        lows, highs = (tuple(bound.scaled(factor) for bound in side) for side in (self.lows, self.highs))
+        return Range(lows, highs) if factor > 0 else Range(highs, lows)
+
+    def clipped(self, other: Range) -> Range:
+        """Both ranges at once."""
+        return Range(tuple(dict.fromkeys((*self.lows, *other.lows))), tuple(dict.fromkeys((*self.highs, *other.highs))))
+
+    def tightest(self, vocabulary: Vocabulary) -> Range:
+        """Without the bounds that another one implies."""
+        lows = _kept(self.lows, lambda one, other: vocabulary.never_negative(other - one))
+        return Range(lows, _kept(self.highs, lambda one, other: vocabulary.never_negative(one - other)))
+
+    @property
+    def low(self) -> Expression:
+        return _joined("max", self.lows)
+
+    @property
+    def high(self) -> Expression:
+        return _joined("min", self.highs)
+
+
+def exactly(value: Affine) -> Range:
+    """The range of one value."""
+    return Range((value,), (value,))
+
+
+def between(first: Name, stop: Name) -> Range:
+    """`first <= value < stop`."""
+    return Range((single(first),), (single(stop).shifted(-1),))
+
+
+Box = Mapping[str, Range]
+"""The ranges of the indices."""
+
+
+def range_of(value: Affine, box: Box, vocabulary: Vocabulary) -> Range | None:
+    """The range of an affine form; None where some term has no bounds."""
+    found = exactly(number(value.constant))
+    for term, coefficient in value.terms:
+        part = _term(term, box, vocabulary)
+        if part is None:
+            return None
+        found = found + part.scaled(coefficient)
+    return found.tightest(vocabulary)
+
+
+def _term(term: Expression, box: Box, vocabulary: Vocabulary) -> Range | None:
+    if not vocabulary.varies(term):
+        return exactly(single(term))
+    match term:
+        case Name(name):
+            return box.get(name)
+        case Access(tensor, _) if tensor in vocabulary.integers:
+            return Range((single(Call("lowest", (term,))),), (single(Call("highest", (term,))),))
+        case Binary("//" | "%", left, right) if vocabulary.is_positive(right):
+            inner = range_of(affine(left), box, vocabulary)
+            return None if inner is None else _divided(term.operator, inner, affine(right))
+        case Binary("*", left, right):
+            sides = [range_of(affine(side), box, vocabulary) for side in (left, right)]
+            return None if None in sides else _multiplied(*(side for side in sides if side is not None))
+        case Call("min" | "max" | "abs" | "where" as function, arguments):
+            numbers = arguments[1:] if function == "where" else arguments
+            ranges = [range_of(affine(a), box, vocabulary) for a in numbers]
+            return None if None in ranges else _called(function, [r for r in ranges if r is not None])
+    return None
+
+
+def _divided(operator: str, value: Range, divisor: Affine) -> Range:
+    """Division by something positive: quotients keep the order, remainders are less than the divisor."""
+    if operator == "%":
+        return Range((number(0),), (divisor.shifted(-1),))
+    lows, highs = (tuple(quotient(bound, divisor) for bound in side) for side in (value.lows, value.highs))
+    return Range(lows, highs)
+
+
+def _multiplied(left: Range, right: Range) -> Range:
+    """The least and the greatest product of the ends."""
+    ends = [product(a, b) for a in (*left.lows, *left.highs) for b in (*right.lows, *right.highs)]
+    return Range((affine(_joined("min", tuple(ends))),), (affine(_joined("max", tuple(ends))),))
+
+
+def _called(function: str, ranges: list[Range]) -> Range:
+    lows = tuple(bound for each in ranges for bound in each.lows)
+    highs = tuple(bound for each in ranges for bound in each.highs)
+    if function == "max":
+        return Range(lows, (affine(_nested("max", [r.high for r in ranges])),))
+    if function == "min":
+        return Range((affine(_nested("min", [r.low for r in ranges])),), highs)
+    if function == "abs":
+        away = (number(0), *lows, *(high.scaled(-1) for high in highs))
+        return Range(away, (affine(_nested("max", [ranges[0].high, ranges[0].scaled(-1).high])),))
+    ends = (_nested("min", [r.low for r in ranges]), _nested("max", [r.high for r in ranges]))
+    return Range((affine(ends[0]),), (affine(ends[1]),))
+
+
+def _kept(bounds: tuple[Affine, ...], implied: Callable[[Affine, Affine], bool]) -> tuple[Affine, ...]:
+    """The bounds that no other one implies; of two that say the same the first."""
+    kept: list[Affine] = []
+    for number_, one in enumerate(bounds):
+        others = (*kept, *bounds[number_ + 1 :])
+        if not any(implied(one, other) for other in others):
+            kept.append(one)
+    return tuple(kept)
+
+
+def _joined(function: str, bounds: tuple[Affine, ...]) -> Expression:
+    return _nested(function, [bound.expression() for bound in bounds])
+
+
+def _nested(function: str, parts: list[Expression]) -> Expression:
+    unique = tuple(dict.fromkeys(parts))
+    return unique[0] if len(unique) == 1 else Call(function, unique)

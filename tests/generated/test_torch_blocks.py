@@ -1,0 +1,128 @@
+"""The blockwise form of torch: the same as the direct form, in blocks of any size, over one range of keys or several."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from attnspec.codegen.blockwise import blockwise_modules
+from attnspec.codegen.support.torch import _add, _blocks, _runs, _taken, _tested
+from attnspec.codegen.targets import TARGETS
+from attnspec.spec.loader import loads
+from attnspec.spec.model import Spec
+from builtin_calls import function
+from by_hand import random_arrays
+from compiling import module_of
+
+pytestmark = pytest.mark.xdist_group("torch")
+EXACT = {"atol": 1e-12, "rtol": 1e-12}
+
+
+def variant(masks: list[str], parameters: str) -> Spec:
+    return loads(f'variant = "tried"\nsummary = "s"\nmasks = {masks}\n[parameters]\n{parameters}')
+
+
+SPECS = {
+    "bottom-right": variant(["causal"], 'offset = "S - T"'),
+    "two ranges": variant(
+        ["global_window"], "left = { default = 1 }\nright = { default = 1 }\nglobal_tokens = { default = 2 }"
+    ),
+    "far apart": variant(["dilated"], "left = { default = 30 }\nright = { default = 4 }\nstride = { default = 11 }"),
+    "chunks of a window": variant(["chunk", "window"], "left = { default = 4 }\nwidth = { default = 5 }"),
+}
+
+
+def blockwise(spec: Spec) -> ModuleType:
+    """The blockwise module of a spec, executed without being written anywhere."""
+    ((_, source),) = blockwise_modules(spec, TARGETS["torch"])
+    module = ModuleType(f"{spec.module_name}_blockwise")
+    exec(compile(source, "<blockwise>", "exec"), module.__dict__)
+    return module
+
+
+FORMS = {name: (module_of(spec, "torch"), blockwise(spec)) for name, spec in SPECS.items()}
+
+
+def results(attend: Any, arrays: dict[str, Any], **options: Any) -> list[Tensor]:
+    """The output, and the gradient of every tensor."""
+    tensors = {name: torch.from_numpy(array).requires_grad_() for name, array in arrays.items()}
+    output = attend(**tensors, **options)
+    return [output, *torch.autograd.grad(output.square().sum(), list(tensors.values()))]
+
+
+@pytest.mark.parametrize("name", SPECS)
+@settings(max_examples=20, deadline=None)
+@given(block=st.integers(1, 9), rows=st.integers(0, 20), keys=st.integers(0, 20), seed=st.integers(0, 99))
+def test_any_block_gives_what_the_direct_form_gives(name: str, block: int, rows: int, keys: int, seed: int) -> None:
+    direct, blocks = FORMS[name]
+    blocks.BLOCK = block
+    arrays = random_arrays(seed, query=(1, rows, 2, 3), key=(1, keys, 1, 3), value=(1, keys, 1, 2))
+    for found, expected in zip(results(blocks.tried, arrays), results(direct.tried, arrays), strict=True):
+        torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 129, 300])
+@pytest.mark.parametrize("left", [0, 1, 130, 4095])
+def test_blocks_make_no_difference(length: int, left: int) -> None:
+    """Lengths around the block of 128, windows inside one block and across several."""
+    arrays = random_arrays(length, query=(1, length, 2, 3), key=(1, 140, 1, 3), value=(1, 140, 1, 2))
+    both = [results(function(name, "torch"), arrays, cap=5.0, left=left) for name in ("gemma2", "gemma2_blockwise")]
+    for direct, blocks in zip(*both, strict=True):
+        torch.testing.assert_close(blocks, direct, **EXACT)
+
+
+def test_blocks_keep_memory_below_the_matrix_of_logits() -> None:
+    """What the backward pass keeps grows with T: nothing of T times S is saved."""
+    rows = 1024
+    tensors = [torch.randn(1, rows, 1, 4, requires_grad=True) for _ in range(3)]
+    sizes: list[int] = []
+
+    def kept(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor):
+        function("causal_gqa_blockwise", "torch")(*tensors)
+    assert sizes and max(sizes) <= rows * 4
+
+
+def test_runs_are_what_is_seen_in_order_and_tested_where_it_is_hidden_from_some() -> None:
+    assert _runs(20, seen=[(0, 2), (5, 30)], hidden=[(-3, 1), (8, 9), (11, 11)]) == [
+        (0, 1, True),
+        (1, 2, False),
+        (5, 8, False),
+        (8, 9, True),
+        (9, 20, False),
+    ]
+    assert _runs(20, seen=[(7, 3), (25, 30)], hidden=[]) == []
+    assert list(_tested([(0, 1, True), (1, 2, False), (5, 8, True)])) == [(0, 0, 1), (2, 5, 8)]
+
+
+def test_blocks_of_keys_cover_a_range_and_stay_inside_the_sequence() -> None:
+    assert list(_blocks(10, 4, (5, 99))) == [(4, 8), (8, 10)]
+    assert list(_blocks(10, 4, (-5, 0))) == []
+
+
+def test_a_single_range_of_keys_is_a_view() -> None:
+    keys = torch.arange(12.0).reshape(2, 6)
+    assert _taken(keys, 1, [(1, 3, True), (3, 5, False)]).data_ptr() == keys[:, 1:].data_ptr()
+    assert _taken(keys, 1, [(0, 1, True), (4, 6, True)]).tolist() == [[0, 4, 5], [6, 10, 11]]
+    assert _taken(keys, 1, []).shape == (2, 0)
+
+
+def test_columns_are_added_where_they_were_taken_from() -> None:
+    total = torch.zeros(1, 6)
+    _add(total, 1, [(0, 1, True), (4, 6, False)], torch.tensor([[1.0, 2.0, 3.0]]))
+    assert total.tolist() == [[1, 0, 0, 0, 2, 3]]
+
+
+def test_full_blocks_take_no_test() -> None:
+    """Of a causal block only the diagonal is tested."""
+    visible = blockwise(SPECS["bottom-right"])._visible
+    assert visible(8, 12, 20, 20) == [(0, 9, False), (9, 12, True)]
