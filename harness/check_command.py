@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from attnspec.harness import checks, known_deviations
 from attnspec.harness.conductor import Conductor
@@ -16,11 +18,20 @@ from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
 from attnspec.harness.introduce import lane_of
 from attnspec.harness.plan import DTYPES, PROFILES, Item, Plan, Profile
 from attnspec.harness.reports.as_json import JsonReport
+from attnspec.harness.reports.as_json_lines import JsonLinesReport
+from attnspec.harness.reports.as_junit import JunitReport
 from attnspec.harness.reports.terminal import TerminalReport
 from attnspec.harness.subjects import LANES, Subject, SubjectError, lanes_of, subjects_of, target_of, user
 from attnspec.spec.loader import SpecError, builtin, find
 from attnspec.spec.model import Spec
 
+FORMATS: Mapping[str, Callable[[TextIO], Subscriber]] = {
+    "terminal": TerminalReport,
+    "json": JsonReport,
+    "full": partial(JsonReport, full=True),
+    "json-lines": JsonLinesReport,
+    "junit": JunitReport,
+}
 OWN = ""  # the interpreter of the user's subject
 
 
@@ -46,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, metavar="N", help="repeat the run of this seed; by default a new one, printed")
     add("--checks", type=_names(checks.NAMES), default=(), metavar="A,B", help=f"only these checks ({','.join(checks.NAMES)})")
     add("--skip-check", type=_names(checks.NAMES), default=(), metavar="A,B", help="all checks but these")
-    add("--format", choices=("terminal", "json"), default="terminal", help="terminal (default) or one JSON object")
+    add("--format", choices=FORMATS, default="terminal", help=f"{', '.join(FORMATS)} (harness/reports/README.md)")
     python = "run SUBJECT, or one framework, in another interpreter that has NumPy and the framework; may be repeated"
     add("--python", action="append", default=[], metavar="[FRAMEWORK=]PATH", help=python)
     add("--deadline", type=float, default=120.0, metavar="SECONDS", help="a lane that is silent for longer hangs")
@@ -77,9 +88,8 @@ def _count(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run `attnspec check` with parsed options; returns the exit code."""
-    reporter: Subscriber = JsonReport(sys.stdout) if options.format == "json" else TerminalReport()
     try:
-        return OK if Conductor(plan_of(options), [reporter]).run().passed else FINDINGS
+        return OK if Conductor(plan_of(options), [FORMATS[options.format](sys.stdout)]).run().passed else FINDINGS
     except (UsageError, SubjectError, SpecError, known_deviations.DeviationError) as error:
         print(error, file=sys.stderr)
         return USAGE

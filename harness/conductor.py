@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -33,6 +34,10 @@ from attnspec.harness.subjects import Subject
 from attnspec.harness.tally import Tally
 
 
+def _lanes(plan: Plan) -> list[Lane]:
+    return [Lane(name, python=plan.interpreters.get(name), deadline=plan.deadline, memory=plan.memory) for name in plan.lanes]
+
+
 class Conductor:
     """One run of one plan."""
 
@@ -45,14 +50,11 @@ class Conductor:
         self._errors: list[str] = []
         self._called = False  # whether there was anybody to check: a run of nothing is no pass
 
-    def run(self) -> Finished:
-        """Everything in the plan; the last event is also returned."""
+    def run(self, opened: Crew | None = None) -> Finished:
+        """Everything in the plan, in lanes of its own where none are open; the last event is also returned."""
         started = time.monotonic()
         plan = self._plan
-        lanes = [
-            Lane(name, python=plan.interpreters.get(name), deadline=plan.deadline, memory=plan.memory) for name in plan.lanes
-        ]
-        with Crew(lanes) as crew:
+        with nullcontext(opened) if opened else Crew(_lanes(plan)) as crew:
             self._crew = crew
             self._plan = replace(plan, items=tuple(introduced(item, crew) for item in plan.items))
             self._open(crew)

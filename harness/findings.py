@@ -32,7 +32,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`failing` of `cases` cases showed it, in `dtypes`. `case` is in words, only what is not default."""
+    """`failing` of `cases` cases showed it, in `dtypes`. `case` is in words, only what is not default, `path` where it goes."""
 
     failure: Failure
     case: str
@@ -42,6 +42,7 @@ class Finding:
     versions: Mapping[str, str]
     answers: tuple[Shown, ...]
     replay: str
+    path: str = ""
 
     @property
     def title(self) -> str:

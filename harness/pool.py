@@ -70,6 +70,10 @@ class Factors:
         """The first option of every factor."""
         return {name: options[0] for name, options in self.options.items()}
 
+    def alone(self) -> list[Choice]:
+        """One factor at another option than the first, once for each kind of option."""
+        return [{name: option} for name, options in self.options.items() for option in _kinds(options)]
+
     def draw(self, random: Random) -> dict[str, Option]:
         """Any option of every factor, optional tensors absent half of the time."""
         drawn = {}
@@ -78,6 +82,15 @@ class Factors:
             absent = options[0] is None and len(options) > 2 and random.random() < 0.5
             drawn[name] = options[0 if absent else number]
         return drawn
+
+
+def _kinds(options: Sequence[Option]) -> Iterator[Option]:
+    """Of the options but the first, one of each kind: a boolean and a float mask, an integer, a pair, each number."""
+    kinds: dict[object, Option] = {}
+    for option in options[1:]:
+        kind: object = option if isinstance(option, float) else type(option)
+        kinds.setdefault(option.dtype if isinstance(option, Form) else kind, option)
+    yield from kinds.values()
 
 
 def _values(argument: Argument) -> Iterator[Default]:

@@ -11,12 +11,14 @@ from attnspec.harness.checks.failure import Failure, Key
 from attnspec.harness.configuration import Case
 from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive
+from attnspec.harness.facts import facts
 from attnspec.harness.findings import Finding, Replay, answers_at, case_text, size_of
 from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.plan import Item, Plan
 from attnspec.harness.shrink import smallest
 from attnspec.harness.subjects import Subject
 from attnspec.harness.tally import Tally
+from attnspec.spec.resolve import EvaluationError, ShapeMismatch, resolve
 
 
 @dataclass
@@ -81,7 +83,15 @@ class Recorder:
             versions=self._crew.lanes[subject.lane].versions,
             answers=answers_at(evidence, failure) if evidence else (),
             replay=f"attnspec replay {replay.to_token()}",
+            path=self._path(failure.case),
         )
+
+    def _path(self, case: Case | None) -> str:
+        """The path that the call takes; an invalid one takes none."""
+        try:
+            return resolve(self.item.spec, facts(self.item.spec, case.configuration)).path.name if case else ""
+        except (ShapeMismatch, EvaluationError):
+            return ""
 
     def _cases(self, subject: Subject, gradient: bool) -> int:
         """How many cases the subject was given, of the kind that failed."""

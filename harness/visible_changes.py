@@ -21,11 +21,13 @@ from attnspec.spec.resolve import resolve
 
 def visible_changes(spec: Spec, case: Case, arrays: Mapping[str, Array]) -> dict[str, bool]:
     """Every change that applies to the case, and whether it would move some output out of its bound."""
+    return {name: is_visible(spec, case, arrays, changed) for name, changed in changes(spec, case.configuration)}
+
+
+def is_visible(spec: Spec, case: Case, arrays: Mapping[str, Array], changed: Spec) -> bool:
+    """Whether a change of the spec would move some output out of its bound."""
     outputs = judge(spec, case, arrays, False).outputs
-    return {
-        name: any(_differ(outputs[each], gold) for each, gold in judge(changed, case, arrays, False).outputs.items())
-        for name, changed in changes(spec, case.configuration)
-    }
+    return any(_differ(outputs[each], gold) for each, gold in judge(changed, case, arrays, False).outputs.items())
 
 
 def is_vacuous(spec: Spec, case: Case, arrays: Mapping[str, Array]) -> bool:

@@ -24,7 +24,7 @@ from attnspec.harness.findings import size_of
 from attnspec.harness.lanes.call import inputs
 from attnspec.harness.lanes.messages import Answer, Array, Raised, Returned
 from attnspec.harness.oracle import Gold, judge
-from attnspec.harness.pool import Factors, Form, Option, configuration, valid
+from attnspec.harness.pool import Choice, Factors, configuration, valid
 from attnspec.harness.profiles import seed_for
 from attnspec.harness.sizes import sizes_for
 from attnspec.harness.subjects import Subject
@@ -33,7 +33,6 @@ from attnspec.spec.model import Argument, Spec
 from attnspec.spec.resolve import EvaluationError, ShapeMismatch, resolve
 
 Status = Literal["honoured", "refused", "ignored"]
-Choice = dict[str, Option]
 Call = Callable[[Configuration, Mapping[str, Array]], Answer]
 RANKED: tuple[Status, ...] = ("refused", "honoured", "ignored")  # a run reports the last one that it saw
 PLACES = (7, 3, 4)  # in sizes.py: grouped heads and T under S, then equal heads, then T over S
@@ -71,25 +70,16 @@ class Outcome:
 def cases(spec: Spec, dtype: str) -> tuple[list[Case], list[Case]]:
     """The calls to vary: those in which one argument is given, and those in which two are. Plain values hide nothing."""
     factors = Factors.of(spec, dtype)
-    alone: list[Choice] = [{}, *({name: option} for name, options in factors.options.items() for option in _kinds(options))]
-    both = [one | other for one, other in combinations(alone[1:], 2) if one.keys() != other.keys()]
+    alone = factors.alone()
+    both = [{**one, **other} for one, other in combinations(alone, 2) if one.keys() != other.keys()]
     seeds = count(STEP, 2 * STEP)
-    return list(_cases(factors, alone, seeds)), list(_cases(factors, both, seeds))
-
-
-def _kinds(options: Sequence[Option]) -> Iterator[Option]:
-    """Of the options but the default, one of each kind: a boolean and a float mask, an integer, a pair, each number."""
-    kinds: dict[object, Option] = {}
-    for option in options[1:]:
-        kind: object = option if isinstance(option, float) else type(option)
-        kinds.setdefault(option.dtype if isinstance(option, Form) else kind, option)
-    yield from kinds.values()
+    return list(_cases(factors, [{}, *alone], seeds)), list(_cases(factors, both, seeds))
 
 
 def _cases(factors: Factors, choices: Iterable[Choice], seeds: Iterator[int]) -> Iterator[Case]:
     """A case for each choice, at the first sizes that it allows."""
     for choice in choices:
-        tried = (configuration(factors, sizes_for(place), factors.simplest() | choice) for place in PLACES)
+        tried = (configuration(factors, sizes_for(place), {**factors.simplest(), **choice}) for place in PLACES)
         made = next((each for each in tried if each is not None), None)
         if made is not None:
             yield Case(made, next(seeds))

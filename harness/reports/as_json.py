@@ -1,4 +1,7 @@
-"""The run as one JSON object (schema 1), written when it is over."""
+"""The run as one JSON object (schema 1), written when it is over. README.md beside this file documents every key.
+
+`json` is what stays as it is within a schema; `full` adds whatever else the run counted.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ SCHEMA = 1
 class JsonReport:
     """Keeps the first event and writes everything at the last."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, *, full: bool = False) -> None:
         self._out = out
+        self._full = full
         self._started: Started | None = None
 
     def __call__(self, event: Event) -> None:
@@ -25,33 +29,55 @@ class JsonReport:
             self._started = event
         if isinstance(event, Finished):
             assert self._started is not None
-            json.dump(report(self._started, event), self._out, indent=2)
+            written = report(self._started, event) | (details(self._started, event) if self._full else {})
+            json.dump(written, self._out, indent=2)
             self._out.write("\n")
 
 
 def report(started: Started, finished: Finished) -> dict[str, Any]:
-    """The object: infinities and NaN are text, for JSON has neither."""
+    """What `json` promises. Infinities and NaN are text, for JSON has neither."""
+    subjects = _subjects(finished)
+    only = subjects[0] if len(subjects) == 1 else {"subject": None, "api": None, "arguments": {}}
     return {
         "schema": SCHEMA,
+        "subject": only["subject"],
+        "api": only["api"],
         "passed": finished.passed,
-        "seed": started.seed,
-        "profile": started.profile,
-        "checks": list(started.checks),
         "versions": {lane: dict(versions) for lane, versions in started.versions.items()},
-        "seconds": round(finished.seconds, 3),
+        "seed": started.seed,
         "cases": finished.tally.cases,
-        "matrix": _matrix(finished),
-        "shares": _shares(finished),
         "coverage": {
             spec: {argument: dict(values) for argument, values in taken.items()} for spec, taken in finished.tally.taken.items()
         },
-        "arguments": _arguments(finished),
-        "findings": [_finding(finding) for finding in finished.findings],
-        "known_deviations": [{"entry": str(entry), "seen": seen} for entry, seen in finished.deviations.items()],
+        "findings": [finding_of(finding) for finding in finished.findings],
+        "arguments": only["arguments"],
+        "subjects": subjects,
         "errors": list(finished.errors),
-        "notes": list(finished.notes),
         "not_covered": list(finished.not_covered),
     }
+
+
+def details(started: Started, finished: Finished) -> dict[str, Any]:
+    """What `full` adds."""
+    return {
+        "profile": started.profile,
+        "checks": list(started.checks),
+        "seconds": round(finished.seconds, 3),
+        "matrix": _matrix(finished),
+        "shares": _shares(finished),
+        "known_deviations": [{"entry": str(entry), "seen": seen} for entry, seen in finished.deviations.items()],
+        "notes": list(finished.notes),
+    }
+
+
+def _subjects(finished: Finished) -> list[dict[str, Any]]:
+    """Every subject that was called, with what became of its arguments."""
+    tally = finished.tally
+    called = dict.fromkeys([*((spec, subject) for spec, subject, _ in tally.cells), *tally.arguments])
+    return [
+        {"subject": subject, "api": spec, "arguments": dict(tally.arguments.get((spec, subject), {}))}
+        for spec, subject in called
+    ]
 
 
 def _matrix(finished: Finished) -> list[dict[str, Any]]:
@@ -70,11 +96,6 @@ def _matrix(finished: Finished) -> list[dict[str, Any]]:
     ]
 
 
-def _arguments(finished: Finished) -> dict[str, dict[str, str]]:
-    """By subject, what became of each argument."""
-    return {subject: dict(became) for (_, subject), became in finished.tally.arguments.items()}
-
-
 def _shares(finished: Finished) -> list[dict[str, Any]]:
     return [
         {
@@ -90,7 +111,8 @@ def _shares(finished: Finished) -> list[dict[str, Any]]:
     ]
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_of(finding: Finding) -> dict[str, Any]:
+    """A finding as an object."""
     failure = finding.failure
     return {
         "cause": finding.title,
@@ -98,6 +120,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "check": failure.check,
         "clause": failure.clause,
         "api": failure.api,
+        "path": finding.path,
         "seen": failure.seen,
         "case": finding.case,
         "failing": finding.failing,

@@ -66,8 +66,14 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert (data["schema"], data["passed"], data["seed"]) == (1, True, 1)
 
 
+@pytest.mark.parametrize(("name", "first"), [("json-lines", '{"event": "started"'), ("junit", "<?xml version="), ("full", "{")])
+def test_every_format_is_written(name: str, first: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", RIGHT, "--as", API, *SHORT, "--checks", "oracle", "--format", name]) == 0
+    assert capsys.readouterr().out.startswith(first)
+
+
 def test_a_builtin_spec_is_checked_on_the_chosen_targets(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "causal_gqa", "--targets", "numpy", *SHORT, "--format", "json"]) == 0
+    assert main(["check", "causal_gqa", "--targets", "numpy", *SHORT, "--format", "full"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert {cell["subject"] for cell in data["matrix"]} == {"numpy:causal_gqa"}
 

@@ -24,7 +24,7 @@ SHORT = ["--seed", "1", "--cases", "40", "--gradient-cases", "16", "--dtypes", "
 
 
 def checked(subject: str, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, Any]:
-    code = main(["check", f"{BROUGHT}:{subject}", "--as", API, *SHORT, "--format", "json", *options])
+    code = main(["check", f"{BROUGHT}:{subject}", "--as", API, *SHORT, "--format", "full", *options])
     out, err = capsys.readouterr()
     return code, json.loads(out) if out else err
 
@@ -75,7 +75,7 @@ def test_factories_and_classes_are_called_for_the_subject(subject: str, capsys: 
 def test_an_adapters_finding_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = Path(BROUGHT).read_text().replace("is_causal=causal", "is_causal=False")
     (tmp_path / "wrong.py").write_text(source)
-    command = ["check", f"{tmp_path / 'wrong.py'}:adapted", "--as", API, *SHORT, "--checks", "oracle", "--format", "json"]
+    command = ["check", f"{tmp_path / 'wrong.py'}:adapted", "--as", API, *SHORT, "--checks", "oracle", "--format", "full"]
     assert main(command) == 1
     token = json.loads(capsys.readouterr().out)["findings"][0]["replay"].split()[-1]
     assert main(["replay", token, "--alone"]) == 1
@@ -167,7 +167,7 @@ def test_another_interpreter_needs_numpy_only(tmp_path: Path, capsys: pytest.Cap
         "from brought import adapted\n"
         f"assert sys.executable == {python!r}\n"
     )
-    command = ["check", f"{file}:adapted", "--as", API, *SHORT, "--python", python, "--format", "json"]
+    command = ["check", f"{file}:adapted", "--as", API, *SHORT, "--python", python, "--format", "full"]
     assert main(command) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["matrix"][0]["cases"] == 40

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -12,7 +15,10 @@ from attnspec.harness.checks.failure import Failure, Worst
 from attnspec.harness.events import Finished, Found, Progress, Started
 from attnspec.harness.findings import Finding, Shown
 from attnspec.harness.known_deviations import Deviation
+from attnspec.harness.reports import as_json
 from attnspec.harness.reports.as_json import JsonReport
+from attnspec.harness.reports.as_json_lines import JsonLinesReport
+from attnspec.harness.reports.as_junit import JunitReport
 from attnspec.harness.reports.terminal import TerminalReport
 from attnspec.harness.tally import Cell, Share, Tally
 
@@ -32,6 +38,7 @@ def tally() -> Tally:
     counts.shares["x", "float32"] = Share(cases=100, ill_conditioned=2, sampled=10, vacuous=1)
     counts.taken["x"]["is_causal"]["True"] += 40
     counts.taken["x"]["is_causal"]["False"] += 60
+    counts.arguments["x", "numpy:x"] = {"bias": "ignored"}
     return counts
 
 
@@ -86,9 +93,9 @@ def test_a_terminal_shows_progress_and_colour(monkeypatch: pytest.MonkeyPatch) -
     assert any("\x1b" in line for line in lines)
 
 
-def json_of(*events: Started | Found | Finished) -> Any:
+def json_of(*events: Started | Found | Finished, full: bool = True) -> Any:
     out = io.StringIO()
-    report = JsonReport(out)
+    report = JsonReport(out, full=full)
     for event in events:
         report(event)
     return json.loads(out.getvalue())
@@ -124,3 +131,55 @@ def test_json_of_a_clean_run() -> None:
     data = json_of(STARTED, finished())
     assert data["passed"] is True
     assert data["findings"] == []
+
+
+def test_json_has_the_documented_keys_and_no_others() -> None:
+    """README.md beside the reports is the documentation; its example is an object of the schema."""
+    text = (Path(as_json.__file__).with_name("README.md")).read_text(encoding="utf-8")
+    documented = json.loads(text.split("```json")[1].split("```")[0])
+    data = json_of(STARTED, Found(FINDING), finished(FINDING), full=False)
+    assert list(data) == list(documented)
+    assert list(data["findings"][0]) == list(documented["findings"][0])
+    assert list(data["findings"][0]["worst"]) == list(documented["findings"][0]["worst"])
+    assert list(data["subjects"][0]) == list(documented["subjects"][0])
+
+
+def test_json_names_the_one_subject_or_lists_them() -> None:
+    one = json_of(STARTED, finished(), full=False)
+    assert (one["subject"], one["api"], one["arguments"]) == ("numpy:x", "x", {"bias": "ignored"})
+    event = finished()
+    event.tally.cells["x", "torch:x", "float32"] = Cell(cases=1)
+    two = json_of(STARTED, event, full=False)
+    assert (two["subject"], two["api"], two["arguments"]) == (None, None, {})
+    assert [each["subject"] for each in two["subjects"]] == ["numpy:x", "torch:x"]
+
+
+def test_json_lines_come_as_the_run_goes_on() -> None:
+    out = io.StringIO()
+    report = JsonLinesReport(out)
+    for event in (STARTED, Progress("x", "float32", False, 32, 96), Found(FINDING), finished(FINDING)):
+        report(event)
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["started", "progress", "found", "finished"]
+    assert lines[1] == {"event": "progress", "api": "x", "dtype": "float32", "gradient": False, "done": 32, "total": 96}
+    assert lines[2]["cause"] == FINDING.title
+    assert lines[3]["matrix"][0]["cases"] == 90
+
+
+def test_junit_has_a_test_per_subject_and_check() -> None:
+    out = io.StringIO()
+    report = JunitReport(out)
+    nasty = replace(FINDING, failure=replace(FAILURE, message="`output` is <NaN> & \x00"))
+    for event in (replace(STARTED, checks=("oracle", "gradients", "coverage")), finished(nasty, errors=("nothing varied",))):
+        report(event)
+    root = ElementTree.fromstring(out.getvalue())
+    assert {name: root.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "4", "failures": "1", "errors": "1", "skipped": "1",
+    }  # fmt: skip
+    tests = {(case.get("classname"), case.get("name")): case for case in root.iter("testcase")}
+    assert set(tests) == {("x.numpy:x", "oracle"), ("x.numpy:x", "gradients"), ("attnspec", "run"), ("attnspec", "torch")}
+    failure = tests["x.numpy:x", "oracle"].find("failure")
+    assert failure is not None
+    assert failure.get("message") == "numpy:x: oracle: `output` is <NaN> & ?"
+    assert "attnspec replay t" in (failure.text or "")
+    assert len(tests["x.numpy:x", "gradients"]) == 0
