@@ -3,6 +3,8 @@
 Every value has a kind: `bool`, `int` (indices, sizes, integer tensors), `number` (a Python number, which takes the dtype of
 what it meets) or the text of a floating dtype: `dtype` of the inputs, `compute` of the logits, `bias.dtype` of an argument
 with a dtype of its own. Where kinds meet, the others are cast to the one that the operator computes in.
+
+What is repeated along an axis is repeated in `compute`, for its gradient is a sum, and TensorFlow sums float16 in float16.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ BOOL, INT, NUMBER, COMPUTE = "bool", "int", "number", "compute"
 _PRECEDENCE = ("dtype", "float32", COMPUTE)
 """Floating kinds that win over those before them, and all of them over an argument's own."""
 
+_MOVES = frozenset({"align", "transpose", "split", "gather", "broadcast", "broadcast_last"})
+"""Ops that move or repeat their first operand: it is cast before, so that a gradient is summed in the dtype it is cast to."""
+
+_REPEATS = frozenset({"broadcast", "broadcast_last"})
 _LOGIC = frozenset({"and", "or", "not"})
 _COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
 _INTEGERS = frozenset({"arange", "size"})
@@ -86,7 +92,9 @@ class _Casts:
             return (arguments[0], to) if kinds[0] == to else (replace(node, arguments=arguments), to)
         if node.name in ELEMENTWISE or node.name == "concat":
             return self.joined(node, arguments, kinds)
-        return replace(node, arguments=arguments), _result(node, kinds)
+        kind = _result(node, kinds)
+        made = replace(node, arguments=arguments)
+        return (_back(_cast(made, COMPUTE), kind) if node.name in _REPEATS and _is_narrow(kind) else made), kind
 
     def joined(self, node: Op, arguments: tuple[Node, ...], kinds: tuple[str, ...]) -> tuple[Node, str]:
         """An op whose operands (for `where`: whose branches) must be of one kind."""
@@ -94,6 +102,8 @@ class _Casts:
             return replace(node, arguments=arguments), BOOL
         free = 1 if node.name == "where" else 0
         to = _common(kinds[free:], divides=node.name == "div")
+        if node.name in ELEMENTWISE and _is_narrow(to) and any(_is_repeated(argument, node) for argument in arguments[free:]):
+            to = COMPUTE
         cast = [_as(argument, kind, to) for argument, kind in zip(arguments[free:], kinds[free:], strict=True)]
         if node.name == "where" and arguments[1].dims is None and arguments[2].dims is not None:
             cast[0] = Op("cast", (arguments[1],), None, (("to", to), ("tensor", True)))  # the first branch decides the dtype
@@ -141,7 +151,31 @@ def _as(node: Node, kind: str, to: str) -> Node:
 
 
 def _cast(node: Node, to: str) -> Op:
+    """The node in kind `to`, by one cast, as near to its operands as it can be."""
+    if isinstance(node, Op):
+        if node.name in _MOVES:
+            return replace(node, arguments=(_cast(node.arguments[0], to), *node.arguments[1:]))
+        if ("back", True) in node.attributes:
+            return _cast(node.arguments[0], to)
+        if node.name == "cast" and node["to"] == to:
+            return node
     return Op("cast", (node,), node.dims, (("to", to),))
+
+
+def _back(node: Node, kind: str) -> Op:
+    """The node in the narrower kind that its operands had: nothing is rounded, so that a cast of it may forget this one."""
+    return Op("cast", (node,), node.dims, (("to", kind), ("back", True)))
+
+
+def _is_narrow(kind: str) -> bool:
+    """Whether it is a floating kind that may be narrower than `compute`."""
+    return kind not in (BOOL, INT, NUMBER, COMPUTE, "float32")
+
+
+def _is_repeated(operand: Node, op: Op) -> bool:
+    """Whether an elementwise op repeats an operand along some axis."""
+    plain = operand.arguments[0] if isinstance(operand, Op) and operand.name == "align" else operand
+    return plain.dims is not None and set(plain.dims) < set(op.dims or ())
 
 
 def _result(op: Op, kinds: tuple[str, ...]) -> str:

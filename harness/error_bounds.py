@@ -42,7 +42,8 @@ class Units:
     """Unit roundoffs of one path at one storage dtype, each with the oracle's own roundoff added.
 
     `accumulate` is u_a of products (never under float32: no implementation sums in half), `logit` u_s, `softmax` the u_a
-    of the softmax, `weight` u_p, `combine` the u_a of the second product, `output` u_o: the storage dtype.
+    of the softmax, `weight` u_p, `combine` the u_a of the second product, `output` u_o: the storage dtype. `eta` is what
+    anything may lose that becomes zero, `exponential` what one of the softmax's exponentials may lose beyond that.
     """
 
     accumulate: float
@@ -52,6 +53,7 @@ class Units:
     combine: float
     output: float
     eta: float
+    exponential: float
 
     @classmethod
     def of(cls, policies: Mapping[str, Policy], dtype: str) -> Units:
@@ -70,6 +72,7 @@ class Units:
             combine=max(wide, min(softmax, UNIT["float32"]) if held else 0.0) + gold,
             output=storage + gold,
             eta=max(ETA[dtype], ETA[_declared(policies["softmax.dtype"], dtype)]),
+            exponential=ETA[_declared(policies["softmax.dtype"], dtype)],
         )
 
 
@@ -133,7 +136,9 @@ def softmax_error(weight: Array, logit: Array, error: Error, units: Units) -> tu
     """(error of the weights, expected error of the logits per row) where `logit` holds the magnitudes of visible logits.
 
     rho_ij = expm1(e_ij + sum_l p_il e_il) + gamma_{S+6} + 8u (Blanchard, Higham & Higham, section 4). To e the rounding of
-    the shifted argument is added: 4u |s_ij| for s and its conversion (exp2), 2u max |s| for the shift.
+    the shifted argument is added: 4u |s_ij| for s and its conversion (exp2), 2u max |s| for the shift. To the weight, what
+    underflow takes: 2^n is also made as 2 * 2^(n-1), so as not to overflow at n = 128, and the factor is flushed where the
+    exponential is under twice the smallest normal (oneDNN); the sum that it is divided by is at least 1.
     """
     u = units.softmax
     moved = logit * (4 * u)
@@ -145,7 +150,7 @@ def softmax_error(weight: Array, logit: Array, error: Error, units: Units) -> tu
     rho *= weight
     # A weight is never further off than 1: this keeps a hopeless row's bound a number.
     np.minimum(rho, 1.0, out=rho)
-    rho += units.eta
+    rho += units.eta + units.exponential
     return rho, mean
 
 

@@ -120,6 +120,19 @@ def test_a_layer_is_trained_through_its_variables() -> None:
     assert tf.reduce_sum(layer(x, x, x, is_causal=True) ** 2) < loss
 
 
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16], ids=lambda dtype: dtype.name)
+def test_the_gradient_of_what_is_repeated_is_rounded_once(dtype: Any) -> None:
+    """TensorFlow sums float16 in float16: along 400 rows that would show."""
+    layer = capability("projected_layer", "tensorflow").projected_layer(E=E, N=N, H=H, K=K, V=V, dtype=dtype)
+    x = tf.cast(tf.random.stateless_normal((2, 200, E), (1, 2)), dtype)
+    cotangent = tf.cast(tf.random.stateless_uniform((2, 200, E), (3, 4)), dtype)
+    with tf.GradientTape() as tape:
+        output = layer(x, x, x)
+    found = tape.gradient(output, layer.output_bias, output_gradients=cotangent)
+    exact = tf.reduce_sum(tf.cast(cotangent, tf.float64), (0, 1))
+    np.testing.assert_allclose(tf.cast(found, tf.float64), exact, rtol=1.01 * {tf.float16: 2**-11, tf.bfloat16: 2**-8}[dtype])
+
+
 def test_a_layer_can_be_saved_and_loaded(tmp_path: Any) -> None:
     layer = capability("projected_layer", "tensorflow").projected_layer(E=E, N=N, H=H, K=K, V=V)
     of_any_length = [tf.TensorSpec((None, None, E))] * 3

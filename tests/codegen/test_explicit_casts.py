@@ -33,10 +33,17 @@ def test_what_has_a_dtype_of_its_own_takes_that_of_the_logits() -> None:
     assert "logits = logits + tf.cast(bias, compute)" in lines("jax.nn.dot_product_attention")
 
 
-def test_within_a_projection_everything_has_the_dtype_of_the_inputs() -> None:
-    found = lines("projected_layer")
-    assert "query = tf.cast(query, dtype)" in found
-    assert "query = query + tf.cast(query_bias, dtype)" in found
+def test_what_is_repeated_is_repeated_in_the_dtype_that_its_gradient_is_summed_in() -> None:
+    """A bias along batch and length, a sink along queries, a table's entries, a key of every batch."""
+    layer = forward_text(ALL["projected_layer"], "tensorflow")
+    assert "query = tf.cast(query, compute) + tf.cast(query_bias, compute)\n        query = tf.cast(query, dtype)" in layer
+    assert "tf.broadcast_to(tf.cast(sink, compute)[:, None, None], (*_shape(logits)[:-1], 1))" in forward_text(
+        ALL["sink"], "tensorflow"
+    )
+    assert "tf.gather(tf.cast(table, compute), " in forward_text(ALL["relative_bias"], "tensorflow")
+    appended = lines("assembled_keys")
+    assert "appended_key_piece = tf.broadcast_to(tf.cast(appended_key, compute)[None, None, :, :], (B, 1, K, H))" in appended
+    assert "appended_key_piece = tf.cast(appended_key_piece, dtype)" in appended
 
 
 def test_a_number_that_arrays_meet_may_be_a_tensor_and_one_that_only_decides_stays_as_it_is() -> None:
@@ -60,6 +67,7 @@ def test_a_size_in_arithmetic_on_floats_is_cast() -> None:
     [
         ("logit + 0.5 * s", "logits + 0.5 * tf.cast(s, compute)"),
         ("logit + t / S", "logits + tf.cast(t, compute)[:, None] / _scalar(S, compute)"),
+        ("logit + slope[n] * t", "logits + tf.cast(slope, compute)[:, None, None] * tf.cast(t, compute)[:, None]"),
         ("logit * (s + 1)", "logits * tf.cast(s + 1, compute)"),
         ("logit + max(0, s - t)", "logits + tf.cast(tf.maximum(s - t[:, None], 0), compute)"),
         ("where(s == t, 0, logit)", "tf.where(s == t[:, None], tf.constant(0, compute), logits)"),

@@ -9,7 +9,7 @@ import pytest
 from attnspec.harness.arrays import arrays, bfloat16
 from attnspec.harness.cases import Case, pool
 from attnspec.harness.checks.agreement import error_over_bound
-from attnspec.harness.error_bounds import UNIT, Units, gamma, growth, product_error
+from attnspec.harness.error_bounds import UNIT, Units, gamma, growth, product_error, softmax_error
 from attnspec.harness.oracle import Gold, judge
 from attnspec.harness.oracle.dual import Dual, Run
 from attnspec.harness.oracle.elementwise import FUNCTIONS, Function
@@ -37,6 +37,15 @@ def test_units_follow_the_declared_dtypes() -> None:
     given = Units.of({**narrow, "logits.dtype": Policy("input", "ruled"), "weights.dtype": Policy("input", "ruled")}, "float16")
     assert given.logit == pytest.approx(2**-11)
     assert given.accumulate == pytest.approx(2**-24)
+
+
+@pytest.mark.parametrize(("dtype", "twice"), [("float32", 2.0**-125), ("bfloat16", 2.0**-125), ("float64", 2.0**-1021)])
+def test_a_weight_under_twice_the_smallest_normal_may_be_zero_and_a_larger_one_may_not(dtype: str, twice: float) -> None:
+    """An exponential of two factors, of which the smaller one is flushed: 2 * 2^-127 is 0."""
+    units = Units.of({**POLICIES, "weights.dtype": Policy("input", "ruled")}, dtype)
+    for weight, lost in ((0.999 * twice, True), (1.001 * twice, False)):
+        bound, _ = softmax_error(np.array([[1.0, weight]]), np.zeros((1, 2)), 0.0, units)
+        assert (weight <= bound[0, 1]) == lost
 
 
 def test_gamma_and_growth_bound_what_they_say() -> None:
