@@ -1,4 +1,4 @@
-"""The command line: `attnspec generate | check | replay | compare | bench`.
+"""The command line: `attnspec generate | explain | check | replay | compare | bench`.
 
 Exit codes: 0 all is well, 1 findings, errors of the run or drift, 2 wrong usage or a broken spec.
 """
@@ -40,7 +40,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     _add(commands, "replay", "show a finding again", replay_command.add_arguments, replay_command.run)
     _add(commands, "bench", "measure cases per second of every lane", bench_command.add_arguments, bench_command.run)
     _add(commands, "compare", "one call, every API's answer", compare_command.add_arguments, compare_command.run)
-    _add_generate(commands, command)
+    _add_compilers(commands, command)
     return parser
 
 
@@ -50,15 +50,19 @@ def _add(commands: Commands, name: str, about: str, add: Callable[[argparse.Argu
     parser.set_defaults(run=run)
 
 
-def _add_generate(commands: Commands, command: str) -> None:
-    """`attnspec generate` is the compiler's: it is imported only when it is asked for."""
-    about = "compile specs"
-    if command != "generate":
-        commands.add_parser("generate", help=about)
-        return
-    from attnspec.codegen import command as compiler
+def _add_compilers(commands: Commands, command: str) -> None:
+    """The compiler's commands: it is imported only when one is asked for."""
+    about = {"generate": "compile specs", "explain": "which blocks the masks of a spec skip, and why"}
+    for name in about.keys() - {command}:
+        commands.add_parser(name, help=about[name])
+    if command == "generate":
+        from attnspec.codegen import command as compiler
 
-    _add(commands, "generate", about, compiler.add_arguments, compiler.run)
+        _add(commands, command, about[command], compiler.add_arguments, compiler.run)
+    elif command == "explain":
+        from attnspec.codegen import explain
+
+        _add(commands, command, about[command], explain.add_arguments, explain.run)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,13 @@ def test_the_compared_answers_are_the_tools_own(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.strip() == printed.strip()
 
 
+def test_the_explained_blocks_are_the_tools_own(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (block for block in blocks("console") if block.startswith("$ attnspec explain"))
+    command, _, printed = block.partition("\n")
+    assert main(command.removeprefix("$ attnspec ").split()) == 0
+    assert capsys.readouterr().out == printed
+
+
 def test_the_users_variant_has_15_lines_compiles_and_passes(tmp_path: Path) -> None:
     (text,) = blocks("toml")
     assert len([line for line in text.splitlines() if line and not line.startswith("#")]) <= 15

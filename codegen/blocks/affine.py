@@ -106,9 +106,11 @@ def product(left: Affine, right: Affine) -> Affine:
 
 
 def quotient(left: Affine, right: Affine) -> Affine:
-    """The quotient, rounded down: affine where it is a division by 1, or of numbers."""
+    """The quotient, rounded down: affine where it is a division by 1 or by itself, or of numbers."""
     if right == number(1):
         return left
+    if left == right and left.terms:
+        return number(1)
     if not left.terms and not right.terms and right.constant:
         return number(left.constant // right.constant)
     return single(Binary("//", left.expression(), right.expression()))
