@@ -35,6 +35,8 @@ def adjoint(node: Node, upstream: Node, statement: Assign | None) -> Iterator[Le
 
 def _summed(gradient: Node, like: Node) -> Node:
     """The gradient summed over the dims that `like` lacks."""
+    while isinstance(like, Op) and like.name == "cast":
+        like = like.arguments[0]
     return gradient if gradient.dims == like.dims else Op("sum_to", (gradient, like), like.dims)
 
 
@@ -127,7 +129,7 @@ def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, No
             yield args[0], make("softmax_vjp", Ref(SELF, dims), up)
         case "logsumexp":
             yield args[0], Op("logsumexp_vjp", (args[0], up), args[0].dims)
-        case "dropout":
-            yield args[0], up
+        case "dropout":  # linear, and with the same seed the same mask
+            yield args[0], Op("dropout", (up, *args[1:]), dims)
         case _:
             raise LoweringError(f"{statement.clause if statement else 'output'}: `{op.name}` has no derivative")

@@ -56,9 +56,12 @@ def _split_prologue(body: tuple[Statement, ...]) -> tuple[tuple[Statement, ...],
 
 
 def _vjp_body(spec: Spec, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
-    if isinstance(body[0], If) and body[0].clause.startswith("path."):
-        choice = body[0]
-        return (If(choice.test, _vjp_body(spec, choice.body), _vjp_body(spec, choice.orelse), choice.clause),)
+    """Forward and backward of one path, and of each where there are several: backward, paths share nothing."""
+    last = body[-1]
+    if isinstance(last, If) and last.clause.startswith("path."):
+        shared = body[:-1]
+        one, other = _vjp_body(spec, (*shared, *last.body)), _vjp_body(spec, (*shared, *last.orelse))
+        return (If(last.test, one, other, last.clause),)
     first = next(i for i, s in enumerate(body) if isinstance(s, Return) or getattr(s, "clause", "").startswith("returns."))
     return tuple(_Reverse(spec, body[:first], body[first:]).statements())
 
@@ -97,22 +100,37 @@ class _Reverse:
                 continue
             assert isinstance(statement, Assign)
             if any(isinstance(node, Op) and node.name == "dropout" for node in walk(statement.value)):
-                yield Line('raise NotImplementedError("numpy: the vjp of dropout needs the mask that the forward call drew")')
-                continue
+                yield from self.without_mask()
+                if not self.seeds_dropout():
+                    continue
             for name in sorted(self.saves_before.get(id(statement), ())):
                 yield Assign(Ref(_before(name, statement)), Ref(name))
             yield statement
             for name in sorted(self.saves_after.get(id(statement), ())):
                 yield Assign(Ref(_after(name, statement)), Ref(name))
 
+    def seeds_dropout(self) -> str:
+        """The argument that decides what dropout draws: with it forward and backward draw the same."""
+        return next((argument.name for argument in self.spec.constructor if argument.role == "seed"), "")
+
+    def without_mask(self) -> Iterator[Statement]:
+        """Refuse a gradient through a mask that nobody knows any more."""
+        seed = self.seeds_dropout()
+        raised = 'raise NotImplementedError("numpy: the vjp of dropout needs {}")'
+        if seed:
+            yield Line(f"if {seed} is None:\n    {raised.format(f'`{seed}`, which the forward call had')}")
+        else:
+            yield Line(raised.format("the mask that the forward call drew"))
+
     # Backward.
 
     def seeds(self) -> Iterator[Statement]:
         """Cotangents in the accumulation dtype, pushed through the expressions of the outputs."""
-        names = _differentiable(self.spec)
+        every = _differentiable(self.spec)
+        names = [name for name in every if name in self.returned()]
         lifted = any(statement.lifted for statement in self.returns if isinstance(statement, Return))
         values = {assign.target.name: assign for assign in _assigns(self.returns)}
-        if len(names) > 1:
+        if len(every) > 1:
             yield from self.unpack(names)
         for output in (output for output in self.spec.outputs if output.name in names):
             text = f"d_{output.name}[None] if lifted else d_{output.name}" if lifted else f"d_{output.name}"
@@ -128,6 +146,10 @@ class _Reverse:
             else:
                 absent = tuple(_zeros(name) for name in sorted(self.live - before))
                 yield If(output.when, tuple(body), absent, f"returns.{output.name}")
+
+    def returned(self) -> set[str]:
+        """The outputs that this path may return."""
+        return {ref.name for s in statements(self.returns) if isinstance(s, Return) for ref in s.values}
 
     def unpack(self, names: list[str]) -> Iterator[Statement]:
         optional = [output for output in self.spec.outputs if output.when is not None and output.name in names]
@@ -187,13 +209,14 @@ class _Reverse:
     def accumulate(self, ref: Ref, node: Node, statement: Assign | None, conditional: bool) -> Assign:
         clause = statement.clause if statement else ""
         own = statement is not None and statement.target.name == ref.name
-        optional = ref.name in self.leaf_names() and conditional and not own and ref.name not in self.needs_zero()
+        begun = ref.name in self.needs_zero() or ref.name in self.live
+        optional = ref.name in self.leaf_names() and conditional and not own and not begun
         name = f'gradients["{ref.name}"]' if optional else f"d_{ref.name}"
         if ref.name in self.broadcast_names():
             node = Op("sum_to", (node, ref), ref.dims)
         if optional:
             return Assign(Ref(name), Op("cast", (node,), ref.dims, (("to", f"{ref.name}.dtype"),)), clause)
-        live = not own and (ref.name in self.live or ref.name in self.needs_zero())
+        live = not own and begun
         self.live.add(ref.name)
         return Assign(
             Ref(name, ref.dims), elementwise("add", (Ref(name, ref.dims), node), ref.dims or ()) if live else node, clause

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from attnspec.codegen.printer import Printer, Target, indent
-from attnspec.spec.expression import Access, Expression, Name, Sum, walk
-from attnspec.spec.model import Spec, Weight
+from attnspec.codegen.prologue import constructor_checks
+from attnspec.spec.expression import Access, Expression, Name, Sum, substitute, walk
+from attnspec.spec.model import Argument, Spec, Weight
 
 _INIT_HEAD = {
     "numpy": ("rng: np.random.Generator", "dtype: type = np.float32", "np.ndarray"),
@@ -26,34 +27,40 @@ _GLOROT = {
     "tensorflow": "_glorot_uniform({1}, {3}, {4}, dtype)",
 }
 
+_SEEDED = {
+    "torch": "torch.Generator().manual_seed({0})",
+    "tensorflow": "tf.random.Generator.from_seed({0})",
+}
+
 
 def init_text(spec: Spec, target: Target, parameters: list[str]) -> str:
     """`<name>_init`: weights by name, with the documented distributions, for numpy and jax."""
     source, dtype, array = _INIT_HEAD[target.name]
     lines = [f'"""Initial weights of `{spec.function_name}`; {", ".join(size_names(spec))} are the sizes of their dims."""']
+    lines += _construction(spec, target)
     if target.name == "jax":
         lines.append(f"keys = iter(jax.random.split(key, {len(spec.weights)}))")
     lines.append(f"params: dict[str, {array}] = {{}}")
     lines += _each(spec, target, lambda w: f'params["{w.name}"] = {_initial(spec, w, target.name)}')
     lines.append("return params")
-    sizes = [f"{name}: int" for name in size_names(spec)]
-    signature = ", ".join((source, "*", *parameters, *sizes, dtype))
+    signature = ", ".join((source, "*", *parameters, *_size_parameters(spec), dtype))
     return f"def {spec.function_name}_init({signature}) -> dict[str, {array}]:\n{indent(chr(10).join(lines))}"
 
 
 def module_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
     """The `nn.Module` of a layer: weights as parameters under their documented names."""
-    sizes = [f"{name}: int" for name in size_names(spec)]
     made_on = ("device: torch.device | None = None", "dtype: torch.dtype | None = None")
-    signature = ", ".join(("self", *parameters, "*", *sizes, *made_on))
-    kept = [f"self.{a.name} = {a.name}" for a in spec.constructor]
-    made = _each(spec, target, lambda w: f"self.{w.name} = nn.Parameter(torch.empty({_shape(w)}, device=device, dtype=dtype))")
+    signature = ", ".join(("self", *parameters, "*", *_size_parameters(spec), *made_on))
+    kept = [*_construction(spec, target), *_kept(spec, target)]
+    made = _each(
+        spec, target, lambda w: f"self.{w.name} = nn.Parameter(torch.empty({_shape(spec, w)}, device=device, dtype=dtype))"
+    )
     reset = _each(spec, target, lambda w: _reset(spec, w), prefix="self.")
-    passed = (a.name if a.kind == "positional" else f"{a.name}={a.name}" for a in spec.arguments)
-    named = ", ".join((*passed, *(f"{a.name}=self.{a.name}" for a in spec.constructor)))
+    passed = (_passed(a) if a.kind == "positional" else f"{a.name}={_passed(a)}" for a in spec.arguments)
+    named = ", ".join((*passed, *_own(spec)))
     return "\n".join(
         (
-            f"class {spec.function_name}(nn.Module):",
+            f"class {spec.class_name}(nn.Module):",
             indent(docstring),
             "",
             indent(f"def __init__({signature}) -> None:"),
@@ -70,17 +77,16 @@ def module_class(spec: Spec, target: Target, docstring: str, parameters: list[st
 
 def tensorflow_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
     """The `tf.Module` of a layer: weights as variables under their documented names."""
-    sizes = [f"{name}: int" for name in size_names(spec)]
     made_with = ("dtype: tf.DType = tf.float32", "name: str | None = None")
-    signature = ", ".join(("self", *parameters, "*", *sizes, *made_with))
-    kept = [f"self.{a.name} = {a.name}" for a in spec.constructor]
+    signature = ", ".join(("self", *parameters, "*", *_size_parameters(spec), *made_with))
+    kept = [*_construction(spec, target), *_kept(spec, target)]
     made = _each(spec, target, lambda w: f'self.{w.name} = tf.Variable({_initial(spec, w, target.name)}, name="{w.name}")')
     held = _each(spec, target, lambda w: f'params["{w.name}"] = self.{w.name}', prefix="self.")
     passed = (a.name if a.kind == "positional" else f"{a.name}={a.name}" for a in spec.arguments)
-    named = ", ".join((*passed, *(f"{a.name}=self.{a.name}" for a in spec.constructor)))
+    named = ", ".join((*passed, *_own(spec)))
     return "\n".join(
         (
-            f"class {spec.function_name}(tf.Module):",
+            f"class {spec.class_name}(tf.Module):",
             indent(docstring),
             "",
             indent(f"def __init__({signature}) -> None:"),
@@ -93,16 +99,57 @@ def tensorflow_class(spec: Spec, target: Target, docstring: str, parameters: lis
 
 
 def size_names(spec: Spec) -> list[str]:
-    """Dims of the weights, in order."""
-    return list(dict.fromkeys(dim for weight in spec.weights for dim in weight.layout.dims))
+    """Dims of the weights that no argument of the constructor tells, in order."""
+    dims = dict.fromkeys(dim for weight in spec.weights for dim in weight.layout.dims)
+    return [dim for dim in dims if spec.teller(dim) is None]
 
 
-def fans(spec: Spec, weight: Weight) -> tuple[str, str]:
-    """Products of the weight's contracted and of its remaining dims: what glorot calls fan in and fan out."""
+def _size_parameters(spec: Spec) -> list[str]:
+    """The sizes as parameters; one that follows from others may be left out."""
+    return sorted(
+        (f"{n}: int | None = None" if n in spec.sizes else f"{n}: int" for n in size_names(spec)), key=lambda p: "=" in p
+    )
+
+
+def _construction(spec: Spec, target: Target) -> Iterator[str]:
+    """What a constructor checks, and the sizes that follow from others."""
+    own = [f"{a.name}=({a.name}, {a.default!r})" for a in spec.constructor if a.role == "object"]
+    if own:
+        yield f"_default_only({', '.join(own)})"
+    printer = Printer(target, batched=False)
+    for statement in constructor_checks(spec):
+        yield printer.statement(statement)
+    for dim in size_names(spec):
+        if dim in spec.sizes:
+            yield f"{dim} = {printer.guard(spec.sizes[dim])[0]} if {dim} is None else {dim}"
+
+
+def _kept(spec: Spec, target: Target) -> Iterator[str]:
+    """The constructor's arguments, and what dropout draws from: a seed starts it, and every call goes on with it."""
+    for argument in spec.constructor:
+        yield f"self.{argument.name} = {argument.name}"
+        if argument.role == "seed":
+            yield f"self._generator = None if {argument.name} is None else {_SEEDED[target.name].format(argument.name)}"
+
+
+def _own(spec: Spec) -> Iterator[str]:
+    """What a layer hands on to its function of what it was constructed with."""
+    for argument in spec.constructor:
+        if argument.role != "object":
+            yield f"{argument.name}=self.{'_generator' if argument.role == 'seed' else argument.name}"
+
+
+def _passed(argument: Argument) -> str:
+    """An argument as forward hands it on: the module's own mode where nobody said whether it is training."""
+    return f"self.training if {argument.name} is None else {argument.name}" if argument.role == "training" else argument.name
+
+
+def fans(spec: Spec, weight: Weight) -> tuple[list[str], list[str]]:
+    """The weight's contracted and its remaining dims, whose products glorot calls fan in and fan out."""
     contracted = _contracted(spec, weight.name)
     inner = [dim for dim in weight.layout.dims if dim.lower() in contracted]
     outer = [dim for dim in weight.layout.dims if dim.lower() not in contracted]
-    return " * ".join(inner) or "1", " * ".join(outer) or "1"
+    return inner, outer
 
 
 def _contracted(spec: Spec, name: str) -> set[str]:
@@ -112,14 +159,24 @@ def _contracted(spec: Spec, name: str) -> set[str]:
     return {s.index for s in sums if any(e == Name(name) or (isinstance(e, Access) and e.tensor == name) for e in walk(s.body))}
 
 
-def _shape(weight: Weight) -> str:
-    return f"({', '.join(weight.layout.dims)}{',' if len(weight.layout.dims) == 1 else ''})"
+def _shape(spec: Spec, weight: Weight) -> str:
+    sizes = [_size(spec, dim) for dim in weight.layout.dims]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def _size(spec: Spec, dim: str) -> str:
+    """A size by the name of the argument that tells it."""
+    teller = spec.teller(dim)
+    return teller.name if teller else dim
 
 
 def _initial(spec: Spec, weight: Weight, target: str) -> str:
-    fan_in, fan_out = fans(spec, weight)
+    inner, outer = fans(spec, weight)
+    if target != "torch":
+        inner, outer = ([_size(spec, dim) for dim in dims] for dims in (inner, outer))
     template = _GLOROT if weight.initializer == "glorot_uniform" else _CONSTANT
-    return template[target].format(weight.initializer, _shape(weight), weight.name, fan_in, fan_out)
+    fan_in, fan_out = (" * ".join(sizes) or "1" for sizes in (inner, outer))
+    return template[target].format(weight.initializer, _shape(spec, weight), weight.name, fan_in, fan_out)
 
 
 def _reset(spec: Spec, weight: Weight) -> str:
@@ -131,8 +188,9 @@ def _reset(spec: Spec, weight: Weight) -> str:
 
 
 def _each(spec: Spec, target: Target, line: Callable[[Weight], str], prefix: str = "") -> Iterator[str]:
-    """A line for every weight, under the guard of those that exist only sometimes."""
+    """A line for every weight, under the guard of those that exist only sometimes; `prefix` is where its names are kept."""
+    kept = {argument.name: Name(prefix + argument.name) for argument in spec.constructor}
     for when, weights in groupby(spec.weights, key=lambda weight: weight.when):
         text = "\n".join(map(line, weights))
-        guard = "" if when is None else Printer(target, batched=False).guard(when)[0]
-        yield f"if {prefix}{guard}:\n{indent(text)}" if guard else text
+        guard = "" if when is None else Printer(target, batched=False).guard(substitute(when, kept))[0]
+        yield f"if {guard}:\n{indent(text)}" if guard else text

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from attnspec.codegen.index_notation import LoweringError, Scope, align, elementwise, lower, transpose
-from attnspec.codegen.program import Assign, Const, Dims, If, Node, Op, Program, Ref, Return, Statement, reads
+from attnspec.codegen.program import ELEMENTWISE, Assign, Const, Dims, If, Node, Op, Program, Ref, Return, Statement, reads
 from attnspec.codegen.prologue import canonical_dims, layout_text, lift_names, prologue
-from attnspec.spec.expression import Concat, Name, names
+from attnspec.spec.expression import Binary, Concat, Expression, Name, names
 from attnspec.spec.model import Output, Path, Spec, Stage
 
 HIDDEN = Ref("hidden")
 VARIABLES = {"logit": "logits", "weight": "weights"}
 """Operator tensors whose variable has another name, as the field writes it."""
+DTYPES = {"input": "dtype", "at least float32": "compute", "float32": "float32"}
+"""The variable that holds the dtype which a policy names."""
 
 
 @dataclass
@@ -34,18 +37,22 @@ class Body:
         return self.path.policies["mask.fill"].detail
 
     def stages(self) -> tuple[Statement, ...]:
-        lowered = tuple(statement for stage in self.path.stages for statement in self.guarded(stage))
-        return (*self.dtypes(), *self.indices(lowered), *self.hidden(), *lowered)
+        """Projections first, which the paths of a layer share; then what only some of them need."""
+        first = tuple(itertools.takewhile(lambda stage: stage.kind == "project", self.path.stages))
+        projected = tuple(statement for stage in first for statement in self.guarded(stage))
+        lowered = tuple(statement for stage in self.path.stages[len(first) :] for statement in self.guarded(stage))
+        early = tuple(self.indices(projected))
+        late = (grid for grid in self.indices((*projected, *lowered)) if grid not in early)
+        return (*self.dtypes(), *early, *projected, *late, *self.hidden(), *lowered)
 
     def dtypes(self) -> Iterator[Statement]:
-        """The dtype of the inputs, and the one that products accumulate and logits are held in."""
+        """The dtype of the inputs, and the one that products accumulate in: half precision never sums."""
         query = self.query
         yield Assign(Ref("dtype"), Op("dtype_of", (query,), None))
-        held = self.policy("logits.dtype")
-        if held == "float32":
+        if self.policy("logits.dtype") == "float32":
             yield Assign(Ref("compute"), Const("float32"))
         else:
-            yield Assign(Ref("compute"), Op("at_least_float32" if held == "at least float32" else "dtype_of", (query,), None))
+            yield Assign(Ref("compute"), Op("at_least_float32", (query,), None))
 
     @property
     def query(self) -> Ref:
@@ -98,7 +105,8 @@ class Body:
 
     def _project(self, stage: Stage) -> Iterator[Statement]:
         order = self.physical(stage.defines)
-        yield self.assign(stage, Op("cast", (self.lower(stage, order),), order, (("to", "dtype"),)))
+        value = _widened(self.lower(stage, order), order)
+        yield self.assign(stage, Op("cast", (value,), order, (("to", "dtype"),)))
 
     _output = _project
 
@@ -134,7 +142,10 @@ class Body:
         return Op("broadcast", (inserted,), named, (("shape", shape),))
 
     def _score(self, stage: Stage) -> Iterator[Statement]:
-        yield self.assign(stage, self.lower(stage, self.spec.tensors["logit"]))
+        logits = self.lower(stage, self.spec.tensors["logit"])
+        if self.policy("logits.dtype") == "input":
+            logits = Op("cast", (logits,), logits.dims, (("to", "dtype"),))
+        yield self.assign(stage, logits)
 
     def _modifier(self, stage: Stage) -> Iterator[Statement]:
         yield self.assign(stage, self.lower(stage, self.spec.tensors["logit"]))
@@ -155,7 +166,7 @@ class Body:
         dims = logits.dims
         assert dims is not None
         if self.policy("softmax.dtype") != self.policy("logits.dtype"):
-            cast = Op("cast", (logits,), dims, (("to", self.policy("softmax.dtype")),))
+            cast = Op("cast", (logits,), dims, (("to", DTYPES[self.policy("softmax.dtype")]),))
             yield Assign(logits, cast, "policy.softmax.dtype")
         sink = None if stage.expression == Name("logit") else self.lower(stage, dims)
         if sink is not None:
@@ -196,7 +207,8 @@ class Body:
     def _dropout(self, stage: Stage) -> Iterator[Statement]:
         weights = self.refs["weight"]
         rate = lower(stage.expression, (), self.scope, stage.clause)
-        yield self.assign(stage, Op("dropout", (weights, rate), weights.dims))
+        seed = tuple(Ref(argument.name) for argument in self.spec.constructor if argument.role == "seed")
+        yield self.assign(stage, Op("dropout", (weights, rate, *seed), weights.dims))
 
     def _combine(self, stage: Stage) -> Iterator[Statement]:
         weights = self.refs["weight"]
@@ -219,6 +231,15 @@ class Body:
         return self.spec.tensors[tensor]
 
 
+def _widened(node: Node, dims: Dims) -> Node:
+    """Arithmetic with the tensors that broadcast (biases) in the accumulation dtype: their gradient is a sum over the rest."""
+    if isinstance(node, Ref) and node.dims is not None and set(node.dims) != set(dims):
+        return Op("cast", (node,), node.dims, (("to", "compute"),))
+    if isinstance(node, Op) and node.name in {*ELEMENTWISE, "align"}:
+        return replace(node, arguments=tuple(_widened(argument, dims) for argument in node.arguments))
+    return node
+
+
 def variable(tensor: str) -> str:
     """The variable of a tensor: `logits` for `logit`, `logits_after_scale` for `logit@modifier.scale`."""
     name, _, clause = tensor.partition("@")
@@ -233,9 +254,16 @@ def lower_spec(spec: Spec) -> Program:
     body = paths[-1]
     for path, statements in zip(reversed(spec.paths[:-1]), reversed(paths[:-1]), strict=True):
         assert path.when is not None
-        body = (If(path.when, statements, body, clause=f"path.{path.name}"),)
+        same = _shared(statements, body)
+        body = (*body[:same], If(path.when, statements[same:], body[same:], clause=f"path.{path.name}"))
     batched = any(layout.batched for argument in spec.tensor_arguments for layout in argument.layouts)
     return Program(spec.function_name, (*prologue(spec), *body), batched)
+
+
+def _shared(one: tuple[Statement, ...], other: tuple[Statement, ...]) -> int:
+    """How many statements two paths begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _refuse_grouped_axes(spec: Spec) -> None:
@@ -248,9 +276,27 @@ def _refuse_grouped_axes(spec: Spec) -> None:
 
 
 def _lower_path(spec: Spec, path: Path) -> tuple[Statement, ...]:
+    spec = replace(spec, outputs=tuple(output for output in spec.outputs if _may_return(output, path, spec)))
     saved = frozenset(output.tensor for output in spec.outputs if "@" in output.tensor)
     body = Body(spec, path, canonical_scope(spec), saved)
     return (*body.stages(), *_returns(spec, body))
+
+
+def _may_return(output: Output, path: Path, spec: Spec) -> bool:
+    """Whether a path can return an output: not where a path before it is taken whenever the output is wanted."""
+    before = itertools.takewhile(lambda other: other is not path, spec.paths)
+    taken = [part for other in before if other.when is not None for part in _alternatives(other.when)]
+    return output.when is None or output.when not in taken
+
+
+def _alternatives(guard: Expression) -> Iterator[Expression]:
+    """The parts of a disjunction."""
+    match guard:
+        case Binary("or", left, right):
+            yield from _alternatives(left)
+            yield from _alternatives(right)
+        case _:
+            yield guard
 
 
 def canonical_scope(spec: Spec) -> Scope:

@@ -21,7 +21,10 @@ from attnspec.spec.expression import fold, to_text
 from attnspec.spec.model import Argument, Spec
 
 HELPERS = "# -- helpers: argument checks, and what the framework lacks " + "-" * 60
-_PYTHON_TYPES = {"number": "float", "integer": "int", "flag": "bool", "choice": "str", "sizes": "int | tuple[int, int]"}
+_PYTHON_TYPES = {
+    "number": "float", "integer": "int", "flag": "bool", "choice": "str", "sizes": "int | tuple[int, int]",
+    "training": "bool", "seed": "int", "object": "str",
+}  # fmt: skip
 
 
 def module_text(spec: Spec, target: Target) -> str:
@@ -88,10 +91,11 @@ def vjp_text(spec: Spec, program: Program, target: Target) -> str:
 
 
 def rules_of(spec: Spec) -> dict[str, str]:
-    """Clause -> the spec's own rule of it, and policies with their values, for comments."""
-    rules = {stage.clause: to_text(fold(stage.expression)) for path in spec.paths for stage in path.stages}
-    policies = {f"policy.{name}": policy.value for name, policy in spec.paths[-1].policies.items()}
-    return rules | policies
+    """Clause -> the spec's own rule of it, and policies with their values, for comments; not where paths differ."""
+    found = [(stage.clause, to_text(fold(stage.expression))) for path in spec.paths for stage in path.stages]
+    found += [(f"policy.{name}", policy.value) for path in spec.paths for name, policy in path.policies.items()]
+    rules = set(found)
+    return {clause: rule for clause, rule in found if sum(clause == other for other, _ in rules) == 1}
 
 
 def aliases(spec: Spec) -> dict[str, str]:
@@ -115,7 +119,7 @@ def _parameters(spec: Spec, target: Target) -> Iterator[str]:
     yield from _call_parameters(spec, target)
     if spec.constructor and not any(argument.kind == "keyword-only" for argument in spec.arguments):
         yield "*"
-    yield from (_parameter(argument, target) for argument in spec.constructor)
+    yield from (_parameter(argument, target) for argument in spec.constructor if argument.role != "object")
 
 
 def _call_parameters(spec: Spec, target: Target) -> Iterator[str]:

@@ -112,6 +112,8 @@ class Printer:
                 return "\n".join(self.assigned(target, value))
             case If(test, body, orelse, clause):
                 text = f"if {self.guard(test)[0]}:\n{indent(self.branch(body, clause))}"
+                if orelse and _leaves(body):
+                    return f"{text}\n{self.branch(orelse, '')}"
                 return f"{text}\nelse:\n{indent(self.branch(orelse, clause))}" if orelse else text
             case For(variables, over, body, clause):
                 return f"for {', '.join(variables)} in {over}:\n{indent(self.branch(body, clause))}"
@@ -292,6 +294,12 @@ def _sides(precedence: int) -> tuple[int, int]:
     if precedence == POWER:
         return ATOM, NEGATE
     return precedence + (precedence == COMPARE), precedence + 1
+
+
+def _leaves(body: tuple[Statement, ...]) -> bool:
+    """Whether nothing after the statements is reached."""
+    last = body[-1] if body else None
+    return isinstance(last, Return) or (isinstance(last, Line) and last.text.startswith("return "))
 
 
 def _sizes_read(statement: Statement, kind: type, read: set[str]) -> Statement | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from attnspec.codegen.program import Check, Default, Derived, Dims, If, Line, Sizes, Statement
-from attnspec.spec.expression import Binary, Expression, Name, Unary, names
+from attnspec.codegen.program import Assign, Check, Default, Derived, Dims, If, Line, Op, Ref, Sizes, Statement
+from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary, names
 from attnspec.spec.model import Argument, Axis, Layout, Precondition, Spec
 
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
@@ -20,7 +20,9 @@ def prologue(spec: Spec) -> Iterator[Statement]:
     for argument in spec.arguments:
         if argument.role == "tensors":
             yield from _unpack(argument)
-    yield Line("sizes: dict[str, tuple[int, str]] = {}")
+        elif isinstance(argument.unset, Name) and argument.role == "tensor":
+            yield _stand_in(argument)
+    yield from _told(spec)
     for argument in spec.tensor_arguments:
         yield from _tensor(argument)
     yield from _weights(spec)
@@ -32,6 +34,16 @@ def prologue(spec: Spec) -> Iterator[Statement]:
         yield _check(spec, precondition)
     yield from _derived(spec)
     yield from _lift(spec)
+    yield from _lacking_axes(spec)
+
+
+def constructor_checks(spec: Spec) -> Iterator[Check]:
+    """The preconditions that a constructor can tell by itself."""
+    own = {argument.name for argument in spec.constructor}
+    for precondition in spec.preconditions:
+        parts = (part for part in (precondition.when, precondition.requires) if part is not None)
+        if frozenset().union(*map(names, parts)) <= own:
+            yield _check(spec, precondition)
 
 
 def canonical_dims(layout: Layout, canonical: Dims) -> Dims:
@@ -56,7 +68,21 @@ def _unpack(argument: Argument) -> Iterator[Statement]:
     yield Line(f'{", ".join(names)} = _members("{argument.name}", {argument.name}, {least}, {len(names)})')
     for element in argument.elements:
         if isinstance(element.unset, Name):
-            yield Line(f"{element.name} = {element.unset.name} if {element.name} is None else {element.name}")
+            yield _stand_in(element)
+
+
+def _stand_in(argument: Argument) -> Line:
+    """Another tensor in place of one that is not given."""
+    assert isinstance(argument.unset, Name)
+    return Line(f"{argument.name} = {argument.unset.name} if {argument.name} is None else {argument.name}")
+
+
+def _told(spec: Spec) -> Iterator[Statement]:
+    """The sizes that arguments of the constructor tell, before any tensor is looked at."""
+    tellers = [argument for argument in spec.constructor if argument.tells]
+    yield from (Line(f'{a.name} = _integer("{a.name}", {a.name})') for a in tellers)
+    told = ", ".join(f'"{dim}": ({a.name}, "{a.name}")' for a in tellers for dim in a.tells)
+    yield Line(f"sizes: dict[str, tuple[int, str]] = {{{told}}}")
 
 
 def _tensor(argument: Argument) -> Iterator[Statement]:
@@ -89,7 +115,9 @@ def _sizes(spec: Spec) -> Iterator[Statement]:
 
 
 def _derived(spec: Spec) -> Iterator[Statement]:
-    yield from (Derived(name, rule) for name, rule in spec.sizes.items())
+    """Sizes that follow from others, where no tensor that is always there has them."""
+    bound = {name for statement in _sizes(spec) if isinstance(statement, Sizes) for name in statement.names}
+    yield from (Derived(name, rule) for name, rule in spec.sizes.items() if name not in bound)
 
 
 def _named(layout: Layout) -> list[str]:
@@ -117,6 +145,21 @@ def _lift(spec: Spec) -> Iterator[Statement]:
     yield Line(f"if lifted:\n    {', '.join(names)} = {', '.join(f'{name}[None]' for name in names)}")
 
 
+def _lacking_axes(spec: Spec) -> Iterator[Statement]:
+    """A shorter layout that is no ending of the longest gets the axes that it lacks in between: `B T S` of `B N T S`."""
+    for argument in spec.tensor_arguments:
+        longest = argument.layouts[0].dims
+        for own in (layout.dims for layout in argument.layouts[1:] if not layout.batched):
+            if longest[-len(own) :] != own:
+                inserted = tuple(dim for dim in longest if dim not in own)
+                name = argument.name
+                ranked: Expression = Binary("==", Call("rank", (Name(name),)), Number(len(own)))
+                if argument.optional:
+                    ranked = Binary("and", Unary("not", IsNone(name)), ranked)
+                widened = Op("align", (Ref(name, own),), longest, (("inserted", inserted),))
+                yield If(ranked, (Assign(Ref(name, longest), widened),))
+
+
 def _scalars(argument: Argument) -> Iterator[Statement]:
     if argument.role == "sizes":
         yield Line(f'{", ".join(argument.names)} = _pair("{argument.name}", {argument.name})')
@@ -124,8 +167,9 @@ def _scalars(argument: Argument) -> Iterator[Statement]:
         yield Line(f'_choice("{argument.name}", {argument.name}, {argument.choices!r})')
     elif argument.role == "number" and argument.unset is not None:
         yield Default(argument.name, argument.unset)
-    elif argument.role in ("number", "integer"):
-        yield Line(f'{argument.name} = _{argument.role}("{argument.name}", {argument.name})')
+    elif argument.role in ("number", "integer") and not argument.tells:
+        checked = f'{argument.name} = _{argument.role}("{argument.name}", {argument.name})'
+        yield Line(f"if {argument.name} is not None:\n    {checked}" if argument.optional else checked)
 
 
 def _check(spec: Spec, precondition: Precondition) -> Check:

@@ -42,6 +42,7 @@ class Sheet:
     scale: float = 1.0
     offset: Array | None = None
     most: int = 0
+    masks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _floats(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Arra
 def _integers(sheet: Sheet, words: NDArray[np.uint64], masks: Masks) -> Array:
     """A boolean mask, lengths or segment ids."""
     if sheet.dtype == "bool":
-        drawn = ((words & np.uint64(7)) < np.uint64(masks.eighths)).reshape(sheet.shape)
+        drawn = _attending(words, masks.eighths, sheet.masks).reshape(sheet.shape)
         if masks.empty:
             rows = (words >> np.uint64(8) & np.uint64(3)).reshape(sheet.shape)[..., :1]
             drawn = drawn & (rows != 0)
@@ -131,6 +132,13 @@ def _integers(sheet: Sheet, words: NDArray[np.uint64], masks: Masks) -> Array:
     most = 1 if masks.sorted_segments else sheet.most  # two documents in order; with more, short rows would see nothing
     ids = (words >> np.uint64(3) & np.uint64(most)).reshape(sheet.shape).astype(sheet.dtype)
     return np.sort(ids, axis=-1) if masks.sorted_segments else ids
+
+
+def _attending(words: NDArray[np.uint64], eighths: int, masks: int) -> NDArray[np.bool_]:
+    """True in that many eighths, or in more where several masks have to agree on what stays visible."""
+    if masks == 1:
+        return (words & np.uint64(7)) < np.uint64(eighths)
+    return (words & np.uint64(255)) < np.uint64(round(256 * (eighths / 8) ** (1 / masks)))
 
 
 def _lengths(sheet: Sheet, words: NDArray[np.uint64], kind: str) -> Array:
@@ -202,6 +210,7 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
     ]
     floats: list[Sheet] = []
     others: list[Sheet] = []
+    masks = sum(dtype == "bool" for _, _, dtype in wanted)
     place = {"float": 0, "other": 0}
     for name, shape, dtype in sorted(wanted, key=lambda each: "float" not in each[2]):
         kind = "float" if "float" in dtype else "other"
@@ -216,7 +225,9 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
         else:
             most = _length_limit(spec, operator, sizes)
             role = "length" if most >= 0 else "segments"
-            others.append(Sheet(name, shape, dtype, role, start, start + prod(shape), most=most if most >= 0 else 3))
+            others.append(
+                Sheet(name, shape, dtype, role, start, start + prod(shape), most=most if most >= 0 else 3, masks=masks)
+            )
     layer = any(stage.kind == "project" for path in spec.paths for stage in path.stages)
     given = facts(spec, configuration).scope.get("scale")
     scale = abs(float(given)) if isinstance(given, (int, float)) and given else 1.0
@@ -241,7 +252,7 @@ def _weight(name: str, dims: tuple[str, ...], sizes: Mapping[str, int]) -> tuple
     """
     if len(dims) <= 2:
         return "bias of a projection", 0.25
-    fan_in = max(1, prod(sizes.get(dim, 1) for dim in (dims[:1] if dims[:1] == ("E",) else dims[:-1])))
+    fan_in = max(1, prod(sizes.get(dim, 1) for dim in (dims[:-1] if dims[-1] == "E" else dims[:1])))
     return ("logits' kernel", 0.5 / sqrt(fan_in)) if _role(name) in ("query", "key") else ("mean", 1.0 / fan_in)
 
 

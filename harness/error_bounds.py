@@ -42,13 +42,15 @@ class Units:
     """Unit roundoffs of one path at one storage dtype, each with the oracle's own roundoff added.
 
     `accumulate` is u_a of products (never under float32: no implementation sums in half), `logit` u_s, `softmax` the u_a
-    of the softmax, `weight` u_p, `combine` the u_a of the second product, `output` u_o: the storage dtype. `eta` is what
-    anything may lose that becomes zero, `exponential` what one of the softmax's exponentials may lose beyond that.
+    of the softmax, `total` that of its sum (never under float32 either), `weight` u_p, `combine` the u_a of the second
+    product, `output` u_o: the storage dtype. `eta` is what anything may lose that becomes zero, `exponential` what one of
+    the softmax's exponentials may lose beyond that.
     """
 
     accumulate: float
     logit: float
     softmax: float
+    total: float
     weight: float
     combine: float
     output: float
@@ -68,6 +70,7 @@ class Units:
             accumulate=max(wide, min(logit, UNIT["float32"])) + gold,
             logit=logit + gold,
             softmax=softmax + gold,
+            total=min(softmax, UNIT["float32"]) + gold,
             weight=(softmax if held else storage) + gold,
             combine=max(wide, min(softmax, UNIT["float32"]) if held else 0.0) + gold,
             output=storage + gold,
@@ -135,8 +138,9 @@ def growth(error: Array) -> Array:
 def softmax_error(weight: Array, logit: Array, error: Error, units: Units) -> tuple[Array, Array]:
     """(error of the weights, expected error of the logits per row) where `logit` holds the magnitudes of visible logits.
 
-    rho_ij = expm1(e_ij + sum_l p_il e_il) + gamma_{S+6} + 8u (Blanchard, Higham & Higham, section 4). To e the rounding of
-    the shifted argument is added: 4u |s_ij| for s and its conversion (exp2), 2u max |s| for the shift. To the weight, what
+    rho_ij = expm1(e_ij + sum_l p_il e_il) + gamma_S + gamma_6 + 8u (Blanchard, Higham & Higham, section 4), gamma_S for the
+    sum, which no implementation takes in half: only its terms and its result are rounded to u. To e the rounding of the
+    shifted argument is added: 4u |s_ij| for s and its conversion (exp2), 2u max |s| for the shift. To the weight, what
     underflow takes: 2^n is also made as 2 * 2^(n-1), so as not to overflow at n = 128, and the factor is flushed where the
     exponential is under twice the smallest normal (oneDNN); the sum that it is divided by is at least 1.
     """
@@ -146,7 +150,7 @@ def softmax_error(weight: Array, logit: Array, error: Error, units: Units) -> tu
     moved += error
     mean = (weight * moved).sum(axis=-1, keepdims=True)
     rho = growth(moved + mean)
-    rho += gamma(weight.shape[-1] + 6, u) + 8 * u
+    rho += gamma(weight.shape[-1], units.total) + gamma(6, u) + 8 * u
     rho *= weight
     # A weight is never further off than 1: this keeps a hopeless row's bound a number.
     np.minimum(rho, 1.0, out=rho)
@@ -164,12 +168,14 @@ def log_sum_exp_error(mean: Array, largest: Array, result: Array, count: int, un
 def row_sum_error(weight: Array, weight_error: Array, terms: Array, term_error: Error, magnitude: Array, units: Units) -> Array:
     """d_i, the error of Delta = sum_j p dP, however it is computed: over the keys, or as sum_d dO O from a rounded O.
 
-    `magnitude` is |dO| |V|^T: the second way errs by at most sum_j (eP + (gamma_S + gamma_V + 2u_p + 2u_o) p) magnitude.
+    `magnitude` is |dO| |V|^T: the second way errs by at most sum_j (eP + (gamma_S + gamma_V + 2u_p + 2u_o) p) magnitude. Behind
+    a projection dO and V are inexact themselves: `term_error`, that of dP, holds |e_dO| |V|^T + |dO| |e_V|^T and their product,
+    so what O errs by meets magnitude + term_error.
     """
     keys = weight.shape[-1]
     u = units.softmax
-    direct = weight_error * terms + weight * term_error + gamma(keys, u) * weight * magnitude
+    direct = weight_error * (terms + term_error) + weight * term_error + gamma(keys, u) * weight * magnitude
     rounding = gamma(keys + 3, units.combine) + gamma(keys, u) + 2 * units.weight + 2 * units.output
-    through_output = (weight_error + rounding * weight) * magnitude + weight * term_error
+    through_output = (weight_error + rounding * weight) * (magnitude + term_error) + weight * term_error
     larger: Array = np.maximum(direct.sum(axis=-1, keepdims=True), through_output.sum(axis=-1, keepdims=True))
     return larger

@@ -94,11 +94,11 @@ def _kinds(options: Sequence[Option]) -> Iterator[Option]:
 
 
 def _values(argument: Argument) -> Iterator[Default]:
-    """The Python values to try for an argument; one that is inert stays at its default."""
-    if argument.role in ("tensor", "tensors") or argument.inert:
+    """The Python values to try for an argument; one that is inert, or no matter of the call, stays at its default."""
+    if argument.role in ("tensor", "tensors", "object", "seed") or argument.inert:
         return
     tried: list[Default] = [] if argument.required else [argument.default]
-    if argument.role == "flag":
+    if argument.role in ("flag", "training") and not argument.examples:
         tried += [False, True]
     yield from dict.fromkeys([*tried, *argument.examples, *argument.choices])
 
@@ -133,6 +133,8 @@ def _dtypes(argument: Argument, dtype: str) -> tuple[str, ...]:
 def configuration(factors: Factors, sizes: Mapping[str, int], choice: Choice) -> Configuration | None:
     """The call that a choice describes; None where its shapes do not fit together or a precondition fails."""
     spec = factors.spec
+    sizes = _agreeing(factors, sizes, choice)
+    choice = {**choice, **{a.name: sizes[a.tells[0]] for a in spec.constructor if a.tells}}
     chosen = {a.name: choice[a.name] for a in (*spec.constructor, *spec.arguments) if a.name in choice and a.role != "tensor"}
     values = {name: value for name, value in chosen.items() if _differs(spec.argument(name), value)}
     try:
@@ -153,6 +155,23 @@ def configuration(factors: Factors, sizes: Mapping[str, int], choice: Choice) ->
         tuple(values.items()),  # type: ignore[arg-type]
         tuple((name, tensors[name]) for name in ordered if name in tensors),
     )
+
+
+def _agreeing(factors: Factors, sizes: Mapping[str, int], choice: Choice) -> Mapping[str, int]:
+    """The sizes with those equal that one argument tells, and those of a tensor that another one stands in for.
+
+    A dim of the spec's own gets an odd size, beside E.
+    """
+    own = {dim for tensor in factors.tensors for layout in tensor.layouts for dim in layout.dims}
+    agreed = dict.fromkeys(own, sizes["E"] + 3) | dict(sizes)
+    for argument in factors.spec.constructor:
+        agreed |= dict.fromkeys(argument.tells, agreed[argument.tells[0]]) if argument.tells else {}
+    by_name = {tensor.name: tensor for tensor in factors.tensors}
+    for tensor in factors.tensors:
+        if tensor.stands_in and choice.get(tensor.name) is None:
+            pairs = zip(tensor.layouts[0].dims, by_name[tensor.stands_in].layouts[0].dims, strict=True)
+            agreed |= {own: agreed[other] for own, other in pairs}
+    return agreed
 
 
 class _DoesNotFit(Exception):

@@ -22,6 +22,7 @@ from attnspec.harness import adapter
 from attnspec.spec.model import Spec
 
 LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")
+CLASSES = ("torch", "tensorflow")  # the lanes whose layers are classes
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 
 
@@ -95,7 +96,8 @@ def generated(spec: Spec, lane: str, folder: Path | None = None) -> Iterator[Sub
         file = (folder or generated_folder()) / target_of(lane) / f"{spec.module_name}{form and '_' + form}.py"
         if file.is_file():
             name = f"{lane}:{spec.name}{form and '@' + form}"
-            yield Subject(name, spec.name, lane, str(file.resolve()), spec.function_name)
+            layer = spec.form == "layer" and lane in CLASSES
+            yield Subject(name, spec.name, lane, str(file.resolve()), spec.class_name if layer else spec.function_name)
 
 
 def natives(spec: Spec) -> tuple[Subject, ...]:

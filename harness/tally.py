@@ -124,10 +124,10 @@ def _tensor(argument: Argument, configuration: Configuration) -> str:
 
 
 def can_vary(argument: Argument) -> bool:
-    """Whether a run is expected to show more than one value. An argument declared inert may stay where it is."""
-    if argument.inert:
+    """Whether a run is expected to show more than one value. An argument that is no matter of the call may stay where it is."""
+    if argument.inert or argument.role in ("seed", "object"):
         return False
-    if argument.role == "tensor" or argument.role == "flag":
+    if argument.tells or argument.role in ("tensor", "flag", "training"):
         return True
     choices = {repr(value) for value in (*argument.examples, *argument.choices)}
     if not argument.required:

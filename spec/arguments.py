@@ -24,9 +24,12 @@ FITS: dict[Role, tuple[Callable[[Default], bool], str]] = {
     "tensors": (lambda value: False, "no default"),
     "number": (lambda value: value is None or _is_integer(value) or isinstance(value, float), 'a number or "None"'),
     "integer": (lambda value: value is None or _is_integer(value), 'an integer or "None"'),
-    "flag": (lambda value: isinstance(value, bool), "true or false"),
+    "flag": (lambda value: value is None or isinstance(value, bool), 'true, false or "None"'),
     "choice": (lambda value: value is None or isinstance(value, str), 'a choice or "None"'),
     "sizes": (lambda value: value is None or _is_integer(value) or _is_pair(value), 'an integer, a pair or "None"'),
+    "training": (lambda value: value is None or isinstance(value, bool), 'true, false or "None"'),
+    "seed": (lambda value: value is None or _is_integer(value), 'an integer or "None"'),
+    "object": (lambda value: value is None or isinstance(value, str), 'a name or "None"'),
 }
 
 
@@ -60,6 +63,7 @@ class ArgumentReader:
             unset=self.reading.optional(table.unset, (*key, "unset")),
             feeds=table.feeds,
             inert=table.inert,
+            tells=tuple(table.tells),
             examples=tuple(literal(example) for example in table.examples),
             doc=table.doc,
         )
@@ -101,6 +105,8 @@ class ArgumentReader:
             "names": (bool(argument.names), "sizes"),
             "choices": (bool(argument.choices), "choice"),
         }
+        if argument.tells and argument.role != "integer":
+            self.reading.errors.add((*key, "tells"), f'only an argument of role "integer" has it, got role "{argument.role}"')
         for name, (given, role) in keys.items():
             if given and argument.role != role:
                 self.reading.errors.add((*key, name), f'only an argument of role "{role}" has it, got role "{argument.role}"')
@@ -134,5 +140,5 @@ class ArgumentReader:
             if layout is not None and (layout.batched or any(axis.or_one for axis in layout.axes)):
                 self.reading.errors.add((*key, "layout"), f'expected plain axes, got "{table.layout}"')
             if layout is not None:
-                found.append(Weight(table.name, layout, table.initializer, when, table.doc))
+                found.append(Weight(table.name, layout, table.initializer, when, table.chosen_by, table.path, table.doc))
         return tuple(found)

@@ -8,7 +8,8 @@
   `B` is the product of the result.
 * A dim that the chosen layouts lack (`T N H` has no B) has size 1.
 * Where an API writes another letter than the operator (`B S K H` for value), both get the size: V = H.
-* A list element that is left out binds as the one that stands in for it.
+* A tensor that is left out binds as the one that stands in for it.
+* An integer of a constructor may tell the sizes of dims, before any shape.
 """
 
 from __future__ import annotations
@@ -75,6 +76,12 @@ class Binder:
     batch: tuple[int, ...] = ()
     chosen: dict[int, int] = field(default_factory=dict)
     later: list[tuple[Tensor, Layout, tuple[int, ...], Axis, int]] = field(default_factory=list)
+
+    def tell(self, name: str, dims: tuple[str, ...], value: object) -> None:
+        """Bind dims to the integer of the argument `name`."""
+        if isinstance(value, int):
+            self.sizes |= dict.fromkeys(dims, value)
+            self.owners |= dict.fromkeys(dims, name)
 
     def bind(self, tensors: tuple[Tensor, ...], shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Bind every given tensor. Raises ShapeMismatch."""

@@ -12,7 +12,7 @@ from attnspec.spec.expression import Name, names
 from attnspec.spec.layouts import paired_dims
 from attnspec.spec.model import Argument, Documented, Output, Path, Precondition, Spec, Weight
 from attnspec.spec.reading import Reading, literal
-from attnspec.spec.schema import ApiFile, ArgumentTable, ElementTable, OutputTable, PreconditionTable
+from attnspec.spec.schema import ApiFile, ArgumentTable, DocumentedTable, ElementTable, OutputTable, PreconditionTable
 from attnspec.spec.scope import Scope
 from attnspec.spec.stage_checks import StageChecks
 from attnspec.spec.stages import StageReader
@@ -29,6 +29,10 @@ def build(file: ApiFile, operator: Declarations, errors: Errors) -> Spec:
     declared = extended(operator, file, errors)
     scope = Scope(declared, constructor, arguments, reader.weights(file.weight), errors)
     return _Builder(file, scope, reading).spec()
+
+
+def _documented(table: DocumentedTable) -> Documented:
+    return Documented(table.url, table.text, table.version, tuple(table.drift))
 
 
 @dataclass
@@ -48,14 +52,14 @@ class _Builder:
         outputs = tuple(self._output(table, paths) for table in file.output)
         preconditions = tuple(self._precondition(table) for table in file.precondition)
         self._check_unset()
-        self._check_used()
+        self._check_used(paths)
         return Spec(
             name=file.api,
             form=file.form,
             family="api",
             owner=file.owner,
             summary=file.summary,
-            documented=Documented(**file.documented.model_dump()),
+            documented=_documented(file.documented),
             constructor=scope.constructor,
             arguments=scope.arguments,
             weights=scope.weights,
@@ -74,7 +78,10 @@ class _Builder:
         for argument in self.scope.constructor:
             if argument.role in ("tensor", "tensors"):
                 self.errors.add(("constructor", argument.name, "role"), f'a constructor takes no "{argument.role}"')
+            self._check_dims(argument.tells, ("constructor", argument.name, "tells"))
         for argument in self.scope.arguments:
+            if argument.role in ("seed", "object"):
+                self.errors.add(("argument", argument.name, "role"), f'only a constructor has one of role "{argument.role}"')
             self._check_tensor(argument, ("argument", argument.name))
             for element in argument.elements:
                 self._check_tensor(element, ("argument", argument.name, "element", element.name))
@@ -86,6 +93,20 @@ class _Builder:
         self.scope.check_guard(weight.when, (*key, "when"), when)
         if self.scope.declared.tensors.get(weight.name, weight.layout.dims) != weight.layout.dims:
             self.errors.add((*key, "name"), "is a tensor of the operator with other dims; choose another name")
+        if weight.chosen_by:
+            self._check_chosen(weight, key)
+
+    def _check_chosen(self, weight: Weight, key: Key) -> None:
+        """The argument that chooses a weight's initialiser has the weight's own as its default."""
+        objects = {argument.name: argument.default for argument in self.scope.constructor if argument.role == "object"}
+        if weight.chosen_by not in objects:
+            close = did_you_mean(weight.chosen_by, objects)
+            got = described(weight.chosen_by)
+            self.errors.add((*key, "chosen_by"), f"expected an object of the constructor, got {got}.{close}")
+        elif objects[weight.chosen_by] != weight.initializer:
+            default = described(objects[weight.chosen_by])
+            got = described(weight.initializer)
+            self.errors.add((*key, "initializer"), f"expected {default}, the default of `{weight.chosen_by}`, got {got}")
 
     def _check_unique(self) -> None:
         lists = [(a.name, *(e.name for e in a.elements), *a.names) for a in (*self.scope.constructor, *self.scope.arguments)]
@@ -195,13 +216,17 @@ class _Builder:
             close = did_you_mean(table.unset or "", others)
             self.errors.add(key, f"expected another tensor that is always given, got {described(table.unset)}.{close}")
 
-    def _check_used(self) -> None:
+    def _check_used(self, paths: tuple[Path, ...]) -> None:
         """Every argument acts, or says why it never does."""
         if self.scope.broken or self.reading.failed:
             return
         used = self.scope.used | {n for rule in self.scope.sizes.values() for n in names(rule)}
+        if any(stage.kind == "dropout" for path in paths for stage in path.stages):
+            used |= {argument.name for argument in self.scope.constructor if argument.role == "seed"}
         for argument in (*self.scope.constructor, *self.scope.arguments):
             section = "constructor" if argument in self.scope.constructor else "argument"
+            if argument.role == "object" or argument.tells:
+                continue
             own = [argument.name, argument.feeds, *argument.names]
             own += [name for element in argument.elements for name in (element.name, element.feeds)]
             if argument.inert and used & {*own} - {""}:

@@ -7,6 +7,7 @@ A `Spec` is one documented API or one variant. It is pure data: the loader (`loa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -15,9 +16,10 @@ from attnspec.spec.expression import Expression
 
 Default = None | bool | int | float | str | tuple[int, ...]
 Kind = Literal["positional", "keyword-only"]
-Role = Literal["tensor", "tensors", "number", "integer", "flag", "choice", "sizes"]
+Role = Literal["tensor", "tensors", "number", "integer", "flag", "choice", "sizes", "training", "seed", "object"]
 DType = Literal["floating", "bool", "integer", "bool or floating"]
 Source = Literal["documented", "observed", "ruled"]
+Initializer = Literal["glorot_uniform", "zeros", "ones"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,10 @@ class Argument:
     stands in when the argument is None (a list element may stand in for another: `unset = "value"`). `feeds` is the
     tensor of the operator that it becomes, where that is not its own name. `inert` says why an argument never changes the
     result; every other argument must act. `examples` are the values the harness tries. `optional` marks what may be None.
+
+    `tells` are the dims whose size an integer is (`num_query_heads` tells N). `training` is a flag whose None means the mode of
+    the model around the layer, false where there is none. `seed` decides what dropout draws. An `object` is the owner's own
+    (an initialiser, a regulariser): it acts on the weights, never in the call, and other targets take its default alone.
     """
 
     name: str
@@ -66,6 +72,7 @@ class Argument:
     unset: Expression | None = None
     feeds: str = ""
     inert: str = ""
+    tells: tuple[str, ...] = ()
     examples: tuple[Default, ...] = ()
     doc: str = ""
 
@@ -76,12 +83,18 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A parameter of a layer. It exists where `when` holds (over constructor arguments)."""
+    """A parameter of a layer. It exists where `when` holds (over constructor arguments).
+
+    `initializer` is its distribution, `chosen_by` the constructor argument whose default that is, `path` where the owner keeps
+    it in a checkpoint.
+    """
 
     name: str
     layout: Layout
-    initializer: Literal["glorot_uniform", "zeros", "ones"] = "glorot_uniform"
+    initializer: Initializer = "glorot_uniform"
     when: Expression | None = None
+    chosen_by: str = ""
+    path: str = ""
     doc: str = ""
 
 
@@ -160,11 +173,12 @@ class Precondition:
 
 @dataclass(frozen=True, slots=True)
 class Documented:
-    """Where the owner documents the API."""
+    """Where the owner documents the API. `drift`: what the founding text says otherwise than the documents of `version`."""
 
     url: str = ""
     text: str = ""
     version: str = ""
+    drift: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +207,24 @@ class Spec:
     digest: str = ""
 
     @property
-    def function_name(self) -> str:
-        """`dot_product_attention` of `jax.nn.dot_product_attention`."""
+    def class_name(self) -> str:
+        """The last part of the name as documented, `GroupQueryAttention`: what a layer's class is called."""
         return self.name.rpartition(".")[2]
 
     @property
+    def function_name(self) -> str:
+        """The same as a function is called: `group_query_attention`; `dot_product_attention` stays as it is."""
+        return _snake_case(self.class_name)
+
+    @property
     def module_name(self) -> str:
-        """`jax_nn_dot_product_attention`: the name of its generated files."""
-        return self.name.replace(".", "_").replace("-", "_")
+        """`keras_layers_group_query_attention`: the name of its generated files."""
+        owner = self.name.rpartition(".")[0].replace(".", "_")
+        return "_".join(filter(None, (owner, self.function_name))).replace("-", "_")
+
+    def teller(self, dim: str) -> Argument | None:
+        """The constructor's argument that is the size of a dim."""
+        return next((argument for argument in self.constructor if dim in argument.tells), None)
 
     @property
     def layout_error(self) -> str:
@@ -220,3 +244,8 @@ class Spec:
         """All tensors a caller passes, list inputs flattened."""
         flat = (element for a in self.arguments for element in (a.elements or (a,)))
         return tuple(a for a in flat if a.role == "tensor")
+
+
+def _snake_case(name: str) -> str:
+    """`group_query_attention` of `GroupQueryAttention`; a name without capitals stays as it is."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -36,6 +36,7 @@ class _Plan:
     spec: Spec
     tensors: tuple[Tensor, ...]
     scalars: tuple[Argument, ...]
+    tellers: tuple[Argument, ...]
     sizes: tuple[tuple[str, frozenset[str], Evaluator], ...]
     paths: tuple[tuple[Evaluator | None, Path, tuple[tuple[Evaluator | None, Stage], ...]], ...]
     outputs: tuple[tuple[Evaluator | None, Output], ...]
@@ -59,7 +60,8 @@ def _planned(spec: Spec) -> _Plan:
     paths = [(_when(p.when), p, tuple((_when(s.when), s) for s in p.stages)) for p in spec.paths]
     outputs = tuple((_when(output.when), output) for output in spec.outputs)
     sizes = tuple((name, names(rule), evaluator(rule)) for name, rule in spec.sizes.items())
-    return _Plan(spec, tensors_of(spec), scalars, sizes, tuple(paths), outputs)
+    tellers = tuple(a for a in scalars if a.tells)
+    return _Plan(spec, tensors_of(spec), scalars, tellers, sizes, tuple(paths), outputs)
 
 
 def _when(guard: Expression | None) -> Evaluator | None:
@@ -79,10 +81,12 @@ def facts_of(
     ShapeMismatch.
     """
     plan = _plan(spec)
-    binder = Binder()
-    binder.bind(plan.tensors, shapes)
     filled = {a.name: a.default for a in plan.scalars if not a.required}
     filled.update(values)
+    binder = Binder()
+    for argument in plan.tellers:
+        binder.tell(argument.name, argument.tells, filled.get(argument.name))
+    binder.bind(plan.tensors, shapes)
     scope: dict[str, Scalar] = {**binder.sizes}
     scope.update((name, value) for name, value in filled.items() if isinstance(value, int))
     bound = binder.sizes

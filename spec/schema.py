@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from attnspec.spec.model import DType, Kind, Role, Source
+from attnspec.spec.model import DType, Initializer, Kind, Role, Source
 from attnspec.spec.toml_types import (
     Clause,
     Dim,
@@ -91,6 +91,7 @@ class DocumentedTable(Table):
     url: Line = ""
     text: Line = ""
     version: Line = ""
+    drift: list[Line] = Field(default=[], max_length=MAX_ITEMS)
 
 
 class ElementTable(Table):
@@ -120,6 +121,7 @@ class ArgumentTable(Table):
     unset: str | None = None
     feeds: str = ""
     inert: Line = ""
+    tells: list[Dim] = Field(default=[], max_length=MAX_ITEMS)
     examples: list[Literal_] = Field(default=[], max_length=MAX_ITEMS)
     doc: Line = ""
 
@@ -129,8 +131,10 @@ class WeightTable(Table):
 
     name: Identifier
     layout: str
-    initializer: Literal["glorot_uniform", "zeros", "ones"] = "glorot_uniform"
+    initializer: Initializer = "glorot_uniform"
     when: str | None = None
+    chosen_by: str = ""
+    path: Line = ""
     doc: Line = ""
 
 

@@ -27,7 +27,7 @@ from attnspec.spec.reading import column
 from attnspec.spec.sorts import Sort, Sorts
 from attnspec.spec.suggestions import did_you_mean
 
-SCALARS = ("number", "integer", "flag", "choice")
+SCALARS = ("number", "integer", "flag", "choice", "training")
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Scope:
     @cached_property
     def bound(self) -> frozenset[str]:
         """The sizes that a call tells: those of layouts, and what derives from them and from scalars."""
-        found: set[str] = {*self.scalars}
+        found: set[str] = {*self.scalars, *(dim for argument in self.constructor for dim in argument.tells)}
         for dims, canonical in self._shapes():
             found |= {*dims, *paired_dims(dims, canonical)}
         for _ in self.declared.sizes:
@@ -113,7 +113,9 @@ class Scope:
         dtypes = self.declared.dtypes | {a.feeds or a.name: a.dtype for a in self.passed}
         found: dict[str, Sort] = {name: "predicate" for name, dtype in dtypes.items() if dtype == "bool"}
         found |= {name: "either" for name, dtype in dtypes.items() if dtype == "bool or floating"}
-        return Sorts(found | {name: "predicate" for name, argument in self.scalars.items() if argument.role == "flag"})
+        return Sorts(
+            found | {name: "predicate" for name, argument in self.scalars.items() if argument.role in ("flag", "training")}
+        )
 
     def check_sort(self, expression: Expression, wanted: Sort, key: Key) -> None:
         """Note an expression, or a part of one, that is a number where a predicate is needed, or the reverse."""

@@ -83,6 +83,13 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"`{name}` must be None or one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
+def _default_only(**given: tuple[Any, Any]) -> None:
+    """Refuse what only the documented layer itself can do: an initialiser, a regulariser, a constraint of its framework."""
+    for name, (value, default) in given.items():
+        if value is not default and value != default:
+            raise NotImplementedError(f"`{name}` must be {default!r} here, got {value!r}")
+
+
 def _members(name: str, value: Any, least: int, most: int) -> list[Any]:
     """The members of a list input, absent ones as None."""
     if not isinstance(value, list) or not least <= len(value) <= most:

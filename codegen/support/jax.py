@@ -51,8 +51,13 @@ def _concrete(*values: Any) -> bool:
     return not any(isinstance(value, jax.core.Tracer) for value in values)
 
 
-def _dropout(weights: jax.Array, rate: Any) -> jax.Array:
-    raise NotImplementedError("jax: dropout needs a random key, which the documented signature does not carry")
+def _dropout(weights: jax.Array, rate: Any, seed: Any = None) -> jax.Array:
+    """Zero a share of the weights and rescale the rest; the same for the same seed."""
+    if seed is None:
+        raise NotImplementedError("jax: dropout needs a `seed`, another one in every step")
+    kept = jnp.asarray(1 - rate, weights.dtype)
+    scale = jnp.where(kept > 0, 1 / jnp.where(kept > 0, kept, 1), 0)
+    return jnp.where(jax.random.bernoulli(jax.random.key(seed), 1 - rate, weights.shape), weights * scale, 0)
 
 
 def _glorot_uniform(key: jax.Array, shape: tuple[int, ...], fan_in: int, fan_out: int) -> jax.Array:

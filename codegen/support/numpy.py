@@ -60,11 +60,12 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-def _dropout(weights: np.ndarray, rate: float) -> np.ndarray:
-    """Zero a share of the weights and rescale the rest; drawn from NumPy's global generator."""
+def _dropout(weights: np.ndarray, rate: float, seed: int | None = None) -> np.ndarray:
+    """Zero a share of the weights and rescale the rest; the same for the same seed, else from NumPy's global generator."""
     if rate == 1:
         return np.zeros_like(weights)
-    return np.where(np.random.random_sample(weights.shape) >= rate, weights / (1 - rate), 0).astype(weights.dtype)
+    drawn = np.random.random_sample(weights.shape) if seed is None else np.random.default_rng(seed).random(weights.shape)
+    return np.where(drawn >= rate, weights / (1 - rate), 0).astype(weights.dtype)
 
 
 def _sum_to(gradient: np.ndarray, shape: Sequence[int]) -> np.ndarray:

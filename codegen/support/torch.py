@@ -100,6 +100,15 @@ def _tested(runs: list[_Run]) -> Iterator[tuple[int, int, int]]:
         column += high - low
 
 
+def _dropout(weights: Tensor, rate: float, seed: int | torch.Generator | None) -> Tensor:
+    """Zero a share of the weights and rescale the rest; the same for the same seed, the next draw of a generator."""
+    if seed is None or rate == 1:
+        return torch.dropout(weights, rate, train=True)
+    source = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+    drawn = torch.rand(weights.shape, generator=source, device=source.device).to(weights.device)
+    return torch.where(drawn >= rate, weights / (1 - rate), 0)
+
+
 def _glorot_uniform_(weight: Tensor, fan_in: int, fan_out: int) -> None:
     limit = (6 / (fan_in + fan_out)) ** 0.5
     nn.init.uniform_(weight, -limit, limit)

@@ -38,6 +38,10 @@ def _part(printer: Printer, op: Op) -> str:
     return f"_part({gradient}, {printer.axis(op.dims, op['dim'])}, {op['index']}, ({', '.join(parts)}))"
 
 
+def _dropout(printer: Printer, op: Op) -> str:
+    return f"_dropout({', '.join(printer.node(argument)[0] for argument in op.arguments)})"
+
+
 def _transpose(printer: Printer, op: Op) -> str:
     return f"{printer.operand(op.arguments[0], ATOM)}.transpose({printer.permutation(op)})"
 
@@ -70,7 +74,7 @@ NUMPY = Target(
         "softmax": "_softmax({0})",
         "logsumexp": "_logsumexp({0})",
         "stop_gradient": "{0}",
-        "dropout": "_dropout({0}, {1})",
+        "dropout": _dropout,
         "is_empty": "np.isneginf({0}).all(axis=-1, keepdims=True)",
         "broadcast": _broadcast,
         "broadcast_last": _broadcast_last,

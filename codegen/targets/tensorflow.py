@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from attnspec.codegen.printer import Printer, Target
 from attnspec.codegen.program import Const, Node, Op, Ref
+from attnspec.codegen.targets.numpy import NUMPY
 
 _DTYPES = {"float32": "tf.float32", "int": "tf.int64"}
 
@@ -98,7 +99,7 @@ TENSORFLOW = Target(
         "softmax": "tf.nn.softmax({0}, axis=-1)",
         "logsumexp": "tf.reduce_logsumexp({0}, axis=-1)",
         "stop_gradient": "tf.stop_gradient({0})",
-        "dropout": "_dropout({0}, {1})",
+        "dropout": NUMPY.ops["dropout"],
         "is_empty": 'tf.reduce_all(tf.equal({0}, float("-inf")), axis=-1, keepdims=True)',
         "broadcast": _broadcast,
         "broadcast_last": "tf.broadcast_to({0}, (*_shape({1})[:-1], 1))",

@@ -66,6 +66,11 @@ def _broadcast_last(printer: Printer, op: Op) -> str:
     return f"{column}.expand(*{like}.shape[:-1], 1)"
 
 
+def _dropout(printer: Printer, op: Op) -> str:
+    weights, rate, *seed = (printer.node(argument)[0] for argument in op.arguments)
+    return f"_dropout({weights}, {rate}, {seed[0]})" if seed else f"torch.dropout({weights}, {rate}, train=True)"
+
+
 def _transpose(printer: Printer, op: Op) -> str:
     return f"{printer.operand(op.arguments[0], ATOM)}.permute({printer.permutation(op)})"
 
@@ -98,7 +103,7 @@ TORCH = Target(
         "softmax": "torch.softmax({0}, dim=-1)",
         "logsumexp": "torch.logsumexp({0}, dim=-1)",
         "stop_gradient": "{0}.detach()",
-        "dropout": "torch.dropout({0}, {1}, train=True)",
+        "dropout": _dropout,
         "is_empty": "torch.isneginf({0}).all(dim=-1, keepdim=True)",
         "broadcast": _broadcast,
         "broadcast_last": _broadcast_last,

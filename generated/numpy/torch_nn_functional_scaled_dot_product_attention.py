@@ -208,6 +208,9 @@ def scaled_dot_product_attention_vjp(
     grouped_weights = weights.reshape(*weights.shape[:-3], K, G, T, S)
     d_value = np.einsum("...kgts,...kgtv->...ksv", grouped_weights, grouped_d_output, dtype=compute)
     d_value = _sum_to(d_value, value.shape)
+    # dropout.elementwise
+    if dropout_p > 0:
+        d_weights = _dropout(d_weights, dropout_p)
     # policy.empty_row
     d_weights = np.where(empty, 0, d_weights)
     # softmax.plain
@@ -325,11 +328,12 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return shifted
 
 
-def _dropout(weights: np.ndarray, rate: float) -> np.ndarray:
-    """Zero a share of the weights and rescale the rest; drawn from NumPy's global generator."""
+def _dropout(weights: np.ndarray, rate: float, seed: int | None = None) -> np.ndarray:
+    """Zero a share of the weights and rescale the rest; the same for the same seed, else from NumPy's global generator."""
     if rate == 1:
         return np.zeros_like(weights)
-    return np.where(np.random.random_sample(weights.shape) >= rate, weights / (1 - rate), 0).astype(weights.dtype)
+    drawn = np.random.random_sample(weights.shape) if seed is None else np.random.default_rng(seed).random(weights.shape)
+    return np.where(drawn >= rate, weights / (1 - rate), 0).astype(weights.dtype)
 
 
 def _sum_to(gradient: np.ndarray, shape: Sequence[int]) -> np.ndarray:

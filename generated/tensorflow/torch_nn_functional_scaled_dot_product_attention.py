@@ -266,6 +266,12 @@ def _scalar(value: Any, dtype: tf.DType) -> Any:
     return tf.cast(value, dtype) if tf.is_tensor(value) else value
 
 
-def _dropout(weights: tf.Tensor, rate: Any) -> tf.Tensor:
-    """Zero a share of the weights and rescale the rest; drawn from TensorFlow's global generator."""
-    return tf.zeros_like(weights) if rate == 1 else tf.nn.dropout(weights, _scalar(rate, weights.dtype))
+def _dropout(weights: tf.Tensor, rate: Any, seed: Any = None) -> tf.Tensor:
+    """Zero a share of the weights and rescale the rest; the same for the same seed, the next draw of a generator."""
+    if rate == 1:
+        return tf.zeros_like(weights)
+    if seed is None:
+        return tf.nn.dropout(weights, _scalar(rate, weights.dtype))
+    shape = tf.shape(weights)
+    drawn = seed.uniform(shape) if isinstance(seed, tf.random.Generator) else tf.random.stateless_uniform(shape, [seed, 0])
+    return tf.where(drawn >= tf.cast(rate, tf.float32), weights / _scalar(1 - rate, weights.dtype), tf.zeros_like(weights))

@@ -18,7 +18,7 @@ import numpy as np
 from attnspec.harness.arrays import arrays
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.checks.signature import NOT_OFFERED
-from attnspec.harness.configuration import Case, Configuration
+from attnspec.harness.configuration import Case, Configuration, TensorPlan
 from attnspec.harness.facts import facts
 from attnspec.harness.findings import size_of
 from attnspec.harness.lanes.call import inputs
@@ -30,7 +30,7 @@ from attnspec.harness.sizes import sizes_for
 from attnspec.harness.subjects import Subject
 from attnspec.spec.expression import names
 from attnspec.spec.model import Argument, Spec
-from attnspec.spec.resolve import EvaluationError, ShapeMismatch, resolve
+from attnspec.spec.resolve import EvaluationError, ShapeMismatch, holds, resolve
 
 Status = Literal["honoured", "refused", "ignored"]
 Call = Callable[[Configuration, Mapping[str, Array]], Answer]
@@ -96,7 +96,8 @@ def variations(spec: Spec, case: Case) -> Iterator[Variation]:
             without = None if argument.required else _without(case.configuration, argument.name)
             yield from _varied(spec, case, argument, given, case.configuration, other, gold, without)
         elif argument.name in dict(case.configuration.values) and not argument.required:
-            yield from _varied(spec, case, argument, given, _without(case.configuration, argument.name), given, gold)
+            changed = _with_weights(spec, _without(case.configuration, argument.name))
+            yield from _varied(spec, case, argument, given, changed, _fitting(spec, case, changed, given), gold)
         elif _is_dropout(spec, argument):
             yield from _dropped(spec, case, argument, given, gold)
 
@@ -148,6 +149,26 @@ def _without(configuration: Configuration, name: str) -> Configuration:
     """The call with an argument at its default, or without a tensor."""
     values = tuple(pair for pair in configuration.values if pair[0] != name)
     return replace(configuration, values=values, tensors=tuple(pair for pair in configuration.tensors if pair[0] != name))
+
+
+def _with_weights(spec: Spec, configuration: Configuration) -> Configuration:
+    """The call with exactly the weights that its constructor's arguments ask for."""
+    known, sizes = facts(spec, configuration), dict(configuration.sizes)
+    plans = dict(configuration.tensors)
+    for weight in spec.weights:
+        plan = TensorPlan(tuple(sizes[dim] for dim in weight.layout.dims), configuration.dtype)
+        if holds(weight.when, known):
+            plans.setdefault(weight.name, plan)
+        else:
+            plans.pop(weight.name, None)
+    return replace(configuration, tensors=tuple(plans.items()))
+
+
+def _fitting(spec: Spec, case: Case, changed: Configuration, given: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The tensors of a changed call: those of the call before, and new ones for weights that only the changed one has."""
+    wanted = dict(changed.tensors)
+    drawn = given if wanted.keys() <= given.keys() else inputs(arrays(replace(case, configuration=changed), spec))
+    return {name: given.get(name, drawn[name]) for name in wanted}
 
 
 def is_valid(spec: Spec, configuration: Configuration) -> bool:

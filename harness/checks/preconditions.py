@@ -80,7 +80,7 @@ def _changed(spec: Spec, base: Configuration, violate: Mapping[str, Default]) ->
     sizes = dict(base.sizes)
     values: dict[str, Default] = dict(base.values)
     tensors = dict(base.tensors)
-    for name, value in violate.items():
+    for name, value in _told(spec, violate).items():
         if name in sizes and isinstance(value, int):
             tensors = {each: _resized(spec, each, plan, sizes, name, value) for each, plan in tensors.items()}
         elif value == "given":
@@ -88,8 +88,15 @@ def _changed(spec: Spec, base: Configuration, violate: Mapping[str, Default]) ->
                 return None
         else:
             values[name] = value
-    sizes |= {name: value for name, value in violate.items() if name in sizes and isinstance(value, int)}
+    sizes |= {name: value for name, value in _told(spec, violate).items() if name in sizes and isinstance(value, int)}
+    values |= {argument.name: sizes[argument.tells[0]] for argument in spec.constructor if argument.tells}
     return _configuration(base, sizes, values, tensors)
+
+
+def _told(spec: Spec, violate: Mapping[str, Default]) -> dict[str, Default]:
+    """What `violate` names, an argument that tells the size of dims as these."""
+    tells = {argument.name: argument.tells for argument in spec.constructor if argument.tells}
+    return {dim: value for name, value in violate.items() for dim in tells.get(name, (name,))}
 
 
 def _resized(spec: Spec, name: str, plan: TensorPlan, sizes: dict[str, int], dim: str, size: int) -> TensorPlan:

@@ -45,7 +45,8 @@ def documented(spec: Spec, lane: str) -> list[Parameter]:
     if lane in CLASSES:
         return [_of(argument, argument.kind) for argument in spec.constructor]
     weights = Parameter(WEIGHTS, "positional", REQUIRED)
-    return [weights, *arguments, *(_of(argument, "keyword-only") for argument in spec.constructor)]
+    constructor = (argument for argument in spec.constructor if argument.role != "object")
+    return [weights, *arguments, *(_of(argument, "keyword-only") for argument in constructor)]
 
 
 def _of(argument: Argument, kind: str) -> Parameter:

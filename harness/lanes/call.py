@@ -45,6 +45,13 @@ def constructor_arguments(spec: Spec, values: Mapping[str, Default]) -> dict[str
     return chosen
 
 
+def layer_sizes(spec: Spec, configuration: Configuration) -> dict[str, int]:
+    """The sizes of a layer's weights that no documented argument tells."""
+    sizes = dict(configuration.sizes)
+    dims = dict.fromkeys(dim for weight in spec.weights for dim in weight.layout.dims)
+    return {dim: sizes[dim] for dim in dims if spec.teller(dim) is None}
+
+
 def weights_of(spec: Spec, tensors: Mapping[str, Any]) -> dict[str, Any]:
     """The layer's weights among `tensors`."""
     return {weight.name: tensors[weight.name] for weight in spec.weights if weight.name in tensors}

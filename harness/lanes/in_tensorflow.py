@@ -64,9 +64,8 @@ def _forward(request: Call, tensors: Mapping[str, Any]) -> dict[str, Any]:
 def _module(request: Call, layer: type, weights: Mapping[str, Any]) -> Any:
     """The layer, constructed once, with tensors for variables: a tape watches them like any other input."""
     if "module" not in request.compiled:
-        sizes = dict(request.configuration.sizes)
         keywords: dict[str, Any] = dict(call.constructor_arguments(request.spec, request.values))
-        keywords |= {dim: sizes[dim] for weight in request.spec.weights for dim in weight.layout.dims}
+        keywords |= call.layer_sizes(request.spec, request.configuration)
         request.compiled["module"] = layer(**keywords)
     for name, weight in weights.items():
         setattr(request.compiled["module"], name, weight)

@@ -62,15 +62,12 @@ def _forward(request: Call, tensors: Mapping[str, torch.Tensor]) -> dict[str, An
 
 
 def _module(request: Call, layer: type) -> torch.nn.Module:
-    """The layer, constructed; the sizes that its weights need are keywords beside the documented arguments."""
+    """The layer, constructed, for inference; the sizes that its weights need are keywords beside the documented arguments."""
     keywords: dict[str, Any] = dict(call.constructor_arguments(request.spec, request.values))
-    sizes = dict(request.configuration.sizes)
-    for weight in request.spec.weights:
-        for dim in weight.layout.dims:
-            keywords.setdefault(dim, sizes[dim])
+    keywords |= call.layer_sizes(request.spec, request.configuration)
     module = layer(**keywords)
     assert isinstance(module, torch.nn.Module)
-    return module.to(getattr(torch, request.configuration.dtype))
+    return module.eval().to(getattr(torch, request.configuration.dtype))
 
 
 def _tensor(value: torch.Tensor) -> Tensor:

@@ -203,7 +203,7 @@ def test_a_finite_fill_with_another_rule_is_refused(rule: str, tmp_path: Path) -
     [
         ("at least float32", "compute = np.promote_types(query.dtype, np.float32)"),
         ("float32", "compute = np.float32"),
-        ("input", "compute = query.dtype"),
+        ("input", "logits = logits.astype(dtype)"),
     ],
 )
 def test_the_dtype_of_the_logits_is_a_policy(rule: str, line: str, tmp_path: Path) -> None:

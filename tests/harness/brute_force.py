@@ -118,10 +118,11 @@ def canonical(spec: Spec, case: Case, arrays: dict[str, Any], known: Any) -> dic
 
 
 def attend(spec: Spec, case: Case, arrays: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """The operator's tensors after the last stage, float64, on canonical axes."""
+    """The operator's tensors after the last stage, and after each (`name@clause`), float64, on canonical axes."""
     world = World(spec, case, arrays)
     policies = world.attention.path.policies
     fill = -np.inf if policies["mask.fill"].detail == "-inf" else -0.7 * float(np.finfo(np.float32).max)
+    taps: dict[str, np.ndarray[Any, Any]] = {}
     for stage in world.attention.stages:
         dims = spec.tensors.get(stage.defines, spec.tensors["logit"])
         match stage.kind:
@@ -140,7 +141,9 @@ def attend(spec: Spec, case: Case, arrays: dict[str, Any]) -> dict[str, np.ndarr
                 assert world.text(stage.expression, {}) == 0
             case _:
                 world.tensors[stage.defines] = Tensor(world.fill(stage.expression, dims).astype(float))
-    return {name: tensor.array for name, tensor in world.tensors.items()}
+        if stage.defines in world.tensors:
+            taps[f"{stage.defines}@{stage.clause}"] = world.tensors[stage.defines].array
+    return {name: tensor.array for name, tensor in world.tensors.items()} | taps
 
 
 def joined(world: World, concat: Concat, dims: tuple[str, ...]) -> np.ndarray[Any, Any]:

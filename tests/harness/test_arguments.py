@@ -161,3 +161,16 @@ def test_what_is_not_offered_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     became = json.loads(capsys.readouterr().out)["arguments"]
     assert {name for name, status in became.items() if status == "honoured"} == set(brought.NAMES)
     assert set(became.values()) == {"honoured", "refused"}
+
+
+def test_a_flag_that_weights_hang_on_is_varied_with_its_weights() -> None:
+    spec = builtin()["keras.layers.GroupQueryAttention"]
+    for cases in arguments.cases(spec, "float32")[:1]:
+        found = {v.argument: v for case in cases for v in arguments.variations(spec, case)}
+    biased, plain = found["use_bias"], {weight.name for weight in spec.weights if weight.when is None}
+    assert {name for name in biased.given if "kernel" in name or "bias" in name} == plain
+    assert {name for name in biased.other if "bias" in name} == {
+        f"{n}_bias" for n in ("query", "key", "value", "attention_output")
+    }
+    assert not any("gate" in name for name in found["use_gate"].other)
+    assert set(found["use_gate"].other) < set(found["use_gate"].given)

@@ -9,7 +9,7 @@ import pytest
 from attnspec.harness.arrays import arrays, bfloat16
 from attnspec.harness.cases import Case, pool
 from attnspec.harness.checks.agreement import error_over_bound
-from attnspec.harness.error_bounds import UNIT, Units, gamma, growth, product_error, softmax_error
+from attnspec.harness.error_bounds import UNIT, Units, gamma, growth, product_error, row_sum_error, softmax_error
 from attnspec.harness.oracle import Gold, judge
 from attnspec.harness.oracle.dual import Dual, Run
 from attnspec.harness.oracle.elementwise import FUNCTIONS, Function
@@ -19,6 +19,7 @@ from attnspec.spec.model import Policy
 
 SDPA = builtin()["torch.nn.functional.scaled_dot_product_attention"]
 GEMMA = builtin()["gemma2"]
+LAYER = builtin()["keras.layers.GroupQueryAttention"]
 POLICIES = {name: Policy("at least float32", "ruled") for name in ("logits.dtype", "softmax.dtype")}
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
@@ -177,6 +178,102 @@ def plain_gemma(values: dict[str, Any], given: dict[str, Any], dtype: str) -> An
         weights = np.exp(logits - logits.max(-1, keepdims=True))
         weights = np.where(seen.any(-1)[:, None], weights / weights.sum(-1, keepdims=True), 0)
         return stored(np.einsum("bnts,bsnv->btnv", stored(weights).astype(wide), value))
+
+
+def test_row_sums_stay_within_their_error_behind_a_projection() -> None:
+    """Delta = sum p dP, and = sum dO O, of weights, gradients and values that are all as far off as they may be."""
+    random = np.random.default_rng(3)
+    weight, value, given = random.dirichlet(np.ones(6), 40), random.normal(size=(6, 5)), random.normal(size=(40, 5))
+    units = Units.of({**POLICIES, "weights.dtype": Policy("input", "ruled")}, "float64")
+    for share in (0.01, 0.3, 0.9):
+        moved = share * weight, share * abs(value), share * abs(given)
+        term_error = (abs(given) + moved[2]) @ (abs(value) + moved[1]).T - abs(given) @ abs(value).T
+        terms, magnitude = given @ value.T, abs(given) @ abs(value).T
+        bound = row_sum_error(weight, moved[0], abs(terms), term_error, magnitude, units)[:, 0]
+        for _ in range(50):
+            p, v, d = (x + random.choice([-1, 1], x.shape) * e for x, e in zip((weight, value, given), moved, strict=True))
+            delta = (weight * terms).sum(-1)
+            assert (abs((p * (d @ v.T)).sum(-1) - delta) <= bound).all()
+            assert (abs((d * (p @ v)).sum(-1) - delta) <= bound).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_layer_in_its_storage_dtype_stays_within_the_bound(dtype: str) -> None:
+    """Every projection, gate and gradient rounded to storage, as a framework's own layer does; few cases say nothing."""
+    torch = pytest.importorskip("torch")
+    ratios: dict[str, float] = {}
+    judged = total = 0
+    for number, configuration in enumerate(pool(LAYER, dtype, 24)):
+        for turn in range(3):
+            case = Case(configuration, 59 * number + 1019 * turn)
+            given = arrays(case, LAYER)
+            verdict = judge(LAYER, case, given, True)
+            total += 1
+            if verdict.ill_conditioned:
+                continue
+            judged += 1
+            tensors = {n: torch.from_numpy(a.copy()) for n, a in given.items()}
+            tensors = {n: t.to(getattr(torch, dtype)) if t.is_floating_point() else t for n, t in tensors.items()}
+            leaves = {n: t.requires_grad_() for n, t in tensors.items() if t.is_floating_point() and n[:2] != "d_"}
+            outputs = dict(zip(verdict.outputs, plain_layer(torch, dict(configuration.values), tensors), strict=False))
+            sum((outputs[name] * tensors[f"d_{name}"]).sum(dtype=torch.float64) for name in verdict.outputs).backward()
+            for name, gold in verdict.outputs.items():
+                ratios[name] = max(ratios.get(name, 0), worst(gold, outputs[name].detach().double()))
+            for name, leaf in leaves.items():
+                gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+                ratios[name] = max(ratios.get(name, 0), worst(verdict.gradients[name], gradient.double()))
+    assert judged > 0.95 * total
+    assert ratios.keys() >= {weight.name for weight in LAYER.weights}
+    assert max(ratios.values()) <= 1.0, ratios
+    assert ratios["output"] > 0.001, ratios
+
+
+def plain_layer(torch: Any, values: dict[str, Any], given: dict[str, Any]) -> Any:
+    """Projections, gate, masks and both paths of grouped-query attention, written as Keras writes them."""
+
+    def projected(name: str, source: Any) -> Any:
+        heads = torch.einsum("bte,enh->btnh", source, given[f"{name}_kernel"])
+        return heads + given[f"{name}_bias"] if values.get("use_bias", True) else heads
+
+    inputs = [given[n] if n in given else given["value"] for n in ("query", "key", "value")]
+    query, key, value = (projected(n, x) for n, x in zip(("query", "key", "value"), inputs, strict=True))
+    key, value = (x.repeat_interleave(query.shape[2] // x.shape[2], 2) for x in (key, value))
+    explicit = values.get("dropout", 0) > 0 or values.get("return_attention_scores", False)
+    wide = query.dtype if explicit else torch.promote_types(query.dtype, torch.float32)
+    scale = query.shape[-1] ** -0.5
+    if explicit:
+        logits = torch.einsum("btnh,bsnh->bnts", query * scale, key)
+    else:
+        logits = torch.einsum("btnh,bsnh->bnts", query.to(wide), key.to(wide)) * scale
+    seen = visible(torch, values, given, logits.shape[-2:])
+    weights = torch.softmax(logits.masked_fill(~seen, -1e30 if wide != torch.float16 else -6e4), -1)
+    scores = weights.masked_fill(~seen, 0) if explicit else weights.to(query.dtype)
+    output = torch.einsum("bnts,bsnh->btnh", scores, value)
+    if values.get("use_gate", False):
+        output = output * torch.sigmoid(projected("gate", given["query"]))
+    projection = torch.einsum("btnh,nhe->bte", output, given["attention_output_kernel"])
+    return projection + given["attention_output_bias"] if values.get("use_bias", True) else projection, scores
+
+
+def visible(torch: Any, values: dict[str, Any], given: dict[str, Any], shape: Any) -> Any:
+    """The masks of a call together, (B|1, N|1, T, S)."""
+    t, s = torch.arange(shape[0])[:, None], torch.arange(shape[1])
+    seen = torch.ones(1, 1, *shape, dtype=torch.bool)
+    if values.get("use_causal_mask", False):
+        seen = seen & (s <= t)
+    if values.get("sliding_window") is not None:
+        seen = seen & (abs(t - s) < values["sliding_window"])
+    for name, index in (
+        ("query_mask", (..., None)),
+        ("value_mask", (..., None, slice(None))),
+        ("key_mask", (..., None, slice(None))),
+    ):
+        if name in given:
+            seen = seen & given[name][index][:, None]
+    mask = given.get("attention_mask")
+    if mask is not None:
+        seen = seen & (mask[:, None] if mask.ndim == 3 else mask)
+    return seen
 
 
 @pytest.mark.parametrize("factor", [3.0, -3.0])

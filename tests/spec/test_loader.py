@@ -20,6 +20,7 @@ SMALL = sorted((ROOT / "tests/specs").glob("*.toml"))
 TEXTS = {
     "jax": (ROOT / "spec/apis/jax_nn_dot_product_attention.toml").read_text(),
     "torch": (ROOT / "spec/apis/torch_nn_functional_scaled_dot_product_attention.toml").read_text(),
+    "layer": (ROOT / "spec/apis/keras_layers_group_query_attention.toml").read_text(),
     "gemma2": (ROOT / "spec/variants/gemma2.toml").read_text(),
     **{path.stem: path.read_text() for path in SMALL},
 }
@@ -43,7 +44,8 @@ def changed(text: str, old: str, new: str) -> str:
 
 def test_builtin_specs_by_name_and_by_function_name() -> None:
     specs = builtin()
-    assert list(specs)[:2] == ["jax.nn.dot_product_attention", "torch.nn.functional.scaled_dot_product_attention"]
+    assert {"jax.nn.dot_product_attention", "torch.nn.functional.scaled_dot_product_attention"} < specs.keys()
+    assert [spec.family for spec in specs.values()] == sorted(spec.family for spec in specs.values())
     assert find("jax.nn.dot_product_attention") is find("dot_product_attention") is specs["jax.nn.dot_product_attention"]
     with pytest.raises(SpecError, match=r'gema2: no such spec; known are .* Did you mean "gemma2"\?'):
         find("gema2")
@@ -90,6 +92,21 @@ def test_a_bound_tensor_takes_the_dims_of_the_operators() -> None:
     assert spec.tensors["attn_mask"] == spec.tensors["bias"] == ("B", "N", "T", "S")
     assert spec.argument("query").layouts[0].dims == ("B", "N", "T", "H")
     assert parse("logit + attn_mask") in [stage.expression for stage in spec.paths[0].stages]
+
+
+def test_a_layer_tells_its_sizes_and_where_its_weights_are_kept() -> None:
+    spec = loads(TEXTS["layer"])
+    assert (spec.class_name, spec.function_name) == ("GroupQueryAttention", "group_query_attention")
+    assert spec.module_name == "keras_layers_group_query_attention"
+    assert [(a.name, a.tells) for a in spec.constructor if a.tells] == [
+        ("head_dim", ("H", "V")), ("num_query_heads", ("N",)), ("num_key_value_heads", ("K",)),
+    ]  # fmt: skip
+    assert spec.teller("V") is spec.argument("head_dim")
+    assert spec.teller("E") is None
+    bias = next(weight for weight in spec.weights if weight.name == "gate_bias")
+    assert (bias.initializer, bias.chosen_by, bias.path) == ("zeros", "bias_initializer", "gate_dense/1")
+    assert "use_gate is new, before seed" in spec.documented.drift
+    assert [path.policies["empty_row"].value for path in spec.paths] == ["zero", "uniform"]
 
 
 def test_a_variant_expands_to_a_signature() -> None:

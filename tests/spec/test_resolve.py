@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -123,6 +124,35 @@ def test_weights_and_inputs_of_a_layer_bind_sizes() -> None:
     assert not any("bias" in stage.clause for stage in found.stages)
     with pytest.raises(ShapeMismatch, match=r"`output_kernel` must have shape \(N, V, E\), got \(4, 6, 15\)"):
         facts(spec, shapes | {"output_kernel": (4, 6, 15)})
+
+
+def test_a_constructor_tells_sizes_and_a_tensor_stands_in() -> None:
+    spec = builtin()["keras.layers.GroupQueryAttention"]
+    heads = {"head_dim": 8, "num_query_heads": 4, "num_key_value_heads": 2}
+    shapes = {"query": (2, 5, 16), "value": (2, 7, 16), "query_kernel": (16, 4, 8), "key_kernel": (16, 2, 8)}
+    found = facts(spec, shapes, **heads)
+    assert {name: found.sizes[name] for name in "BTSEDNKGHV"} == dict(
+        zip("BTSEDNKGHV", (2, 5, 7, 16, 16, 4, 2, 2, 8, 8), strict=True)
+    )
+    assert facts(spec, shapes | {"key": (2, 7, 6), "key_kernel": (6, 2, 8)}, **heads).sizes["D"] == 6
+    with pytest.raises(ShapeMismatch, match=r"`query_kernel` must have shape .*; N = 3 is bound by `num_query_heads`"):
+        facts(spec, shapes, **heads | {"num_query_heads": 3})
+    with pytest.raises(ShapeMismatch, match=r"`key` must have shape \(B, S, D\), got \(2, 6, 16\); S = 7 is bound by `value`"):
+        facts(spec, shapes | {"key": (2, 6, 16)}, **heads)
+
+
+@pytest.mark.parametrize(
+    ("values", "path", "drops"),
+    [({}, "fused", False), ({"dropout": 0.5}, "scores", False), ({"dropout": 0.5, "training": True}, "scores", True),
+     ({"return_attention_scores": True, "training": True}, "scores", False)],
+    ids=str,
+)  # fmt: skip
+def test_the_paths_of_a_layer(values: dict[str, Any], path: str, drops: bool) -> None:
+    spec = builtin()["keras.layers.GroupQueryAttention"]
+    heads = {"head_dim": 8, "num_query_heads": 4, "num_key_value_heads": 2}
+    found = resolve(spec, facts(spec, {"query": (2, 5, 16), "value": (2, 7, 16)}, **heads, **values))
+    assert found.path.name == path
+    assert any(stage.kind == "dropout" for stage in found.stages) == drops
 
 
 def test_a_list_element_that_stands_in() -> None:
