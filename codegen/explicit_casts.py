@@ -57,10 +57,13 @@ class _Casts:
                 case Assign(Ref("compute")):
                     yield statement
                     yield from self.numbers(body[position:])
-                case Assign():
-                    yield self.assign(statement)
+                case Assign(target, value):
+                    assigned = self.assign(statement)
+                    if assigned.value != target or value == target:  # not a cast to what it is already
+                        yield assigned
                 case If(_, inner, orelse):
-                    yield replace(statement, body=self.branch(inner), orelse=self.branch(orelse))
+                    body, other = self.branches(inner, orelse)
+                    yield replace(statement, body=body, orelse=other)
                 case _:
                     yield statement
 
@@ -70,9 +73,13 @@ class _Casts:
         for name in (name for name, kind in self.kinds.items() if kind == NUMBER and name in read):
             yield Assign(Ref(name), _cast(Ref(name), COMPUTE))
 
-    def branch(self, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
-        """A block after which every variable has the kind that it had before."""
-        return tuple(_Branch(self.spec, dict(self.kinds), frozenset(self.kinds)).block(body))
+    def branches(self, *bodies: tuple[Statement, ...]) -> list[tuple[Statement, ...]]:
+        """Blocks after which every variable has the kind that it had before; new ones have one from then on."""
+        walks = [_Branch(self.spec, dict(self.kinds), frozenset(self.kinds)) for _ in bodies]
+        blocks = [tuple(walk.block(body)) for walk, body in zip(walks, bodies, strict=True)]
+        for walk in walks:
+            self.kinds = walk.kinds | self.kinds
+        return blocks
 
     def assign(self, statement: Assign) -> Assign:
         value, kind = self.node(statement.value)

@@ -165,7 +165,6 @@ def _apply(
     # project.gate_opening: sigmoid(gate)
     if use_gate:
         gate = tf.sigmoid(gate)
-        gate = tf.cast(gate, dtype)
     # project.query: sum(e, query_input[b, t, e] * query_kernel[e, n, h])
     query = tf.einsum("bte,enh->btnh", tf.cast(query, compute), tf.cast(query_kernel, compute))
     query = tf.cast(query, dtype)
@@ -233,8 +232,6 @@ def _apply(
         # dropout.elementwise: dropout
         if dropout > 0 and training:
             weights = _dropout(weights, dropout, seed)
-        # policy.weights.dtype: input
-        weights = weights
         # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
         grouped_weights = tf.reshape(weights, (B, K, G, T, S))
         output = tf.einsum("bkgts,bskv->btkgv", tf.cast(grouped_weights, compute), tf.cast(value, compute))
@@ -242,7 +239,7 @@ def _apply(
         output = tf.cast(output, dtype)
         # output.gate: output * gate
         if use_gate:
-            output = output * tf.cast(gate, dtype)
+            output = output * gate
         # output.project: sum(n, sum(v, output[b, t, n, v] * attention_output_kernel[n, v, e]))
         projected = tf.einsum("btnv,nve->bte", tf.cast(output, compute), tf.cast(attention_output_kernel, compute))
         projected = tf.cast(projected, dtype)
@@ -296,7 +293,7 @@ def _apply(
     output = tf.cast(output, dtype)
     # output.gate: output * gate
     if use_gate:
-        output = output * tf.cast(gate, dtype)
+        output = output * gate
     # output.project: sum(n, sum(v, output[b, t, n, v] * attention_output_kernel[n, v, e]))
     projected = tf.einsum("btnv,nve->bte", tf.cast(output, compute), tf.cast(attention_output_kernel, compute))
     projected = tf.cast(projected, dtype)

@@ -104,11 +104,18 @@ def test_a_variable_has_the_same_kind_whether_or_not_a_branch_ran() -> None:
     assert assign.value["to"] == "dtype"
 
 
+def test_what_a_branch_makes_has_a_kind_after_it() -> None:
+    """Under the same guard later on, a gate in the dtype of the inputs needs no cast."""
+    found = forward_text(ALL["keras.layers.GroupQueryAttention"], "tensorflow")
+    assert "output = output * gate\n" in found
+
+
 def test_a_cast_to_what_it_is_already_is_left_out() -> None:
     spec = ALL["causal_gqa"]
     key = Ref("key", ("S",))
-    (plain,) = cast(spec, Assign(key, Op("cast", (key,), ("S",), (("to", "dtype"),))))
-    assert plain == Assign(key, key)
+    other, to_dtype = Ref("other", ("S",)), Op("cast", (key,), ("S",), (("to", "dtype"),))
+    assert cast(spec, Assign(other, to_dtype)) == (Assign(other, key),)
+    assert cast(spec, Assign(key, to_dtype)) == ()
 
 
 def test_joined_pieces_are_of_one_kind() -> None:
