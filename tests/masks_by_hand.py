@@ -78,7 +78,7 @@ def in_blocks(pairs: np.ndarray, block: tuple[int, int]) -> Iterator[tuple[tuple
             yield (row, column), pairs[:, :, start : start + block[0], low : low + block[1]]
 
 
-def any_predicate() -> st.SearchStrategy[Expression]:
+def any_predicate(masks: Sequence[str] = (*MASKS,)) -> st.SearchStrategy[Expression]:
     """Masks, and comparisons with any arithmetic of positions, under everything that makes predicates of predicates."""
 
     def larger(parts: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
@@ -86,7 +86,8 @@ def any_predicate() -> st.SearchStrategy[Expression]:
         chosen = st.builds(lambda *three: Call("where", three), parts, parts, parts)
         return st.one_of(_logic(parts), equal, chosen)
 
-    return st.recursive(st.one_of(st.sampled_from([*MASKS.values()]), _comparisons()), larger, max_leaves=4)
+    named = st.sampled_from([MASKS[name] for name in masks])
+    return st.recursive(st.one_of(named, _comparisons()), larger, max_leaves=4)
 
 
 def combined_masks() -> st.SearchStrategy[Expression]:

@@ -6,7 +6,7 @@ The negation of a predicate is taken here as well, so that nothing after it need
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import product as pairs
 
@@ -41,42 +41,47 @@ ALWAYS: Disjunction = ((),)
 
 def conjunction_of(predicates: Iterable[Expression], holds: bool, vocabulary: Vocabulary) -> Disjunction:
     """The normal form of "all predicates hold", or of its negation."""
-    forms = [normal_form(vocabulary.written_out(predicate), holds, vocabulary) for predicate in predicates]
+    normal = _Normal(vocabulary)
+    forms = [normal.form(vocabulary.written_out(predicate), holds) for predicate in predicates]
     return reduce(_both if holds else _either, forms, ALWAYS if holds else ())
 
 
-def normal_form(predicate: Expression, holds: bool, vocabulary: Vocabulary) -> Disjunction:
-    """Where the predicate holds, or where it does not."""
+@dataclass
+class _Normal:
+    """Normal forms of predicates and of their negations; each is worked out once, for `==` needs both of both sides."""
 
-    def form(part: Expression, positive: bool) -> Disjunction:
-        return normal_form(part, positive == holds, vocabulary)
+    vocabulary: Vocabulary
+    known: dict[tuple[Expression, bool], Disjunction] = field(default_factory=dict)
 
-    match predicate:
-        case Unary("not", operand):
-            return form(operand, False)
-        case Binary("and", left, right):
-            return (_both if holds else _either)(form(left, True), form(right, True))
-        case Binary("or", left, right):
-            return (_either if holds else _both)(form(left, True), form(right, True))
-        case Binary("==" | "!=" as operator, left, right) if vocabulary.is_predicate(left):
-            equal = holds == (operator == "==")
-            same, other = (normal_form(right, side, vocabulary) for side in (equal, not equal))
-            return _either(_both(normal_form(left, True, vocabulary), same), _both(normal_form(left, False, vocabulary), other))
-        case Call("where", (condition, one, other_one)) if vocabulary.is_predicate(one):
-            return _either(
-                _both(normal_form(condition, True, vocabulary), form(one, True)),
-                _both(normal_form(condition, False, vocabulary), form(other_one, True)),
-            )
-        case Binary(operator, left, right) if operator in _OPPOSITE and _whole(vocabulary, left, right):
-            return _comparison(operator if holds else _OPPOSITE[operator], affine(left) - affine(right))
-    return ((Literal(predicate, holds),),)
+    def form(self, predicate: Expression, holds: bool) -> Disjunction:
+        """Where the predicate holds, or where it does not."""
+        key = (predicate, holds)
+        if key not in self.known:
+            self.known[key] = self.made(predicate, holds)
+        return self.known[key]
+
+    def made(self, predicate: Expression, holds: bool) -> Disjunction:
+        match predicate:
+            case Unary("not", operand):
+                return self.form(operand, not holds)
+            case Binary("and" | "or" as word, left, right):
+                join = _both if holds == (word == "and") else _either
+                return join(self.form(left, holds), self.form(right, holds))
+            case Binary("==" | "!=" as operator, left, right) if self.vocabulary.is_predicate(left):
+                equal = holds == (operator == "==")
+                return _either(*(_both(self.form(left, side), self.form(right, side == equal)) for side in (True, False)))
+            case Call("where", (condition, *branches)) if self.vocabulary.is_predicate(branches[0]):
+                sides = zip((True, False), branches, strict=True)
+                return _either(*(_both(self.form(condition, side), self.form(branch, holds)) for side, branch in sides))
+            case Binary(operator, left, right) if operator in _OPPOSITE and self.are_whole(left, right):
+                return _comparison(operator if holds else _OPPOSITE[operator], affine(left) - affine(right))
+        return ((Literal(predicate, holds),),)
+
+    def are_whole(self, *sides: Expression) -> bool:
+        return all(map(self.vocabulary.is_integer, sides))
 
 
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
-
-
-def _whole(vocabulary: Vocabulary, *sides: Expression) -> bool:
-    return all(map(vocabulary.is_integer, sides))
 
 
 def _comparison(operator: str, difference: Affine) -> Disjunction:
@@ -91,11 +96,13 @@ def _comparison(operator: str, difference: Affine) -> Disjunction:
 
 
 def _either(left: Disjunction, right: Disjunction) -> Disjunction:
-    return tuple(dict.fromkeys((*left, *right)))
+    """The union of two disjunctions; anything at all where it would be too long."""
+    joined = tuple(dict.fromkeys((*left, *right)))
+    return joined if len(joined) <= MAX_CONJUNCTIONS else ALWAYS
 
 
 def _both(left: Disjunction, right: Disjunction) -> Disjunction:
-    """The product of two disjunctions; a part that would make it too long is left out, which makes it weaker, never wrong."""
+    """The product of two disjunctions; where it would be too long, the shorter one alone, which is weaker and never wrong."""
     if len(left) * len(right) > MAX_CONJUNCTIONS:
         return min(left, right, key=len)
     return tuple(dict.fromkeys(tuple(dict.fromkeys((*one, *two))) for one, two in pairs(left, right)))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from itertools import product as pairs
 
 from attnspec.codegen.blocks.affine import Affine, affine, number, product, quotient, single
 from attnspec.codegen.blocks.vocabulary import Vocabulary
-from attnspec.spec.expression import Access, Binary, Call, Expression, Name
+from attnspec.spec.expression import Access, Binary, Call, Expression, Name, walk
+
+MAX_BOUNDS = 8
+MAX_NODES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,15 @@ class Range:
         """Without the bounds that another one implies."""
         lows = _kept(self.lows, lambda one, other: vocabulary.never_negative(other - one))
         return Range(lows, _kept(self.highs, lambda one, other: vocabulary.never_negative(one - other)))
+
+    def fewest(self) -> Range:
+        """With no more bounds than formulas can carry: any of them is one."""
+        return Range(self.lows[:MAX_BOUNDS], self.highs[:MAX_BOUNDS])
+
+    def is_small(self) -> bool:
+        """Whether its formulas are of a size that someone may print: those of `abs` and products double with every level."""
+        sizes = (1 for bound in (*self.lows, *self.highs) for term, _ in bound.terms for _ in walk(term))
+        return sum(islice(sizes, MAX_NODES + 1)) <= MAX_NODES
 
     @property
     def low(self) -> Expression:
@@ -63,9 +76,9 @@ def range_of(value: Affine, box: Box, vocabulary: Vocabulary) -> Range | None:
     found = exactly(number(value.constant))
     for term, coefficient in value.terms:
         part = _term(term, box, vocabulary)
-        if part is None:
+        if part is None or not part.is_small():
             return None
-        found = found + part.scaled(coefficient)
+        found = (found + part.scaled(coefficient)).fewest()
     return found.tightest(vocabulary)
 
 

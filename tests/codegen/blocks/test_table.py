@@ -43,7 +43,7 @@ def test_the_table_of_a_mask_alone_is_exact(name: str, tried: Tried) -> None:
 def test_of_a_mask_with_any_other_95_percent_of_the_skippable_blocks_are_skipped(name: str) -> None:
     counts = []
 
-    @settings(max_examples=60, deadline=None, derandomize=True)  # a share: the same examples every time
+    @settings(max_examples=40, deadline=None, derandomize=True)  # a share: the same examples every time
     @given(other=st.sampled_from([*MASKS.values()]), tried=calls(segments=200))
     def collect(other: Expression, tried: Tried) -> None:
         counts.append(compared([MASKS[name], other], tried))
@@ -56,7 +56,7 @@ def test_of_a_mask_with_any_other_95_percent_of_the_skippable_blocks_are_skipped
 def test_of_any_masks_combined_95_percent_of_the_skippable_blocks_are_skipped() -> None:
     counts = []
 
-    @settings(max_examples=150, deadline=None, derandomize=True)
+    @settings(max_examples=100, deadline=None, derandomize=True)
     @given(predicate=combined_masks(), tried=calls(segments=200))
     def collect(predicate: Expression, tried: Tried) -> None:
         counts.append(compared([predicate], tried))
@@ -66,7 +66,7 @@ def test_of_any_masks_combined_95_percent_of_the_skippable_blocks_are_skipped() 
     assert skipped >= 0.95 * skippable
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(predicate=any_predicate(), tried=calls(segments=200))
 def test_whatever_the_predicate_no_visible_pair_is_skipped_and_no_hidden_one_left_untested(
     predicate: Expression, tried: Tried
@@ -74,7 +74,7 @@ def test_whatever_the_predicate_no_visible_pair_is_skipped_and_no_hidden_one_lef
     compared([predicate], tried)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tried=calls(), over=st.sampled_from(["b", "n", "bn"]))
 def test_one_table_for_all_rows_or_heads_is_the_union_of_theirs(tried: Tried, over: str) -> None:
     """A loop that serves every batch row at once needs what any of them needs."""
