@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         specs = [find(name) for name in names] if names else list(builtin().values())
         found = changes(
             specs,
-            options.target or list(TARGETS),
+            options.target,
             _OWN_FOLDER if own else options.out,
             own and not names and not options.target,
         )

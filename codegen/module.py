@@ -11,6 +11,7 @@ from importlib.resources import files
 from attnspec.codegen import VERSION
 from attnspec.codegen.derivative import cotangent_name, vjp_program
 from attnspec.codegen.explicit_casts import explicit_casts
+from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.layer import init_text, module_class, tensorflow_class
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
@@ -29,6 +30,8 @@ _PYTHON_TYPES = {
 
 def module_text(spec: Spec, target: Target) -> str:
     """The source of one implementation, before formatting. Raises LoweringError."""
+    if not covers(target, spec):
+        raise LoweringError(f"{spec.name}: a {spec.form} with weights cannot be compiled to {target.name} yet")
     program = lower_spec(spec)
     verify(program, spec)
     parts = [function_text(spec, program, target), *_layer_parts(spec, target)]
@@ -37,6 +40,11 @@ def module_text(spec: Spec, target: Target) -> str:
         verify(derived, spec)
         parts.append(vjp_text(spec, derived, target))
     return assemble(spec, target, f"`{spec.name}` for {target.name}.\n\n{spec.summary}\n", parts)
+
+
+def covers(target: Target, spec: Spec) -> bool:
+    """Whether specs of that form can be compiled to the target."""
+    return spec.form == "function" or target.layers
 
 
 def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:
@@ -53,7 +61,7 @@ def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:
 
 def assemble(spec: Spec, target: Target, title: str, parts: Sequence[str], imports: tuple[str, ...] = ()) -> str:
     """Header, imports, the parts, and below them the helpers that they use: a reader came for the attention."""
-    helpers, helper_imports = _helpers(target.name, "\n".join((*parts, target.decorator)))
+    helpers, helper_imports = _helpers(target, "\n".join((*parts, target.decorator)))
     decorator = helpers.pop(target.decorator, "")  # the one that has to be there before its function
     below = [HELPERS, *helpers.values()] if helpers else []
     layout_error = f"_LayoutError = {spec.layout_error}" if any("_LayoutError" in text for text in below) else ""
@@ -200,11 +208,11 @@ def _support(name: str) -> tuple[dict[str, str], tuple[str, ...]]:
     return definitions, tuple(imports)
 
 
-def _helpers(target: str, code: str) -> tuple[dict[str, str], tuple[str, ...]]:
+def _helpers(target: Target, code: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """The helpers that `code` needs by name, with what they need themselves, in the order of their modules; their imports."""
     definitions: dict[str, str] = {}
     imports: tuple[str, ...] = ()
-    for module in ("common", target):
+    for module in ("common", *(["unknown_sizes"] if target.unknown_size else []), target.name):
         found, lines = _support(module)
         definitions |= found
         imports += lines

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from attnspec.codegen import VERSION
 from attnspec.codegen.blockwise import blockwise_modules
-from attnspec.codegen.module import module_text
+from attnspec.codegen.module import covers, module_text
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.model import Spec
 
@@ -45,12 +45,12 @@ class Changes:
                 _replace(self.folder / path, text)
 
 
-def changes(specs: Iterable[Spec], targets: Iterable[str], folder: Path, complete: bool) -> Changes:
-    """Compare `folder` with what `specs` give on `targets`. `complete`: files of other specs are no longer produced.
+def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, complete: bool) -> Changes:
+    """Compare `folder` with what `specs` give on `targets`, or on every target that covers them.
 
-    Raises LoweringError where a spec cannot be compiled.
+    `complete`: files of other specs are no longer produced. Raises LoweringError where a spec cannot be compiled.
     """
-    rendered = _render(list(specs), list(targets))
+    rendered = _render(list(specs), None if targets is None else list(targets))
     old = _manifest(folder)
     kept = {} if complete else {path: entry for path, entry in old.items() if path not in rendered}
     files = {path: {"spec": spec, "sha256": _digest(text)} for path, (spec, text) in rendered.items()}
@@ -61,16 +61,17 @@ def changes(specs: Iterable[Spec], targets: Iterable[str], folder: Path, complet
     return Changes(folder, {path: text for path, text in wanted.items() if _read(folder / path) != text})
 
 
-def _render(specs: list[Spec], targets: list[str]) -> dict[str, tuple[str, str]]:
+def _render(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:
     """Relative path -> (spec name, formatted text)."""
     texts: dict[str, tuple[str, str]] = {}
-    for target in targets:
-        if specs:
+    for target in TARGETS if targets is None else targets:
+        chosen = [spec for spec in specs if targets is not None or covers(TARGETS[target], spec)]
+        if chosen:
             texts[f"{target}/__init__.py"] = (
                 "",
                 f'"""Generated implementations for {target}: one file per API or variant."""\n',
             )
-        for spec in specs:
+        for spec in chosen:
             texts[f"{target}/{spec.module_name}.py"] = (spec.name, module_text(spec, TARGETS[target]))
             for suffix, text in blockwise_modules(spec, TARGETS[target]):
                 texts[f"{target}/{spec.module_name}_{suffix}.py"] = (spec.name, text)

@@ -108,11 +108,12 @@ class Conductor:
         if total == 0 or (gradient and "gradients" not in self._plan.checks):
             return
         configurations = pool(item.spec, dtype, profile.pool)
-        compiled = frozenset(configurations[: profile.compiled_gradient_pool if gradient else profile.compiled_pool])
+        size = profile.compiled_gradient_pool if gradient else profile.compiled_pool
+        compiled = {lane: frozenset(configurations[: -(-size // part)]) for lane, part in COMPILED.items()}
         done = 0
 
         def takes(lane: str, configuration: Configuration) -> bool:
-            return lane not in COMPILED or configuration in compiled
+            return lane not in compiled or configuration in compiled[lane]
 
         def handle(batch: Sequence[Case]) -> None:
             nonlocal done

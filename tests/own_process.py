@@ -1,11 +1,13 @@
 """Test files that need a process of their own: some frameworks abort the process when another one is loaded after them.
 
-Such a file is one test to whoever collects it beside others: `python -m pytest FILE` in a new process. Where pytest is asked
-for such files alone, they are collected as any others are, so that `FILE::test_name`, `-k` and `--pdb` work.
+Such a file is one test to whoever collects it beside others, `python -m pytest FILE` in a new process; a file for Keras is one
+per backend. Where pytest is asked for such files alone, they are collected as any others are, so that `FILE::test_name`, `-k`
+and `--pdb` work, with Keras on `KERAS_BACKEND`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +17,8 @@ from typing import Any
 
 import pytest
 
-ALONE = re.compile(r"test_(?:.*_)?tensorflow(?:_.*)?\.py")
+ALONE = re.compile(r"test_(?:.*_)?(tensorflow|keras)(?:_.*)?\.py")
+BACKENDS = ("jax", "tensorflow", "torch")  # Keras has one per process
 
 
 def is_alone(path: Path) -> bool:
@@ -32,16 +35,23 @@ class OwnProcess(pytest.File):
     """A file that is run and not imported."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        yield Run.from_parent(self, name="in a process of its own")
+        found = ALONE.fullmatch(self.path.name)
+        for backend in BACKENDS if found and found[1] == "keras" else ("",):
+            yield Run.from_parent(self, name=f"in a process of its own{backend and f', on {backend}'}", backend=backend)
 
 
 class Run(pytest.Item):
     """One run of pytest on the file."""
 
+    def __init__(self, *, backend: str, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self._backend = backend
+
     def runtest(self) -> None:
         options = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
         command = [sys.executable, "-m", "pytest", *options, "--rootdir", str(self.config.rootpath), str(self.path)]
-        run = subprocess.run(command, cwd=self.config.rootpath, capture_output=True, text=True, check=False)
+        environment = {**os.environ, **({"KERAS_BACKEND": self._backend} if self._backend else {})}
+        run = subprocess.run(command, cwd=self.config.rootpath, env=environment, capture_output=True, text=True, check=False)
         if run.returncode:
             raise Failed(f"{run.stdout}\n{run.stderr}")
 

@@ -2,8 +2,9 @@
 
 from attnspec.codegen.printer import Target
 from attnspec.codegen.targets.jax import JAX
+from attnspec.codegen.targets.keras import KERAS
 from attnspec.codegen.targets.numpy import NUMPY
 from attnspec.codegen.targets.tensorflow import TENSORFLOW
 from attnspec.codegen.targets.torch import TORCH
 
-TARGETS: dict[str, Target] = {target.name: target for target in (NUMPY, TORCH, JAX, TENSORFLOW)}
+TARGETS: dict[str, Target] = {target.name: target for target in (NUMPY, TORCH, JAX, TENSORFLOW, KERAS)}

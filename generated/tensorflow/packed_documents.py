@@ -144,6 +144,31 @@ def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[Any, ...], gr
     sizes["..."] = (tuple(_joint(a, b) for a, b in pairs), owner)
 
 
+def _concrete(*values: Any) -> bool:
+    """Whether Python knows the values: under `tf.function` they may be traced."""
+    return not any(tf.is_symbolic_tensor(value) for value in values)
+
+
+def _maximum(size: Any, other: Any) -> Any:
+    return tf.maximum(size, other)
+
+
+def _known(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    return tuple(size if _concrete(size) else None for size in shape)
+
+
+def _broadcasts(bound: Any, size: Any, grows: bool) -> bool:
+    return not _concrete(bound, size) or size in (1, bound) or (grows and bound == 1)
+
+
+def _joint(bound: Any, size: Any) -> Any:
+    """The size of two axes that broadcast together."""
+    if _concrete(bound, size):
+        return size if bound == 1 else bound
+    known = [each for each in (bound, size) if _concrete(each) and each != 1]
+    return known[0] if known else _maximum(bound, size)
+
+
 def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> tf.Tensor:
     """`value` as a dense tensor of that kind of dtype and one of those layouts; integers as int64, like positions."""
     if isinstance(value, tf.RaggedTensor):
@@ -174,22 +199,6 @@ def _shape(tensor: tf.Tensor) -> list[Any]:
     return [traced[axis] if size is None else size for axis, size in enumerate(static)]
 
 
-def _known(shape: Sequence[Any]) -> tuple[int | None, ...]:
-    return tuple(size if _concrete(size) else None for size in shape)
-
-
-def _broadcasts(bound: Any, size: Any, grows: bool) -> bool:
-    return not _concrete(bound, size) or size in (1, bound) or (grows and bound == 1)
-
-
-def _joint(bound: Any, size: Any) -> Any:
-    """The size of two axes that broadcast together."""
-    if _concrete(bound, size):
-        return size if bound == 1 else bound
-    known = [each for each in (bound, size) if _concrete(each) and each != 1]
-    return known[0] if known else tf.maximum(bound, size)
-
-
 def _same_dtype(**tensors: tf.Tensor) -> None:
     (first, reference), *others = tensors.items()
     for name, tensor in others:
@@ -207,11 +216,6 @@ def _number(name: str, value: Any) -> Any:
     if not fits:
         raise TypeError(f"`{name}` must be a number, got {value!r}")
     return value
-
-
-def _concrete(*values: Any) -> bool:
-    """Whether Python knows the values: under `tf.function` they may be traced."""
-    return not any(tf.is_symbolic_tensor(value) for value in values)
 
 
 def _float(size: Any) -> Any:

@@ -22,7 +22,7 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "torch": _ALL,
     "jax": _ALL,
     "tensorflow": _ALL,
-    "keras-jax": _ALL,
+    "keras-jax": ("float16", "bfloat16", "float32"),  # Keras's rules make float32 of float64 on jax, x64 or not
     "keras-tensorflow": _ALL,
     "keras-torch": _ALL,
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from attnspec.codegen.command import DRIFT, OK, USAGE, main
+from compiling import SPECS
 
 OWN = """
 variant = "last_keys"
@@ -45,7 +46,7 @@ def test_a_variant_of_ones_own_is_compiled_to_a_folder_and_runs_without_attnspec
     out = tmp_path / "out"
     assert main([str(own), "--out", str(out)]) == OK
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*.py") if path.name != "__init__.py")
-    direct = [f"{target}/last_keys.py" for target in ("jax", "numpy", "tensorflow", "torch")]
+    direct = [f"{target}/last_keys.py" for target in ("jax", "keras", "numpy", "tensorflow", "torch")]
     assert written == [*direct, "torch/last_keys_blockwise.py"]
     run = subprocess.run(
         [sys.executable, "-I", "-c", ISOLATED, str(out / "numpy")], capture_output=True, text=True, check=False
@@ -137,11 +138,11 @@ def test_a_folder_that_is_none_or_somebody_elses_is_a_usage_error(
 
 
 def test_an_unknown_option_or_target_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--tagret", "numpy"], ["--target", "keras"], ["--check", "--diff"]):
+    for arguments in (["--tagret", "numpy"], ["--target", "mxnet"], ["--check", "--diff"]):
         with pytest.raises(SystemExit) as raised:
             main(arguments)
         assert raised.value.code == USAGE
-    assert "invalid choice: 'keras'" in capsys.readouterr().err
+    assert "invalid choice: 'mxnet'" in capsys.readouterr().err
 
 
 def test_a_spec_that_no_target_can_express_is_refused_by_its_clause(
@@ -156,3 +157,11 @@ def test_a_spec_that_no_target_can_express_is_refused_by_its_clause(
     )
     assert main([str(own), "--out", str(tmp_path / "out")]) == USAGE
     assert "last_keys: policy.empty_row: 'zero' needs the fill -inf" in capsys.readouterr().err
+
+
+def test_a_layer_goes_to_the_targets_that_have_layers_and_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layer = str(SPECS / "projected_layer.toml")
+    assert main([layer, "--out", str(tmp_path)]) == OK
+    assert sorted(path.parent.name for path in tmp_path.glob("*/projected_layer.py")) == ["jax", "numpy", "tensorflow", "torch"]
+    assert main([layer, "--out", str(tmp_path), "--target", "keras"]) == USAGE
+    assert capsys.readouterr().err == "projected_layer: a layer with weights cannot be compiled to keras yet\n"

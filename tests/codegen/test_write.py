@@ -98,10 +98,9 @@ def test_nothing_to_change_is_false_and_has_no_diff(tmp_path: Path) -> None:
 PROGRAM = """
 import hashlib
 from pathlib import Path
-from attnspec.codegen.targets import TARGETS
 from attnspec.codegen.write import _render
 from attnspec.spec.loader import builtin
-for path, (_, text) in sorted(_render(list(builtin().values()), list(TARGETS)).items()):
+for path, (_, text) in sorted(_render(list(builtin().values()), None).items()):
     print(path, hashlib.sha256(text.encode()).hexdigest())
 """
 
@@ -119,10 +118,9 @@ def test_the_bytes_do_not_depend_on_the_process() -> None:
 
 def test_what_is_committed_is_what_the_specs_give() -> None:
     """The unit test of drift: the same code path as `attnspec generate --check`."""
-    from attnspec.codegen.targets import TARGETS
     from attnspec.spec.loader import builtin
 
-    found = changes(builtin().values(), TARGETS, GENERATED, complete=True)
+    found = changes(builtin().values(), None, GENERATED, complete=True)
     assert not found, f"generated/ is stale; run `attnspec generate`\n{found.diff()}"
 
 

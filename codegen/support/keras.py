@@ -1,0 +1,111 @@
+"""Helpers that generated Keras files carry."""
+
+from __future__ import annotations
+
+import functools
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import backend, ops
+
+from attnspec.codegen.support.common import _bind, _LayoutError
+
+Tensor = Any
+
+# TensorFlow's operators refuse integers of two widths; jax has 64 bits only where it is told to.
+_INTEGER = "int64" if backend.backend() == "tensorflow" else "int32"
+
+
+def _operation(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Called on symbolic tensors, the function is one operation of their graph, which a saved model finds by its name."""
+
+    @keras.saving.register_keras_serializable(function.__module__, function.__name__)
+    class Call(keras.Operation):
+        def call(self, *arguments: Any, **named: Any) -> Any:
+            return function(*arguments, **named)
+
+    Call.__name__ = function.__name__
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        given = keras.tree.flatten((arguments, named))
+        symbolic = any(isinstance(value, keras.KerasTensor) for value in given)
+        return (Call() if symbolic else function)(*arguments, **named)
+
+    return call
+
+
+def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> Tensor:
+    """`value` as a dense tensor of the backend, of that kind of dtype and one of those layouts."""
+    if type(value).__name__ in ("RaggedTensor", "SparseTensor", "IndexedSlices", "BCOO"):
+        raise TypeError(f"`{name}` must be a dense tensor, got {type(value).__name__}")
+    tensor = ops.convert_to_tensor(value)
+    if not _is_kind(_dtype(tensor), dtype):
+        raise _LayoutError(f"`{name}` must be {dtype}, got dtype {_dtype(tensor)}")
+    _bind(sizes, name, _shape(tensor), *layouts)
+    return ops.cast(tensor, _INTEGER) if dtype == "integer" and _INTEGER == "int64" else tensor
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(backend.standardize_dtype(tensor.dtype))
+
+
+def _is_kind(dtype: str, kind: str) -> bool:
+    if dtype == "bool":
+        return "bool" in kind
+    return "floating" in kind if backend.is_float_dtype(dtype) else kind == "integer" and backend.is_int_dtype(dtype)
+
+
+def _shape(tensor: Tensor) -> tuple[Any, ...]:
+    """The sizes of a tensor's axes: Python ints, or what stands for them while they are unknown."""
+    return tuple(ops.cast(size, _INTEGER) if ops.is_tensor(size) else size for size in ops.shape(tensor))
+
+
+def _maximum(size: Any, other: Any) -> Any:
+    return ops.maximum(size, other)
+
+
+def _same_dtype(**tensors: Tensor) -> None:
+    (first, reference), *others = tensors.items()
+    for name, tensor in others:
+        if tensor.dtype != reference.dtype:
+            raise _LayoutError(f"`{name}` must have the dtype of `{first}`, {_dtype(reference)}, got {_dtype(tensor)}")
+
+
+def _number(name: str, value: Any) -> Any:
+    """A Python number, or a scalar tensor."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    if not ops.is_tensor(value) or value.ndim != 0 or _dtype(value) == "bool":
+        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    return value
+
+
+def _integer(name: str, value: Any) -> Any:
+    """A Python int, or a scalar tensor of integers."""
+    number = _number(name, value)
+    if isinstance(number, float) or (ops.is_tensor(number) and not backend.is_int_dtype(number.dtype)):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    return ops.cast(number, _INTEGER) if ops.is_tensor(number) else number
+
+
+def _concrete(*values: Any) -> bool:
+    """Whether Python knows the values: tensors are not looked into, for they may be traced."""
+    return all(isinstance(value, numbers.Number) for value in values)
+
+
+def _float(size: Any) -> Any:
+    """A size for arithmetic on floats."""
+    return size if _concrete(size) else ops.cast(size, "float64" if ops.is_tensor(size) else "float32")
+
+
+def _scalar(value: Any, dtype: str) -> Any:
+    """A number that tensors of `dtype` meet: Python's take their dtype by themselves."""
+    return ops.cast(value, dtype) if ops.is_tensor(value) else value
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last axis; `ops.softmax` warns where there is one key, whose weight is 1."""
+    return ops.exp(logits - logits) if logits.shape[-1] == 1 else ops.softmax(logits, axis=-1)

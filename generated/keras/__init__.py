@@ -1,0 +1,1 @@
+"""Generated implementations for keras: one file per API or variant."""
