@@ -41,7 +41,7 @@ try:
     runpy.run_path(module) if module.endswith(".py") else importlib.import_module(module)
 except BaseException as error:
     found["error"] = f"{type(error).__name__}: {error}"
-found["loaded"] = [name for name in frameworks if name in sys.modules]
+found["loaded"] = [name for name in sys.modules if name in frameworks]
 if hasattr(sys.modules.get("keras"), "backend"):
     found["backend"] = sys.modules["keras"].backend.backend()
 json.dump(found, out)
@@ -58,14 +58,21 @@ def lane_of(text: str, spec: Spec, python: str | None = None) -> str:
     found = _probed(text, module, python or sys.executable)
     if "error" in found:
         raise SubjectError(f"{text}: cannot be imported: {found['error']}")
+    brought = _asked_for(found["loaded"])
     # Keras brings its backend along, and comes before it.
     preferred = [name for name in (spec.owner, "keras", *TARGETS) if name != "numpy"]
-    loaded = next((name for name in preferred if name in found["loaded"]), None)
+    loaded = next((name for name in preferred if name in brought), None)
     if loaded == "keras":
         return f"keras-{found['backend']}"
-    if loaded or "numpy" in found["loaded"]:
+    if loaded or "numpy" in brought:
         return loaded or "numpy"
     return spec.owner if spec.owner in LANES and spec.owner in found["installed"] else "numpy"
+
+
+def _asked_for(loaded: Sequence[str]) -> list[str]:
+    """Frameworks in the order in which their import ended, without those that tensorflow imports itself."""
+    inside = loaded[: loaded.index("tensorflow")] if "tensorflow" in loaded else ()
+    return [name for name in loaded if name not in ("jax", "keras") or name not in inside]
 
 
 def _probed(text: str, module: str, python: str) -> dict[str, Any]:

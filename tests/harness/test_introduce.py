@@ -128,7 +128,10 @@ def test_a_wrong_adapter_is_2(
 # -- where it runs ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("source", "lane"), [("import numpy", "numpy"), ("import hypothesis, numpy", "numpy"), ("", "jax")])
+@pytest.mark.parametrize(
+    ("source", "lane"),
+    [("import numpy", "numpy"), ("import hypothesis, numpy", "numpy"), ("", "jax"), ("import tensorflow", "tensorflow")],
+)
 def test_the_framework_is_what_importing_brings_along(source: str, lane: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(source)
