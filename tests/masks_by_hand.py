@@ -30,11 +30,14 @@ class Tried:
 
 
 @st.composite
-def calls(draw: st.DrawFn, segments: int = 60) -> Tried:
+def calls(draw: st.DrawFn, segments: int = 60, many_blocks: bool = False) -> Tried:
     """Sizes around the edges of blocks, empty ones too; operands of a seed; segment ids sorted or not."""
-    block = draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
-    edges = [st.sampled_from([0, 1, size - 1, size, size + 1, 2 * size, 3 * size + 1]) for size in block]
-    T, S = (draw(st.one_of(edge, st.integers(0, 20))) for edge in edges)
+    if many_blocks:
+        (*block,) = (draw(st.integers(3, 6)) for _ in "TS")
+        T, S = (draw(st.integers(24, 40)) for _ in "TS")
+    else:
+        (*block,) = (draw(st.integers(1, 6)) for _ in "TS")
+        T, S = (draw(st.sampled_from([0, 1, size - 1, size, size + 1, 2 * size, 3 * size + 1])) for size in block)
     B, N, X, Y = (draw(st.integers(1, most)) for most in (2, 2, 5, 4))
     scope: dict[str, Any] = {"B": B, "N": N, "T": T, "S": S, "X": X, "Y": Y}
     scope |= {name: draw(st.integers(0, 7)) for name in ("left", "right", "global_tokens")}
@@ -48,7 +51,7 @@ def calls(draw: st.DrawFn, segments: int = 60) -> Tried:
     most, order = draw(st.sampled_from([1, 3, segments])), draw(st.sampled_from(["sorted", "documents", "random"]))
     for name, shape in (("query_segment_ids", (B, T)), ("key_value_segment_ids", (B, S))):
         scope[name] = _segment_ids(random, shape, most, order)
-    return Tried(scope, block)
+    return Tried(scope, (block[0], block[1]))
 
 
 def _segment_ids(random: np.random.Generator, shape: tuple[int, int], most: int, order: str) -> np.ndarray:

@@ -21,6 +21,7 @@ Array = NDArray[Any]
 SKIP, TEST, FULL = range(3)
 """No pair of the block is visible; some may be, or some may be hidden; every pair is."""
 _AXES = ("b", "n", "t", "s")
+_WORDS = 4  # sets of segment ids are told apart by 256 bits, a few ids to each where there are more
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,7 @@ class _Grid:
             case Call("lowest" | "highest" | "some" as how, (looked_up,)):
                 return self.reduced(looked_up, _REDUCTIONS[how])
             case Call("meet", (one, other)):
-                bits = [self.reduced(side, np.bitwise_or, _bit) for side in (one, other)]
-                return np.not_equal(bits[0] & bits[1], 0)
+                return reduce(np.logical_or, (self.shared(one, other, word) for word in range(_WORDS)))
             case Call("where", (condition, one, other)):
                 return np.where(self.value(condition), self.value(one), self.value(other))
             case Call(function, arguments):
@@ -117,6 +117,11 @@ class _Grid:
             case Access():
                 return self.reduced(expression, np.minimum)
         raise TypeError(f"no formula of a block: `{to_text(expression)}`")
+
+    def shared(self, one: Expression, other: Expression, word: int) -> Array:
+        """Whether two looked-up sets may have a value in common, by one word of their bits."""
+        bits = [self.reduced(side, np.bitwise_or, lambda entries: _bits(entries, word)) for side in (one, other)]
+        return np.not_equal(bits[0] & bits[1], 0)
 
     def reduced(self, looked_up: Expression, how: np.ufunc, each: Callable[[Array], Array] = np.asarray) -> Array:
         """`how` over the entries that a block looks up, or over more of them: over a whole axis where no range is known."""
@@ -169,9 +174,10 @@ def _along(values: Array, axis: int) -> Array:
     return values.reshape([-1 if place == axis else 1 for place in range(4)])
 
 
-def _bit(entries: Array) -> Array:
-    """Each value as one of 64 bits: different bits mean different values."""
-    return np.left_shift(np.uint64(1), (entries.astype(np.int64) % 64).astype(np.uint64))
+def _bits(entries: Array, word: int) -> Array:
+    """Each value as one of 64 bits, if it belongs to the word: different bits mean different values."""
+    place = entries.astype(np.int64) % (64 * _WORDS) - 64 * word
+    return np.where((place >= 0) & (place < 64), np.left_shift(np.uint64(1), (place % 64).astype(np.uint64)), np.uint64(0))
 
 
 _REDUCTIONS = {"lowest": np.minimum, "highest": np.maximum, "some": np.logical_or}

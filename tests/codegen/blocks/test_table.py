@@ -44,7 +44,7 @@ def test_of_a_mask_with_any_other_95_percent_of_the_skippable_blocks_are_skipped
     counts = []
 
     @settings(max_examples=40, deadline=None, derandomize=True)  # a share: the same examples every time
-    @given(other=st.sampled_from([*MASKS.values()]), tried=calls(segments=200))
+    @given(other=st.sampled_from([*MASKS.values()]), tried=calls(segments=400, many_blocks=True))
     def collect(other: Expression, tried: Tried) -> None:
         counts.append(compared([MASKS[name], other], tried))
 
@@ -57,7 +57,7 @@ def test_of_any_masks_combined_95_percent_of_the_skippable_blocks_are_skipped() 
     counts = []
 
     @settings(max_examples=100, deadline=None, derandomize=True)
-    @given(predicate=combined_masks(), tried=calls(segments=200))
+    @given(predicate=combined_masks(), tried=calls(segments=400, many_blocks=True))
     def collect(predicate: Expression, tried: Tried) -> None:
         counts.append(compared([predicate], tried))
 
@@ -67,7 +67,7 @@ def test_of_any_masks_combined_95_percent_of_the_skippable_blocks_are_skipped() 
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(predicate=any_predicate(), tried=calls(segments=200))
+@given(predicate=any_predicate(), tried=calls(segments=400))
 def test_whatever_the_predicate_no_visible_pair_is_skipped_and_no_hidden_one_left_untested(
     predicate: Expression, tried: Tried
 ) -> None:
