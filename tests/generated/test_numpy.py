@@ -101,7 +101,7 @@ def test_the_memory_layout_does_not_matter(call: Example) -> None:
         np.testing.assert_allclose(found[name], gradient, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("name", sorted(builtin()))
+@pytest.mark.parametrize("name", sorted(name for name, spec in builtin().items() if spec.form == "function"))
 def test_the_signature_is_the_documented_one(name: str) -> None:
     spec = builtin()[name]
     parameters = inspect.signature(function(spec.module_name, "numpy")).parameters.values()

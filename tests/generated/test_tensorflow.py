@@ -395,7 +395,7 @@ def test_a_tensor_of_unknown_rank_is_refused() -> None:
         tf.function(gemma2).get_concrete_function(tf.TensorSpec(None), tf.TensorSpec(None), tf.TensorSpec(None))
 
 
-@pytest.mark.parametrize("name", sorted(builtin()))
+@pytest.mark.parametrize("name", sorted(name for name, spec in builtin().items() if spec.form == "function"))
 def test_the_signature_is_the_documented_one(name: str) -> None:
     spec = builtin()[name]
     kinds = {"positional": inspect.Parameter.POSITIONAL_OR_KEYWORD, "keyword-only": inspect.Parameter.KEYWORD_ONLY}
