@@ -59,11 +59,12 @@ def explained(
     """The lines of the explanation; the picture is also drawn into `file`."""
     yield f"{spec.name}: {spec.summary}"
     yield ""
-    yield from wrapped(f"{stage.clause}: {to_text(fold(stage.expression))}" for stage in call.masks)
-    if not call.masks:
-        yield "No mask holds in this call: every query sees every key."
     blocks = analyse((stage.expression for stage in call.masks), vocabulary_of(spec))
-    yield from ("", *wrapped(formulas(blocks)), "")
+    if call.masks:
+        yield from wrapped(f"{stage.clause}: {to_text(fold(stage.expression))}" for stage in call.masks)
+        yield from ("", *wrapped(formulas(blocks)), "")
+    else:
+        yield from ("No mask holds in this call: every query sees every key.", "")
     table = block_table(blocks, call.scope, block)
     yield from shares(table, call, block)
     first = table[0, 0] if 0 not in table.shape[:2] else np.zeros((0, 0), np.int8)

@@ -17,7 +17,7 @@ from attnspec.spec.model import Argument, Default, Spec, Stage
 from attnspec.spec.resolve import EvaluationError, Facts, ShapeMismatch, facts_of, holds, resolve
 from attnspec.spec.suggestions import did_you_mean
 
-SIZES = {"B": 1, "T": 4096, "S": 4096, "N": 1, "K": 1, "H": 64, "V": 64}
+SIZES = {"B": 1, "T": 4096, "S": 4096, "N": 1, "K": 1, "H": 64, "V": 64, "P": 1024, "C": 4096}
 LARGEST, LARGEST_OPERAND = 2**20, 2**28
 _DOCUMENTS, _DENSITY = 8, 0.1
 
@@ -41,10 +41,18 @@ def planned(spec: Spec, sizes: Mapping[str, int], given: Mapping[str, str], arra
     for name in given.keys() - known.keys():
         raise CallError(f"{spec.name} has no argument `{name}`.{did_you_mean(name, known)}")
     loaded = {} if arrays is None else _loaded(arrays, spec)
+    for argument in (*spec.constructor, *spec.arguments):
+        if argument.required and argument.role not in ("tensor", "tensors") and argument.name not in given:
+            raise CallError(f"{spec.name} needs a value of `{argument.name}`: --set {argument.name}=...")
     values = {name: _value(known[name], text) for name, text in given.items() if known[name].role != "tensor"}
     wanted = [a for a in spec.tensor_arguments if not a.optional or a.name in given or a.name in loaded]
     lengths = {**SIZES, **_blocks_of_a_layout(spec, {**SIZES, **sizes}, values), **sizes}
     facts = _facts(spec, values, wanted, lengths, loaded)
+    for dim in sizes.keys() & spec.sizes.keys():
+        if facts.sizes.get(dim) != sizes[dim]:
+            raise CallError(
+                f"{spec.name} has {dim} = {to_text(spec.sizes[dim])}, which is {facts.sizes.get(dim)}, not {sizes[dim]}"
+            )
     stages = tuple(stage for stage in resolve(spec, facts).stages if stage.kind == "mask")
     read = frozenset().union(*(names(stage.expression) for stage in stages))
     scope: dict[str, Any] = {**facts.scope}
@@ -72,6 +80,7 @@ def _facts(
     dtypes = {a.name: {"integer": "int64", "floating": "float32"}.get(a.dtype, "bool") for a in tensors}
     shapes = {a.name: _shape(a, lengths) for a in tensors}
     shapes |= {name: array.shape for name, array in loaded.items() if name in shapes}
+    shapes |= {weight.name: tuple(lengths.get(dim, 1) for dim in weight.layout.dims) for weight in spec.weights}
     try:
         facts = facts_of(spec, values, shapes, dtypes)
         for precondition in spec.preconditions:

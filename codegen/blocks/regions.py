@@ -100,7 +100,7 @@ class _Atoms:
     def meets(self) -> tuple[Expression, ...]:
         """Tests of the block `start, stop, low, high` that all hold wherever it has a pair of the conjunction."""
         box = self.clipped({"s": _KEYS, "t": _QUERIES, **self.batch()})
-        tests = [*self.fixed, *(v for name in box for v in _gaps(box[name]))]
+        tests = [*self.fixed, *self.left_over(box)]
         found: list[Expression] = []
         for direction in self.own:
             if not _is_index(direction):
@@ -119,6 +119,10 @@ class _Atoms:
         """The block where the bounds of single indices leave it."""
         own = {name: self.own.get(single(Name(name)), Range()) for name in box}
         return {name: limits.clipped(own[name]).tightest(self.vocabulary) for name, limits in box.items()}
+
+    def left_over(self, box: Box) -> Iterator[Affine]:
+        """What must be 0 or more for the bounds of single indices to leave something of the block."""
+        return (value for name in box if single(Name(name)) in self.own for value in _gaps(box[name]))
 
     def narrowed(self, box: Box) -> Box:
         """The block where the bounds of `s - t` and its like leave it."""
@@ -183,7 +187,7 @@ class _Atoms:
         without_keys = replace(self, own={d: limits for d, limits in self.own.items() if "s" not in _names(d)})
         box = without_keys.clipped({"t": _QUERIES, **self.batch()})
         keys, bounded = Range(), True
-        tests = [*self.fixed, *(v for name in box for v in _gaps(box[name]))]
+        tests = [*self.fixed, *self.left_over(box)]
         given: list[Expression] = []
         for direction, limits in self.own.items():
             if "s" in _names(direction):

@@ -12,6 +12,7 @@ import pytest
 from attnspec.codegen.blocks.picture import lines, shrunk, svg
 from attnspec.codegen.blocks.table import FULL, SKIP, TEST
 from attnspec.harness.cli import main
+from compiling import SPECS
 
 GEMMA2 = """\
 gemma2: Soft-capped, causal, sliding-window attention with grouped key/value heads.
@@ -68,6 +69,18 @@ def test_arguments_of_an_api_decide_which_masks_hold(capsys: pytest.CaptureFixtu
     assert "start - left <= s < min(right + stop, key_value_seq_lengths[b])" in shown
     assert "key_value_seq_lengths: 300 in every row" in shown
     assert "left = 255, right = 0" in shown
+
+
+@pytest.mark.parametrize("file", sorted(SPECS.glob("*.toml")), ids=lambda file: file.stem)
+def test_every_spec_is_explained(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert " blocks of 128 x 128:" in explained(capsys, str(file))
+
+
+def test_a_size_that_derives_from_others_is_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(SPECS / "assembled_keys.toml")
+    assert "At T = 4096, S = 150, C = 50, P = 99," in explained(capsys, file, "--sizes", "C=50,P=99,S=150")
+    assert main(["explain", file, "--sizes", "C=50,P=99,S=512"]) == 2
+    assert "assembled_keys has S = P + C + 1, which is 150, not 512" in capsys.readouterr().err
 
 
 def test_tensors_may_come_from_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

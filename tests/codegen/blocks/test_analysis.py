@@ -74,6 +74,12 @@ def test_tests_of_a_block_of_keys_as_they_are_printed(text: str, meets: list[str
     assert [*map(to_text, region.meets)] == meets
 
 
+def test_a_loop_over_every_batch_row_takes_the_widest_range_of_them() -> None:
+    blocks = analyse([parse("s < key_value_seq_lengths[b]")], VOCABULARY.over("b"))
+    assert ranges(blocks.seen) == ["0 .. highest(key_value_seq_lengths[b])"]
+    assert ranges(blocks.hidden) == ["lowest(key_value_seq_lengths[b]) .. S"]
+
+
 @pytest.mark.parametrize("name", ["dilated", "segments", "random_blocks", "explicit"])
 def test_what_is_no_range_of_keys_needs_a_table(name: str) -> None:
     assert analyse([MASKS[name]], VOCABULARY).needs_table
