@@ -24,6 +24,7 @@ from attnspec.spec.model import Spec
 LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")
 CLASSES = ("torch", "tensorflow")  # the lanes whose layers are classes
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
+SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes lie around its edges, and take up to five
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,8 @@ def subjects_of(
 def load(subject: Subject) -> Loaded:
     """Import the subject. Runs inside its lane; whatever its module raises comes out as it is."""
     module = _module(subject.module)
+    if subject.name.endswith("@blockwise"):
+        vars(module)["BLOCK"] = SMALL_BLOCK
     value: Any = module
     for part in subject.function.removesuffix("()").split("."):
         value = getattr(value, part)
