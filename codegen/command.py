@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from attnspec.codegen.index_notation import LoweringError
-from attnspec.codegen.targets import TARGETS
+from attnspec.codegen.targets import NAMES
 from attnspec.codegen.verify import VerificationError
 from attnspec.codegen.write import Changes, changes
 from attnspec.spec.loader import SpecError, builtin, find
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "specs", nargs="*", metavar="SPEC", help="names of built-in specs, or TOML files; all built-in ones by default"
     )
     parser.add_argument("--api", action="append", default=[], metavar="NAME", help="the same as SPEC; may be repeated")
-    parser.add_argument("--target", action="append", choices=sorted(TARGETS), help="only this target; may be repeated")
+    parser.add_argument("--target", action="append", choices=sorted(NAMES), help="only this target; may be repeated")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where files go; a TOML file outside the project needs it")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="write nothing; exit 1 with a diff when a file is stale")

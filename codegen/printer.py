@@ -113,7 +113,7 @@ class Printer:
                 return "\n".join(self.assigned(target, value))
             case If(test, body, orelse, clause):
                 text = f"if {self.guard(test)[0]}:\n{indent(self.branch(body, clause))}"
-                if orelse and _leaves(body):
+                if orelse and leaves(body):
                     return f"{text}\n{self.branch(orelse, '')}"
                 return f"{text}\nelse:\n{indent(self.branch(orelse, clause))}" if orelse else text
             case For(variables, over, body, clause):
@@ -146,6 +146,10 @@ class Printer:
             yield from self.groupings(value)
             value = _with_groups(value)
         self.current_groups.discard(f"grouped_{target.name}")
+        yield from self.assignment(target, value)
+
+    def assignment(self, target: Ref, value: Node) -> Iterator[str]:
+        """The lines of one step."""
         yield f"{target.name} = {self.node(value)[0]}"
 
     def groupings(self, value: Op) -> Iterator[str]:
@@ -155,7 +159,7 @@ class Printer:
             grouped = _grouped(operand)
             if isinstance(grouped, Ref) and grouped != operand and grouped.name not in self.current_groups:
                 self.current_groups.add(grouped.name)
-                yield f"{grouped.name} = {self.node(operand)[0]}"
+                yield from self.assignment(grouped, operand)
 
     def node(self, node: Node) -> Printed:
         match node:
@@ -297,7 +301,7 @@ def _sides(precedence: int) -> tuple[int, int]:
     return precedence + (precedence == COMPARE), precedence + 1
 
 
-def _leaves(body: tuple[Statement, ...]) -> bool:
+def leaves(body: tuple[Statement, ...]) -> bool:
     """Whether nothing after the statements is reached."""
     last = body[-1] if body else None
     return isinstance(last, Return) or (isinstance(last, Line) and last.text.startswith("return "))

@@ -15,6 +15,7 @@ from pathlib import Path
 from attnspec.codegen import VERSION
 from attnspec.codegen.blockwise import blockwise_modules
 from attnspec.codegen.module import covers, module_text
+from attnspec.codegen.r.package import package
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.model import Spec
 
@@ -63,6 +64,13 @@ def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, 
 
 def _render(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:
     """Relative path -> (spec name, formatted text)."""
+    modules = _modules(specs, targets if targets is None else [target for target in targets if target in TARGETS])
+    r_files = package(specs) if targets is None or "r" in targets else ()
+    return modules | {f"r/{path}": (spec, text) for path, spec, text in r_files}
+
+
+def _modules(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:
+    """The Python modules of those targets, or of all that cover a spec."""
     texts: dict[str, tuple[str, str]] = {}
     for target in TARGETS if targets is None else targets:
         chosen = [spec for spec in specs if targets is not None or covers(TARGETS[target], spec)]

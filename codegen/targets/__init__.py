@@ -1,4 +1,4 @@
-"""One table per target; `TARGETS` names them all."""
+"""One table per target. `TARGETS` are those that print Python modules; `NAMES` has R, a package of its own, besides."""
 
 from attnspec.codegen.printer import Target
 from attnspec.codegen.targets.jax import JAX
@@ -8,3 +8,4 @@ from attnspec.codegen.targets.tensorflow import TENSORFLOW
 from attnspec.codegen.targets.torch import TORCH
 
 TARGETS: dict[str, Target] = {target.name: target for target in (NUMPY, TORCH, JAX, TENSORFLOW, KERAS)}
+NAMES = (*TARGETS, "r")

@@ -1,0 +1,314 @@
+# Helpers that generated R files carry: checks of arguments, and what base R lacks for arrays.
+# The printer copies the functions that a file uses. Axes count from 1; the first runs fastest.
+
+.raise <- function(class, message) {
+  # An error of the documented class, for tryCatch; it names the function that was called.
+  is_public <- function(call) is.name(call[[1]]) && !startsWith(as.character(call[[1]]), ".")
+  called <- Filter(is_public, sys.calls())
+  call <- if (length(called)) called[[length(called)]][1]
+  stop(errorCondition(message, class = class, call = call))
+}
+
+.sizes <- function(error, ...) {
+  # Where a call's sizes are kept: a dim has one size, and `owner` says from which argument.
+  sizes <- list2env(list(error = error, owner = list(), batch = numeric(0), B = 1))
+  told <- list(...)
+  for (dim in names(told)) .set_size(sizes, dim, told[[dim]][[1]], told[[dim]][[2]])
+  sizes
+}
+
+.set_size <- function(sizes, dim, size, name) {
+  # The first size of a dim stays.
+  if (is.null(sizes$owner[[dim]])) {
+    sizes[[dim]] <- size
+    sizes$owner[[dim]] <- name
+  }
+}
+
+.tensor <- function(sizes, name, value, kind, ...) {
+  # `value` as an array of doubles, or of logicals, in one of the layouts. A vector has one axis.
+  types <- switch(kind,
+    bool = "logical", "bool or floating" = c("logical", "double"), c("double", "integer")
+  )
+  type <- if (is.object(value)) class(value)[1] else typeof(value)
+  if (!(type %in% types)) {
+    wanted <- switch(kind,
+      bool = "logical", "bool or floating" = "logical or double", integer = "whole", "numeric"
+    )
+    .raise(sizes$error, sprintf("`%s` must be %s, got %s", name, wanted, type))
+  }
+  missing <- which(is.na(value) & !is.nan(value))
+  if (length(missing)) {
+    text <- "`%s` must not hold NA; element %d of %d does"
+    .raise("ValueError", sprintf(text, name, missing[1], length(value)))
+  }
+  if (kind == "integer" && !all(is.finite(value) & value == trunc(value))) {
+    .raise(sizes$error, sprintf("`%s` must hold whole numbers", name))
+  }
+  shape <- if (is.null(dim(value))) length(value) else dim(value)
+  .bind(sizes, name, shape, c(...))
+  array(if (is.logical(value)) value else as.double(value), shape)
+}
+
+.bind <- function(sizes, name, shape, layouts) {
+  # Give the dims of the layout that fits the number of axes their sizes. `X|1` may also be 1.
+  for (layout in layouts) {
+    axes <- .axes(layout)
+    leading <- length(shape) - length(axes)
+    if (leading == 0 || (leading > 0 && startsWith(layout, "..."))) {
+      for (i in seq_along(axes)) {
+        .bind_axis(sizes, name, shape, layouts, axes[i], shape[leading + i])
+      }
+      absent <- .axes(layouts[1])[seq_len(length(.axes(layouts[1])) - length(axes))]
+      for (axis in absent) if (!endsWith(axis, "|1")) .set_size(sizes, axis, 1, name)
+      if (startsWith(layout, "...")) {
+        .bind_leading(sizes, name, shape[seq_len(leading)], !grepl("|", layout, fixed = TRUE))
+      }
+      return(invisible())
+    }
+  }
+  .misfit(sizes, name, shape, layouts)
+}
+
+.axes <- function(layout) {
+  # The named axes of a layout.
+  setdiff(strsplit(layout, " ", fixed = TRUE)[[1]], "...")
+}
+
+.misfit <- function(sizes, name, shape, layouts, clash = "") {
+  # The error of a shape that no layout allows.
+  wanted <- paste0("(", gsub(" ", ", ", layouts, fixed = TRUE), ")", collapse = " or ")
+  text <- "`%s` must have shape %s, got %s%s"
+  .raise(sizes$error, sprintf(text, name, wanted, .shown(shape), clash))
+}
+
+.shown <- function(shape) sprintf("(%s)", paste(shape, collapse = ", "))
+
+.bind_axis <- function(sizes, name, shape, layouts, axis, size) {
+  # One axis of one tensor: its dim gets this size, or has it already.
+  dim <- sub("|1", "", axis, fixed = TRUE)
+  .set_size(sizes, dim, size, name)
+  if (size != sizes[[dim]] && !(size == 1 && dim != axis)) {
+    clash <- sprintf("; %s = %s is bound by `%s`", dim, sizes[[dim]], sizes$owner[[dim]])
+    .misfit(sizes, name, shape, layouts, clash)
+  }
+}
+
+.bind_leading <- function(sizes, name, leading, grows) {
+  # The leading axes of all tensors are broadcast together, a mask not adding to them. B is how
+  # many entries they have.
+  if (is.null(sizes$owner$B)) {
+    sizes$batch <- if (grows) leading else numeric(0)
+    sizes$owner$B <- name
+  }
+  rank <- max(length(sizes$batch), length(leading))
+  bound <- c(rep(1, rank - length(sizes$batch)), sizes$batch)
+  own <- c(rep(1, rank - length(leading)), leading)
+  joint <- ifelse(bound == 1, own, bound)
+  fits <- all(own == 1 | own == joint)
+  if (!fits || !(grows || identical(as.double(joint), as.double(sizes$batch)))) {
+    text <- "`%s` has leading axes %s, which do not broadcast with %s of `%s`"
+    .raise(sizes$error, sprintf(text, name, .shown(leading), .shown(sizes$batch), sizes$owner$B))
+  }
+  sizes$batch <- joint
+  sizes$B <- prod(joint)
+}
+
+.lacks_leading_axis <- function(sizes, rank, ...) {
+  # Whether the tensors come in their shortest layout, of `rank` axes: all of them, or none.
+  short <- vapply(list(...), function(tensor) length(dim(tensor)) == rank, NA)
+  if (any(short) && !all(short)) {
+    quoted <- sprintf("`%s`", names(short))
+    listed <- function(names) paste(names, collapse = ", ")
+    text <- "%s must have the leading axes of %s"
+    .raise(sizes$error, sprintf(text, listed(quoted[short]), listed(quoted[!short])))
+  }
+  all(short)
+}
+
+.one_batch_axis <- function(sizes, x, rank) {
+  # The axes before the last `rank` ones as a single one of size B. An array with fewer stays.
+  leading <- length(dim(x)) - rank
+  if (leading < 0) {
+    return(x)
+  }
+  axes <- length(sizes$batch) - leading + seq_along(dim(x))
+  x <- .spread(x, axes, c(sizes$batch, dim(x)[leading + seq_len(rank)]))
+  array(x, c(sizes$B, dim(x)[length(sizes$batch) + seq_len(rank)]))
+}
+
+.number <- function(name, value) {
+  # One number.
+  if (!is.numeric(value) || length(value) != 1 || is.na(value)) {
+    .raise("TypeError", sprintf("`%s` must be a number, got %s", name, .given(value)))
+  }
+  as.double(value)
+}
+
+.integer <- function(name, value) {
+  # One whole number; in R it may well be a double.
+  if (!is.numeric(value) || length(value) != 1 || !is.finite(value) || value != trunc(value)) {
+    .raise("TypeError", sprintf("`%s` must be a whole number, got %s", name, .given(value)))
+  }
+  as.double(value)
+}
+
+.flag <- function(name, value) {
+  # TRUE or FALSE.
+  if (!is.logical(value) || length(value) != 1 || is.na(value)) {
+    .raise("TypeError", sprintf("`%s` must be TRUE or FALSE, got %s", name, .given(value)))
+  }
+  as.logical(value)
+}
+
+.optional_flag <- function(name, value) {
+  # TRUE or FALSE; NULL stands for FALSE.
+  !is.null(value) && .flag(name, value)
+}
+
+.pair <- function(name, value) {
+  # Two whole numbers: one means both, NULL neither.
+  fits <- is.numeric(value) && length(value) %in% 1:2
+  if (!is.null(value) && !(fits && all(is.finite(value) & value == trunc(value)))) {
+    text <- "`%s` must be a whole number or two of them, got %s"
+    .raise("TypeError", sprintf(text, name, .given(value)))
+  }
+  if (!is.null(value)) rep_len(as.double(value), 2)
+}
+
+.choice <- function(name, value, choices) {
+  # NULL or one of the choices.
+  if (!is.null(value) && !(is.character(value) && length(value) == 1 && value %in% choices)) {
+    known <- paste0('"', choices, '"', collapse = ", ")
+    text <- "`%s` must be NULL or one of %s, got %s"
+    .raise("ValueError", sprintf(text, name, known, .given(value)))
+  }
+}
+
+.members <- function(name, value, least, most) {
+  # The members of a list, absent ones as NULL.
+  if (!is.list(value) || length(value) < least || length(value) > most) {
+    text <- "`%s` must be a list of %d to %d arrays, got %s"
+    .raise("ValueError", sprintf(text, name, least, most, .given(value)))
+  }
+  unname(c(value, rep(list(NULL), most - length(value))))
+}
+
+.given <- function(value) {
+  # A value in a few words, for messages.
+  paste(substr(deparse(value, nlines = 1), 1, 60), collapse = "")
+}
+
+.spread <- function(x, axes, shape) {
+  # `x` repeated until it has `shape`. Its own axes are `axes` of that shape; one of size 1 is
+  # repeated too, and an array with fewer axes lacks the first of them.
+  own <- rep(1, length(shape))
+  sizes <- if (is.null(dim(x))) length(x) else dim(x)
+  own[axes[length(axes) - length(sizes) + seq_along(sizes)]] <- sizes
+  if (all(own == shape)) {
+    return(array(x, shape))
+  }
+  index <- Map(function(from, to) if (from == to) seq_len(to) else rep(1, to), own, shape)
+  do.call(`[`, c(list(array(x, own)), index, drop = FALSE))
+}
+
+.einsum <- function(subscripts, x, y) {
+  # Products of `x` and `y` summed over the axes that the result does not have: "ij,jk->ik" is the
+  # matrix product. It takes one for every index that both arrays share and the result keeps.
+  axes <- strsplit(strsplit(subscripts, ",|->")[[1]], "")
+  shared <- intersect(axes[[1]], axes[[2]])
+  kept <- intersect(shared, axes[[3]])
+  summed <- setdiff(shared, kept)
+  left <- setdiff(axes[[1]], shared)
+  right <- setdiff(axes[[2]], shared)
+  size <- c(dim(x), dim(y))
+  names(size) <- c(axes[[1]], axes[[2]])
+  count <- function(names) prod(size[names])
+  x <- aperm(x, match(c(left, summed, kept), axes[[1]]))
+  y <- aperm(y, match(c(summed, right, kept), axes[[2]]))
+  dim(x) <- c(count(left), count(summed), count(kept))
+  dim(y) <- c(count(summed), count(right), count(kept))
+  product <- array(0, c(count(left), count(right), count(kept)))
+  for (i in seq_len(count(kept))) {
+    rows <- matrix(x[, , i], count(left), count(summed))
+    columns <- matrix(y[, , i], count(summed), count(right))
+    product[, , i] <- rows %*% columns
+  }
+  made <- c(left, right, kept)
+  aperm(array(product, unname(size[made])), match(axes[[3]], made))
+}
+
+.rows <- function(x) {
+  # An array as a matrix: one row for each place on the other axes, the last axis as its columns.
+  matrix(x, prod(dim(x)[-length(dim(x))]), dim(x)[length(dim(x))])
+}
+
+.row_maxima <- function(rows) {
+  # The largest number of every row of a matrix; -Inf where it has no columns.
+  peak <- rep(-Inf, nrow(rows))
+  for (j in seq_len(ncol(rows))) peak <- pmax(peak, rows[, j])
+  peak
+}
+
+.softmax <- function(logits) {
+  # Softmax over the last axis. Each row is shifted by its maximum, so that exp cannot overflow.
+  rows <- .rows(logits)
+  weights <- exp(rows - .row_maxima(rows))
+  array(weights / rowSums(weights), dim(logits))
+}
+
+.logsumexp <- function(logits) {
+  # Logarithm of the sum of exponentials over the last axis; -Inf where nothing is visible.
+  rows <- .rows(logits)
+  peak <- .row_maxima(rows)
+  peak[peak %in% -Inf] <- 0
+  array(log(rowSums(exp(rows - peak))) + peak, dim(logits)[-length(dim(logits))])
+}
+
+.is_empty <- function(logits) {
+  # Where a row, along the last axis, is -Inf throughout: a query that sees no key.
+  rows <- .rows(logits)
+  array(rowSums(is.nan(rows) | rows > -Inf) == 0, dim(logits))
+}
+
+.any_of_last <- function(x) {
+  # Whether any element along the last axis is TRUE.
+  array(rowSums(.rows(x)) > 0, dim(x)[-length(dim(x))])
+}
+
+.sum_over <- function(x, axis) {
+  # The sum over one axis.
+  rest <- seq_along(dim(x))[-axis]
+  array(rowSums(.rows(aperm(x, c(rest, axis)))), dim(x)[rest])
+}
+
+.concat <- function(axis, ...) {
+  # Arrays joined along one axis: with it last, their elements come one after another.
+  arrays <- list(...)
+  rank <- length(dim(arrays[[1]]))
+  slowest <- c(seq_len(rank)[-axis], axis)
+  sizes <- vapply(arrays, function(x) dim(x)[axis], 0)
+  joined <- unlist(lapply(arrays, aperm, slowest))
+  aperm(array(joined, c(dim(arrays[[1]])[-axis], sum(sizes))), order(slowest))
+}
+
+.drop_last <- function(x) {
+  # An array without the last place on its last axis.
+  shape <- dim(x)
+  shape[length(shape)] <- shape[length(shape)] - 1
+  array(x[seq_len(prod(shape))], shape)
+}
+
+.gather_last <- function(table, index) {
+  # Places of the last axis, counted from 1: the axes of `index` take its place.
+  array(.rows(table)[, index], c(dim(table)[-length(dim(table))], dim(index)))
+}
+
+.sigmoid <- function(x) 0.5 * (1 + tanh(0.5 * x))
+
+.dropout <- function(weights, rate, seed = NULL) {
+  # Zero a share of the weights and rescale the rest; set.seed() decides which.
+  if (!is.null(seed)) set.seed(seed)
+  kept <- sample(c(TRUE, FALSE), length(weights), replace = TRUE, prob = c(1 - rate, rate))
+  array(ifelse(kept, weights / (1 - rate), 0), dim(weights))
+}

@@ -1,0 +1,165 @@
+"""Generated R as its users call it, in R: NULL and doubles, logical masks, vectors, errors by class; and its values by hand."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attnspec.harness.lanes.in_r import RFunction
+from attnspec.spec.loader import builtin
+from builtin_calls import CALLS, JAX_NN, SDPA, residual
+from by_hand import random_arrays
+from capabilities import Example
+from in_r import PACKAGE, needs_r, run_r
+
+pytestmark = needs_r
+
+# Small arrays by name, and `attend`, jax.nn's function, for short.
+SETTING = f"""
+for (file in list.files("{PACKAGE}/R", full.names = TRUE)) source(file)
+attend <- {JAX_NN}
+sdpa <- {SDPA}
+q <- array(seq(-1, 1, length.out = 24), c(1, 3, 4, 2))
+k <- array(cos(1:20), c(1, 5, 2, 2))
+v <- array(1:20, c(1, 5, 2, 2))
+same <- function(x, y) isTRUE(all.equal(x, y, tolerance = 1e-14))
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """R code, and what it prints; for an error its first class and its message."""
+
+    id: str
+    code: str
+    prints: str
+
+
+SAID = [
+    Said("shape of the query", "dim(attend(q, k, v))", "c(1L, 3L, 4L, 2L)"),
+    Said("arguments by name", "same(attend(value = v, key = k, query = q), attend(q, k, v))", "TRUE"),
+    Said("NULL is absent", "same(attend(q, k, v, bias = NULL, mask = NULL, scale = NULL), attend(q, k, v))", "TRUE"),
+    Said("doubles for sizes", "same(attend(q, k, v, local_window_size = 1), attend(q, k, v, local_window_size = 1L))",
+         "TRUE"),
+    Said("two sizes", "same(attend(q, k, v, local_window_size = c(1, 1)), attend(q, k, v, local_window_size = 1))",
+         "TRUE"),
+    Said("doubles for lengths", "same(attend(q, k, v, key_value_seq_lengths = 3), attend(q, k, v, key_value_seq_lengths = 3L))",
+         "TRUE"),
+    Said("doubles for segments", "dim(packed_documents(q, k, v, array(c(0, 0, 1), c(1, 3)), array(c(0, 0, 1, 1, 1), c(1, 5))))",
+         "c(1L, 3L, 4L, 2L)"),
+    Said("integers for numbers", "same(attend(q, k, v), attend(q, k, v + 0))", "TRUE"),
+    Said("a mask of one is no scalar", "same(attend(q, k, v, mask = array(TRUE, c(1, 1, 1, 1))), attend(q, k, v))",
+         "TRUE"),
+    Said("a vector is one axis", "e <- diag(2); same(sdpa(e, e, e, attn_mask = c(TRUE, FALSE)), cbind(c(1, 1), c(0, 0)))",
+         "TRUE"),
+    Said("grouped heads", "n <- c(1, 1, 2, 2); "
+         "same(attend(q, k, v), attend(q, k[, , n, , drop = FALSE], v[, , n, , drop = FALSE]))", "TRUE"),
+    Said("no batch axis", "same(attend(q[1, , , ], k[1, , , ], v[1, , , ]), attend(q, k, v)[1, , , ])", "TRUE"),
+    Said("logical masks, TRUE attends", "m <- array(c(TRUE, FALSE, TRUE, TRUE, TRUE), c(1, 1, 1, 5)); "
+         "same(attend(q, k, v, mask = m), attend(q, k[, -2, , , drop = FALSE], v[, -2, , , drop = FALSE]))", "TRUE"),
+    Said("an empty row, jax", "m <- array(FALSE, c(1, 1, 3, 5)); as.vector(attend(q, k, v, mask = m))[c(1, 4, 7, 10)]",
+         "c(3, 3, 8, 8)"),
+    Said("an empty row, torch", "unique(c(sdpa(diag(2), diag(3)[, 1:2], diag(3), attn_mask = array(FALSE, c(2, 3)))))",
+         "0"),
+    Said("weights of one key", "unique(as.vector(attend(q, k[, 1, , , drop = FALSE], v[, 1, , , drop = FALSE])))",
+         "c(1, 6, 11, 16)"),
+    Said("two values are a named list", "names(attend(q, k, v, return_residual = TRUE))", 'c("output", "residual")'),
+    Said("axes of the residual", "dim(attend(q, k, v, return_residual = TRUE)$residual)", "c(1L, 3L, 4L)"),
+    Said("dropout is drawn by set.seed",
+         "p <- function() { set.seed(1); sdpa(diag(9), diag(9), diag(9), dropout_p = 0.5) }; "
+         "same(p(), p()) && mean(p() == 0) > 0.2 && mean(p() == 0) < 0.8", "TRUE"),
+    Said("arguments are left as they were", "before <- q; attend(q, k, v, is_causal = TRUE); same(before, q)", "TRUE"),
+    Said("NA in a mask", "attend(q, k, v, mask = array(NA, c(1, 1, 1, 1)))",
+         "ValueError: `mask` must not hold NA; element 1 of 1 does"),
+    Said("NA in numbers", "q[3] <- NA; attend(q, k, v)", "ValueError: `query` must not hold NA; element 3 of 24 does"),
+    Said("NaN is a number", "v[1] <- NaN; sum(is.nan(attend(q, k, v)))", "6L"),
+    Said("NA for a flag", "attend(q, k, v, is_causal = NA)", "TypeError: `is_causal` must be TRUE or FALSE, got NA"),
+    Said("a number for a mask", "attend(q, k, v, mask = array(1, c(1, 1, 1, 1)))",
+         "ValueError: `mask` must be logical, got double"),
+    Said("integers for a mask that may be added", "sdpa(diag(2), diag(2), diag(2), attn_mask = matrix(1L, 2, 2))",
+         "RuntimeError: `attn_mask` must be logical or double, got integer"),
+    Said("half a length", "attend(q, k, v, key_value_seq_lengths = 2.5)",
+         "ValueError: `key_value_seq_lengths` must hold whole numbers"),
+    Said("half a window", "attend(q, k, v, local_window_size = 1.5)",
+         "TypeError: `local_window_size` must be a whole number or two of them, got 1.5"),
+    Said("three sizes", "attend(q, k, v, local_window_size = 1:3)",
+         "TypeError: `local_window_size` must be a whole number or two of them, got 1:3"),
+    Said("a negative window", "attend(q, k, v, local_window_size = -1)",
+         "ValueError: `local_window_size` must hold sizes of 0 or more, got (-1, -1)"),
+    Said("two scales", "attend(q, k, v, scale = c(1, 2))", "TypeError: `scale` must be a number, got c(1, 2)"),
+    Said("a choice", 'attend(q, k, v, implementation = "flash")',
+         'ValueError: `implementation` must be NULL or one of "xla", "cudnn", got "flash"'),
+    Said("an axis that does not fit", "attend(q, k[, , , 1, drop = FALSE], v)",
+         "ValueError: `key` must have shape (B, S, K, H) or (S, K, H), got (1, 5, 2, 1); H = 2 is bound by `query`"),
+    Said("axes that R dropped", "attend(q, k[1, , 1, ], v)",
+         "ValueError: `key` must have shape (B, S, K, H) or (S, K, H), got (5, 2)"),
+    Said("only some without a batch axis", "attend(q[1, , , ], k, v)",
+         "ValueError: `query` must have the leading axes of `key`, `value`"),
+    Said("heads that do not divide", "attend(q[, , 1:3, , drop = FALSE], k, v)",
+         "ValueError: The number of query heads must be a multiple of key/value heads, but got 3 vs 2"),
+    Said("a table", "attend(data.frame(a = 1), k, v)", "ValueError: `query` must be numeric, got data.frame"),
+    Said("an argument that is missing", "attend(q, k)", 'simpleError: argument "value" is missing, with no default'),
+    Said("an argument that is unknown", "attend(q, k, v, causal = TRUE)",
+         "simpleError: unused argument (causal = TRUE)"),
+    Said("torch's own error", "sdpa(q, k, v, attn_mask = TRUE, is_causal = TRUE, enable_gqa = TRUE)",
+         "RuntimeError: _scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"),
+    Said("an error names the function",
+         "tryCatch(attend(q, k, v, scale = NA), error = function(e) deparse(conditionCall(e)))",
+         '"attend()"'),
+]  # fmt: skip
+
+
+@cache
+def said() -> dict[str, str]:
+    """What every piece of code prints, all in one R, each in an environment of its own."""
+    pieces = [f"say(quote({{ {each.code} }}))" for each in SAID]
+    say = """
+    say <- function(code) cat(tryCatch(
+      paste(deparse(eval(code, new.env())), collapse = ""),
+      error = function(e) paste0(class(e)[1], ": ", conditionMessage(e))
+    ), "\\n")
+    """
+    lines = run_r("\n".join((SETTING, say, *pieces))).splitlines()
+    return dict(zip((each.id for each in SAID), map(str.strip, lines), strict=True))
+
+
+@pytest.mark.parametrize("each", SAID, ids=lambda each: each.id)
+def test_what_r_says(each: Said) -> None:
+    assert said()[each.id] == each.prints
+
+
+@cache
+def function(module: str) -> RFunction:
+    return RFunction(str(PACKAGE / "R" / f"{module}.R"), module)
+
+
+def called(call: Example) -> Any:
+    return function(call.spec)(**call.arguments(call.arrays(), np.asarray))
+
+
+@pytest.mark.parametrize("call", [c for c in CALLS if not c.spec.endswith("_blockwise")], ids=lambda call: call.id)
+def test_values_are_those_written_by_hand(call: Example) -> None:
+    (expected,) = call.reference(call.arrays())
+    np.testing.assert_allclose(called(call), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, spec in builtin().items() if spec.form == "function"))
+def test_the_signature_is_the_documented_one(name: str) -> None:
+    spec = builtin()[name]
+    parameters = inspect.signature(function(spec.module_name)).parameters.values()
+    assert [p.name for p in parameters] == [a.name for a in spec.arguments]
+    assert {p.name: repr(p.default) for p in parameters if p.default is not p.empty} == {
+        a.name: repr(a.default) for a in spec.arguments if not a.required
+    }
+
+
+def test_the_residual_is_the_log_sum_exp_of_the_logits() -> None:
+    arrays = random_arrays(0, query=(2, 3, 4, 3), key=(2, 5, 2, 3), value=(2, 5, 2, 3))
+    output, found = function(JAX_NN)(**arrays, is_causal=True, return_residual=True)
+    np.testing.assert_allclose(found, residual(arrays), atol=1e-13)
+    np.testing.assert_array_equal(output, function(JAX_NN)(**arrays, is_causal=True))
