@@ -55,6 +55,8 @@ def lane_of(text: str, spec: Spec, python: str | None = None) -> str:
     Raises SubjectError for a module that cannot be imported there.
     """
     module, _ = split(text)
+    if module.endswith(".R"):
+        return "r"
     found = _probed(text, module, python or sys.executable)
     if "error" in found:
         raise SubjectError(f"{text}: cannot be imported: {found['error']}")

@@ -21,7 +21,7 @@ from typing import Any
 from attnspec.harness import adapter
 from attnspec.spec.model import Spec
 
-LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")
+LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch", "r")
 CLASSES = ("torch", "tensorflow")  # the lanes whose layers are classes
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes lie around its edges, and take up to five
@@ -29,7 +29,7 @@ SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes l
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One implementation of one API. `module` is an import path or a .py file, `function` a name in it."""
+    """One implementation of one API. `module` is an import path, a .py or an .R file, `function` a name in it."""
 
     name: str
     api: str
@@ -94,11 +94,15 @@ def lanes_of(target: str) -> tuple[str, ...]:
 def generated(spec: Spec, lane: str, folder: Path | None = None) -> Iterator[Subject]:
     """The generated implementations of `spec` that run in `lane`: the direct one, and others by form."""
     for form in FORMS:
-        file = (folder or generated_folder()) / target_of(lane) / f"{spec.module_name}{form and '_' + form}.py"
+        module = f"{spec.module_name}{form and '_' + form}"
+        path = f"r/R/{module}.R" if lane == "r" else f"{target_of(lane)}/{module}.py"
+        function = (
+            module if lane == "r" else spec.class_name if spec.form == "layer" and lane in CLASSES else spec.function_name
+        )
+        file = (folder or generated_folder()) / path
         if file.is_file():
             name = f"{lane}:{spec.name}{form and '@' + form}"
-            layer = spec.form == "layer" and lane in CLASSES
-            yield Subject(name, spec.name, lane, str(file.resolve()), spec.class_name if layer else spec.function_name)
+            yield Subject(name, spec.name, lane, str(file.resolve()), function)
 
 
 def natives(spec: Spec) -> tuple[Subject, ...]:
@@ -126,7 +130,7 @@ def split(text: str) -> tuple[str, str]:
     module, colon, function = text.rpartition(":")
     if not colon or not module or not function:
         raise SubjectError(f"Expected a subject like `my_module:my_attention`, got {text!r}")
-    if not module.endswith(".py"):
+    if not module.endswith((".py", ".R")):
         return module, function
     file = Path(module)
     if not file.is_file():
@@ -145,6 +149,8 @@ def subjects_of(
 
 def load(subject: Subject) -> Loaded:
     """Import the subject. Runs inside its lane; whatever its module raises comes out as it is."""
+    if subject.module.endswith(".R"):
+        return Loaded(importlib.import_module("attnspec.harness.lanes.in_r").load(subject.module, subject.function), None)
     module = _module(subject.module)
     if subject.name.endswith("@blockwise"):
         vars(module)["BLOCK"] = SMALL_BLOCK

@@ -23,6 +23,7 @@ from attnspec.spec.resolve import EvaluationError, Facts, ShapeMismatch, holds
 BASES = 24  # of the pool, simplest first
 PER_CLAUSE = 12
 ANY = "Exception"  # what a user's function has to raise where its own requirements are not met
+LOOSE_TYPES = ("r",)  # lanes where a whole double is an integer, an integer a number, a scalar a vector of one
 # What counts as a refusal where no type is declared: an accident such as IndexError does not.
 REFUSALS = ("ValueError", "TypeError", "RuntimeError", "NotImplementedError")
 
@@ -63,6 +64,14 @@ def _varied(broken: Sequence[Violation]) -> list[Violation]:
         ranks = tuple((name, len(plan.shape)) for name, plan in violation.configuration.tensors)
         kinds.setdefault((ranks, sizes.get("H") == sizes.get("V")), violation)
     return list(kinds.values())[:PER_CLAUSE]
+
+
+def is_invalid(violation: Violation, spec: Spec, lane: str) -> bool:
+    """Whether the call is invalid in that lane's language too."""
+    name = violation.clause.removeprefix("dtype of ")
+    whole = violation.clause == "integers" or (name != violation.clause and spec.argument(name).dtype == "integer")
+    scalar = any(plan.shape == () for _, plan in violation.configuration.tensors)
+    return lane not in LOOSE_TYPES or not (whole or scalar)
 
 
 # -- declared -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from attnspec.harness.checks.failure import Failure
@@ -40,13 +40,15 @@ class Parameter:
 def documented(spec: Spec, lane: str) -> list[Parameter]:
     """The parameters that a subject of `spec` has in that lane. What it does not offer need not be there."""
     arguments = [_of(argument, argument.kind) for argument in spec.arguments if argument.inert != NOT_OFFERED]
+    if lane == "r":  # where every argument may come by position
+        arguments = [replace(argument, kind="positional") for argument in arguments]
     if spec.form == "function":
         return arguments
     if lane in CLASSES:
         return [_of(argument, argument.kind) for argument in spec.constructor]
     weights = Parameter(WEIGHTS, "positional", REQUIRED)
-    constructor = (argument for argument in spec.constructor if argument.role != "object")
-    return [weights, *arguments, *(_of(argument, "keyword-only") for argument in constructor)]
+    kind = "positional" if lane == "r" else "keyword-only"
+    return [weights, *arguments, *(_of(argument, kind) for argument in spec.constructor if argument.role != "object")]
 
 
 def _of(argument: Argument, kind: str) -> Parameter:

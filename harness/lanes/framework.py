@@ -25,7 +25,9 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "keras-jax": ("float16", "bfloat16", "float32"),  # Keras's rules make float32 of float64 on jax, x64 or not
     "keras-tensorflow": _ALL,
     "keras-torch": _ALL,
+    "r": ("float64",),
 }
+FORWARD_ONLY = ("r",)  # lanes that give no gradients
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,10 @@ def framework(name: str) -> Framework:
             from attnspec.harness.lanes.in_tensorflow import TensorflowFramework
 
         return TensorflowFramework()
+    if name == "r":
+        from attnspec.harness.lanes.in_r import RFramework
+
+        return RFramework()
     if name in DTYPES:
         from attnspec.harness.lanes.in_keras import KerasFramework
 

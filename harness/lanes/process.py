@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -86,18 +85,26 @@ class Process:
             self._group = None
 
     def kill(self) -> None:
-        """End it, whatever it is doing."""
-        if self._pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-            self._pid = None
+        """End it and what it has started, whatever they are doing."""
+        for process in self._family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._pid = None
         self.stop()
+
+    def _family(self) -> list[psutil.Process]:
+        """The process and those behind it: R is one that Python drives."""
+        try:
+            own = psutil.Process(self._pid) if self._pid is not None else None
+            return [own, *own.children(recursive=True)] if own else []
+        except psutil.NoSuchProcess:
+            return []
 
     @property
     def cpu_seconds(self) -> float:
         """How long it has computed so far, on whatever cores."""
-        times = psutil.Process(self._pid).cpu_times()
-        return float(times.user + times.system)
+        times = [process.cpu_times() for process in self._family()]
+        return float(sum(each.user + each.system for each in times))
 
     def send(self, request: Mapping[str, Any]) -> None:
         """Hand over a request; a process that is gone is noticed by `receive`."""

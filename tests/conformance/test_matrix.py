@@ -14,11 +14,13 @@ from attnspec.codegen.module import covers
 from attnspec.codegen.targets import TARGETS
 from attnspec.codegen.write import changes
 from attnspec.harness import known_deviations
+from attnspec.harness.checks import NAMES
 from attnspec.harness.conductor import Conductor
 from attnspec.harness.plan import PROFILES, Item, Plan
 from attnspec.harness.subjects import LANES, subjects_of, target_of
 from attnspec.spec.loader import builtin, find
 from attnspec.spec.model import Spec
+from in_r import needs_r
 
 SMALL = sorted((Path(__file__).parents[1] / "specs").glob("*.toml"))
 PROFILE = replace(PROFILES["quick"], cases=48, gradient_cases=24, compiled_pool=3, compiled_gradient_pool=2, shrink_seconds=5.0)
@@ -52,3 +54,17 @@ def test_small_specs(tmp_path: Path) -> None:
     specs = {str(file): find(str(file)) for file in SMALL}
     changes(specs.values(), None, tmp_path, False).apply()
     check(specs, tmp_path, ("bfloat16", "float32"))
+
+
+@needs_r
+def test_r(tmp_path: Path) -> None:
+    """Every spec in R, by one lane: it has float64, and no gradients."""
+    small = [find(str(file)) for file in SMALL]
+    changes(small, ["r"], tmp_path, False).apply()
+    items = [Item(spec, spec.name, subjects_of(spec, ("r",))) for spec in builtin().values()]
+    items += [Item(spec, spec.name, subjects_of(spec, ("r",), folder=tmp_path)) for spec in small]
+    assert all(len(item.subjects) == 1 for item in items)
+    checks = tuple(name for name in NAMES if name not in ("coverage", "arguments"))
+    plan = Plan(tuple(items), replace(PROFILE, cases=24), seed=1, lanes=("r",), dtypes=("float64",), checks=checks)
+    finished = Conductor(plan).run()
+    assert finished.passed, "\n".join([*("\n".join(f.lines()) for f in finished.findings), *finished.errors])
