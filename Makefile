@@ -10,15 +10,15 @@ STAMP := .venv/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint generate faults bench coverage constraints clean
+.PHONY: help check test lint generate faults bench coverage constraints clean r
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
-check: generate ## install, regenerate, cross-check every installed framework, print the matrix
+check: generate r ## install, regenerate, cross-check every installed framework, print the matrix
 	$(BIN)/attnspec check --profile $(PROFILE)
 
-test: lint ## install, lint, type-check, look for drift, run the test suite in parallel
+test: lint r ## install, lint, type-check, look for drift, run the test suite in parallel
 	$(BIN)/attnspec generate --check
 	$(BIN)/python -m pytest -n $(JOBS)
 
@@ -42,6 +42,10 @@ coverage: $(STAMP) ## line coverage of spec, codegen and harness, lane processes
 	$(BIN)/coverage run -m pytest -n $(JOBS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+r: ## R, for its lane and its tests: installed where that is possible (Debian, as root), elsewhere not covered
+	command -v Rscript >/dev/null || ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || \
+	  { apt-get update -q && apt-get install -qy --no-install-recommends r-base-core; } >/dev/null
 
 constraints: ## resolve the newest packages in a fresh environment and pin them
 	rm -rf build/pins
