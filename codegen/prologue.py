@@ -146,11 +146,12 @@ def _lift(spec: Spec) -> Iterator[Statement]:
 
 
 def _lacking_axes(spec: Spec) -> Iterator[Statement]:
-    """A shorter layout that is no ending of the longest gets the axes that it lacks in between: `B T S` of `B N T S`."""
+    """A shorter layout gets the axes that it lacks where later ones go between them: `T S` of `B T S`, for `B N T S`."""
     for argument in spec.tensor_arguments:
         longest = argument.layouts[0].dims
-        for own in (layout.dims for layout in argument.layouts[1:] if not layout.batched):
-            if longest[-len(own) :] != own:
+        ends = spec.tensors["logit"][-len(longest) :] == longest
+        for own in (layout.dims for layout in argument.layouts[1:] if _broadcasts(layout) and not layout.batched):
+            if longest[-len(own) :] != own or not ends:
                 inserted = tuple(dim for dim in longest if dim not in own)
                 name = argument.name
                 ranked: Expression = Binary("==", Call("rank", (Name(name),)), Number(len(own)))

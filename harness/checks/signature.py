@@ -25,7 +25,7 @@ KINDS = {
 REQUIRED = "required"
 NOT_OFFERED = "not offered by the subject"  # what makes an argument inert that a user's function lacks
 WEIGHTS = "params"  # a layer that is no class is a function of its weights first
-CLASSES = ("torch", "tensorflow")  # where a layer is a module: Python sees its constructor
+CLASSES = ("torch", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")  # a layer is a class: its constructor shows
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 
 from attnspec.harness.lanes.framework import Call, framework
 from attnspec.harness.lanes.messages import Array, Tensor
@@ -23,10 +24,21 @@ class KerasFramework:
         return {"keras": self._keras, **self._backend.versions()}
 
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
-        return self._backend.run(request, arrays)
+        return self._backend.run(_prepared(request), arrays)
 
     def gradients(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
-        return self._backend.gradients(request, arrays)
+        return self._backend.gradients(_prepared(request), arrays)
+
+
+def _prepared(request: Call) -> Call:
+    """The request with a layer's class as a function of its weights, made once."""
+    if request.spec.form != "layer" or not isinstance(request.subject.function, type):
+        return request
+    from attnspec.harness.lanes.keras_layer import as_function
+
+    if "layer" not in request.compiled:
+        request.compiled["layer"] = as_function(request)
+    return replace(request, subject=replace(request.subject, function=request.compiled["layer"], vjp=None))
 
 
 def _version_on(backend: str) -> str:

@@ -56,6 +56,9 @@ def _forward(request: Call, tensors: Mapping[str, torch.Tensor]) -> dict[str, An
         weights = call.weights_of(request.spec, tensors)
         module = _module(request, function)
         result = torch.func.functional_call(module, weights, tuple(args), keywords)
+    elif request.spec.form == "layer":
+        weights = call.weights_of(request.spec, tensors)
+        result = function(weights, *args, **keywords, **call.constructor_arguments(request.spec, request.values))
     else:
         result = function(*args, **keywords)
     return call.named(request.outputs, result)

@@ -187,8 +187,8 @@ def decoded(dtype: str, shape: list[int], data: str) -> Array:
 
 
 def _call_of(layer: type) -> Any:
-    """The method that a layer's class defines for its call: torch's `forward`, or Python's own."""
-    methods = (vars(kind).get(name) for name in ("forward", "__call__") for kind in layer.__mro__)
+    """The method that a layer's class defines for its call: Keras's `call`, torch's `forward`, or Python's own."""
+    methods = (vars(kind).get(name) for name in ("call", "forward", "__call__") for kind in layer.__mro__)
     return next((method for method in methods if method is not None), None)
 
 

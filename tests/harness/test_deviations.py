@@ -118,3 +118,18 @@ def test_another_version_check_or_run_is_not_concerned(book: Ledger) -> None:
     book.tried(SUBJECT, "oracle", SPEC, CAUSAL)
     assert not book.excuses(FAILURE, SPEC)
     assert book.stale == book.untried == ()
+
+
+def test_one_cause_may_reach_several_clauses() -> None:
+    several = replace(DEVIATION, check="gradients", clause="query,key")
+    found = Ledger([several], {SUBJECT: "2.13.0"}, NAMES)
+    for clause, excused in (("query", True), ("key", True), ("value", False)):
+        assert found.excuses(replace(FAILURE, check="gradients", clause=clause), SPEC) is excused
+    assert (found.seen[several], found.stale) == (2, ())
+
+
+def test_what_shows_seldom_may_not_show() -> None:
+    for deviation, stale in ((DEVIATION, True), (replace(DEVIATION, seldom="just over a bound"), False)):
+        found = Ledger([deviation], {SUBJECT: "2.13.0"}, NAMES)
+        found.tried(SUBJECT, "oracle", SPEC, CAUSAL)
+        assert bool(found.stale) is stale
