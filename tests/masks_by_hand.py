@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from attnspec.codegen.blocks.vocabulary import vocabulary_of
 from attnspec.spec.declarations import operator
-from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Unary, names, to_text
+from attnspec.spec.expression import Binary, Call, Expression, Name, Number, Unary, names, parse, to_text
 from attnspec.spec.loader import loads
 
 MASKS = {name.removeprefix("mask."): c.rule for name, c in operator()[0].clauses.items() if c.kind == "mask"}
@@ -109,8 +109,9 @@ def _comparisons() -> st.SearchStrategy[Expression]:
 
 
 def _arithmetic() -> st.SearchStrategy[Expression]:
-    key = Access("key_value_segment_ids", (Name("b"), Name("s")))
-    leaves = st.one_of(st.sampled_from([Name("s"), Name("t"), Name("left"), Name("S"), key]), st.integers(0, 4).map(Number))
+    texts = ["s", "t", "left", "S", "key_value_segment_ids[b, s]", "query_segment_ids[b, min(abs(s - t), T - 1)]"]
+    texts += ["prefix_lengths[where(s < t, 0, B - 1)]", "query_segment_ids[b, T - 1]", "prefix_lengths[min(b + n, B - 1)]"]
+    leaves = st.one_of(st.sampled_from([*map(parse, texts)]), st.integers(0, 4).map(Number))
     divisors = st.one_of(st.integers(1, 4).map(Number), st.sampled_from([Name("stride"), Name("width")]))
 
     def larger(parts: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:

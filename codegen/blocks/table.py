@@ -40,6 +40,8 @@ def block_table(blocks: Blocks, scope: Mapping[str, Any], block: tuple[int, int]
     table has size 1 where nothing depends on it.
     """
     grid = _Grid.of(scope, block, blocks.vocabulary)
+    if 0 in grid.counts:
+        return np.zeros((1, 1, *grid.counts), np.int8)
     seen, hidden = (grid.union(regions) for regions in (blocks.seen, blocks.hidden))
     table = np.where(seen, np.where(hidden, np.int8(TEST), np.int8(FULL)), np.int8(SKIP)).astype(np.int8)
     return np.broadcast_to(table, (*table.shape[:2], *grid.counts))
@@ -114,9 +116,14 @@ class _Grid:
             case Call(function, arguments):
                 values = list(map(self.value, arguments))
                 return np.asarray(_FUNCTIONS[function](values[0]) if len(values) == 1 else reduce(_FUNCTIONS[function], values))
-            case Access():
-                return self.reduced(expression, np.minimum)
+            case Access(tensor, indices):
+                return self.entry(np.asarray(self.scope[tensor]), indices)
         raise TypeError(f"no formula of a block: `{to_text(expression)}`")
+
+    def entry(self, entries: Array, indices: tuple[Expression, ...]) -> Array:
+        """What is looked up alike by every pair of a block; an axis of size 1 broadcasts."""
+        places = (np.minimum(self.value(index), length - 1) for index, length in zip(indices, entries.shape, strict=True))
+        return np.asarray(entries[tuple(places)])
 
     def shared(self, one: Expression, other: Expression, word: int) -> Array:
         """Whether two looked-up sets may have a value in common, by one word of their bits."""
@@ -131,19 +138,15 @@ class _Grid:
         entries, shape = each(np.asarray(self.scope[looked_up.tensor])), [1, 1, 1, 1]
         order: list[int] = []
         for axis, index in enumerate(looked_up.indices):
-            place = self.place(index)
-            if shape[place] > 1 or entries.shape[axis] == 1:  # a second index of the same letter: all of its axis
+            (*moving,) = (place for place, letter in enumerate(_AXES) if letter in names(index))
+            place = moving[0] if moving else 0
+            if len(moving) > 1 or place in order or entries.shape[axis] == 1:  # no axis of the grid for it: all of its own
                 entries = how.reduce(entries, axis=axis, keepdims=True)
             else:
                 entries = self.over_axis(entries, axis, index, how)
                 shape[place] = entries.shape[axis]
             order.append(place)
         return entries.transpose(sorted(range(len(order)), key=order.__getitem__)).reshape(shape)
-
-    def place(self, index: Expression) -> int:
-        """The axis of the grid that an index moves along; any will do for one that moves along none, or along two."""
-        moving = [axis for axis, letter in enumerate(_AXES) if letter in names(index)]
-        return moving[0] if moving else 0
 
     def over_axis(self, entries: Array, axis: int, index: Expression, how: np.ufunc) -> Array:
         """The axis reduced to what each block of the grid's axis looks up."""
@@ -153,8 +156,6 @@ class _Grid:
         if found is None:
             return np.asarray(how.reduce(entries, axis=axis, keepdims=True))
         ends = np.broadcast_arrays(self.value(found.low), self.value(found.high))
-        if sum(length != 1 for length in ends[0].shape) > 1:
-            return np.asarray(how.reduce(entries, axis=axis, keepdims=True))
         first, last = (np.clip(end.ravel(), 0, entries.shape[axis] - 1) for end in ends)
         return reduce_ranges(entries, axis, first, last + 1, how)
 
