@@ -160,11 +160,11 @@ def _contracted(spec: Spec, name: str) -> set[str]:
 
 
 def _shape(spec: Spec, weight: Weight) -> str:
-    sizes = [_size(spec, dim) for dim in weight.layout.dims]
+    sizes = [size_of(spec, dim) for dim in weight.layout.dims]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
-def _size(spec: Spec, dim: str) -> str:
+def size_of(spec: Spec, dim: str) -> str:
     """A size by the name of the argument that tells it."""
     teller = spec.teller(dim)
     return teller.name if teller else dim
@@ -173,7 +173,7 @@ def _size(spec: Spec, dim: str) -> str:
 def _initial(spec: Spec, weight: Weight, target: str) -> str:
     inner, outer = fans(spec, weight)
     if target != "torch":
-        inner, outer = ([_size(spec, dim) for dim in dims] for dims in (inner, outer))
+        inner, outer = ([size_of(spec, dim) for dim in dims] for dims in (inner, outer))
     template = _GLOROT if weight.initializer == "glorot_uniform" else _CONSTANT
     fan_in, fan_out = (" * ".join(sizes) or "1" for sizes in (inner, outer))
     return template[target].format(weight.initializer, _shape(spec, weight), weight.name, fan_in, fan_out)

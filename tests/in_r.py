@@ -34,6 +34,7 @@ def r_capability(name: str, folder: Path) -> RFunction:
 
 def run_r(code: str) -> str:
     """What R prints. A failure of R is one of the test."""
-    ended = subprocess.run(["Rscript", "--vanilla", "-e", code], capture_output=True, text=True, check=False)
+    command = ["Rscript", "--vanilla", "/dev/stdin"]  # an argument would be cut off after some 10,000 characters
+    ended = subprocess.run(command, input=code, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

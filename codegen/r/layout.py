@@ -8,7 +8,7 @@ from collections.abc import Iterator
 WIDTH = 100
 LAST_RESORT = 99
 _LOOSER = ("&", "&&", "|", "||", ",")  # than the operators that are not named, each more than those before it
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[([{]|[)\]}]|, | (?:<-|&&?|\|\|?|[<>]=?|[-+*/]) ')
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[([{]|[)\]}]|, | (?:<<?-|&&?|\|\|?|[<>]=?|[-+*/]) ')
 
 
 def laid_out(text: str) -> str:
@@ -37,7 +37,7 @@ def _break(line: str, least: int) -> int | None:
             depth += 1
         elif token[0] in ")]}":
             depth -= 1
-        elif token[0] == " <- ":
+        elif token[0].endswith("<- "):
             places.append((-LAST_RESORT, 0, token.end()))
         elif not token[0].startswith('"') and least < token.end() <= WIDTH:
             places.append((-depth, _looseness(token[0].strip()), token.end()))

@@ -25,7 +25,10 @@ _KINDS = {"floating": "numeric", "integer": "whole numbers", "bool": "logical", 
 
 @dataclass(frozen=True, slots=True)
 class Manual:
-    """The parts of a page, plain text. `usage` is the function's signature with its defaults."""
+    """The parts of a page, plain text. `usage` is the function's signature with its defaults.
+
+    `also` are further functions that it documents, with theirs.
+    """
 
     name: str
     title: str
@@ -37,6 +40,7 @@ class Manual:
     source: str
     example: str
     header: str
+    also: tuple[tuple[str, str], ...] = ()
 
 
 def manual(spec: Spec, parameters: tuple[tuple[str, str], ...], header: str) -> Manual:
@@ -62,20 +66,21 @@ def _arguments(spec: Spec) -> Iterator[tuple[str, str]]:
         weights = (f"{w.name}, {shapes((w.layout,))}{_when(w.when)}" for w in spec.weights)
         yield "params", f"a named list of weights: {'; '.join(weights)}."
     for argument in (a for a in (*spec.arguments, *spec.constructor) if a.role != "object"):
-        yield variable(argument.name), _argument(argument)
+        yield variable(argument.name), of_argument(argument)
 
 
 def _when(guard: object) -> str:
     return f" (where {to_text(guard)})" if guard is not None else ""  # type: ignore[arg-type]
 
 
-def _argument(argument: Argument) -> str:
+def of_argument(argument: Argument) -> str:
+    """What an argument is, in words."""
     if argument.role == "tensors":
         members = "; ".join(f"{element.name}, {_kind(element)}: {element.doc}" for element in argument.elements)
         return f"a list of arrays: {members}."
     inert = f" (inert: {argument.inert})" if argument.inert else ""
     default = " NULL means that it is absent." if argument.role == "tensor" and argument.optional else ""
-    return f"{_kind(argument)}: {_in_r_words(argument.doc)}{inert}.{default}"
+    return f"{': '.join(filter(None, (_kind(argument), _in_r_words(argument.doc))))}{inert}.{default}"
 
 
 def _in_r_words(text: str) -> str:
@@ -88,7 +93,7 @@ def _kind(argument: Argument) -> str:
         return f"{_KINDS[argument.dtype]}, {shapes(argument.layouts)}"
     if argument.role == "choice":
         return f"one of {', '.join(map(literal, argument.choices))}"
-    return _SCALARS.get(argument.role, "any value")
+    return _SCALARS.get(argument.role, "")
 
 
 def shapes(layouts: tuple[Layout, ...]) -> str:
@@ -157,11 +162,11 @@ def roxygen(page: Manual) -> str:
 def rd(page: Manual) -> str:
     """The .Rd file."""
     items = "\n".join(f"  \\item{{{name}}}{{{_text(text)}}}" for name, text in page.arguments)
-    usage = laid_out(page.usage)
+    usage = "\n\n".join(laid_out(usage) for usage in (page.usage, *(usage for _, usage in page.also)))
     sections = [
         "\n".join(f"% {line.removeprefix('# ')}" for line in page.header.split("\n")),
         f"\\name{{{page.name}}}",
-        f"\\alias{{{page.name}}}",
+        *(f"\\alias{{{name}}}" for name, _ in ((page.name, page.usage), *page.also)),
         f"\\title{{{_text(page.title)}}}",
         f"\\description{{\n{_text(page.description)}\n}}",
         f"\\usage{{\n{_code(usage)}\n}}",

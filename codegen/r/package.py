@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from attnspec.codegen import VERSION
+from attnspec.codegen.module import header
+from attnspec.codegen.r.layer import has_layer, layer_name, layer_page
 from attnspec.codegen.r.manual import rd
 from attnspec.codegen.r.module import module_text, page
 from attnspec.spec.model import Spec
@@ -20,7 +22,7 @@ Description: Attention functions in base R, compiled from one declaration: each 
     framework that owns it, argument by argument, for those who want to read, learn or compare. Functions over
     arrays, in double precision, with no dependencies.
 License: Apache License (== 2.0)
-Depends: R (>= 4.0.0)
+Depends: R (>= 4.1.0)
 Encoding: UTF-8
 """
 _NAMESPACE = """\
@@ -38,3 +40,5 @@ def package(specs: Sequence[Spec]) -> Iterator[tuple[str, str, str]]:
     for spec in specs:
         yield f"R/{spec.module_name}.R", spec.name, module_text(spec)
         yield f"man/{spec.module_name}.Rd", spec.name, rd(page(spec))
+        if has_layer(spec):
+            yield f"man/{layer_name(spec)}.Rd", spec.name, rd(layer_page(spec, header(spec)))

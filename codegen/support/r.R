@@ -312,3 +312,59 @@
   kept <- sample(c(TRUE, FALSE), length(weights), replace = TRUE, prob = c(1 - rate, rate))
   array(ifelse(kept, weights / (1 - rate), 0), dim(weights))
 }
+
+.initial <- function(how, shape, fan_in, fan_out) {
+  # Initial weights: by name, or a function of the shape.
+  if (is.function(how)) {
+    return(array(how(shape), shape))
+  }
+  .choice("initializer", how, c("glorot_uniform", "zeros", "ones"))
+  if (identical(how, "glorot_uniform")) {
+    most <- .Machine$integer.max
+    uniform <- (sample.int(most, prod(shape), replace = TRUE) - 0.5) / most
+    return(array(sqrt(6 / (fan_in + fan_out)) * (2 * uniform - 1), shape))
+  }
+  array(if (identical(how, "ones")) 1 else 0, shape)
+}
+
+.named <- function(more, known) {
+  # The arguments of `...`, each by a name that is known.
+  unknown <- if (length(more)) setdiff(if (is.null(names(more))) "" else names(more), known)
+  if (length(unknown)) {
+    text <- "unknown argument `%s`; known are %s"
+    .raise("TypeError", sprintf(text, unknown[1], paste(known, collapse = ", ")))
+  }
+  more
+}
+
+.untrained <- function(name, value) {
+  # What acts on weights in training must stay NULL.
+  if (!is.null(value)) {
+    .raise("NotImplementedError", sprintf("`%s` acts in training, which is not done here", name))
+  }
+}
+
+.inputs <- function(object, known, least) {
+  # The inputs of a layer by name: a list of them, or one array for all that it needs.
+  if (!is.list(object)) object <- rep(list(object), least)
+  named <- names(object)
+  fits <- length(object) >= least && length(object) <= length(known)
+  if (!fits || !all(named %in% known) || anyDuplicated(named)) {
+    text <- "`object` must be an array or a list (%s) of %d to %d arrays, got %d of them%s"
+    said <- if (length(named)) paste(" named", paste(named, collapse = ", ")) else ""
+    listed <- paste(known, collapse = ", ")
+    .raise("ValueError", sprintf(text, listed, least, length(known), length(object), said))
+  }
+  if (is.null(named)) names(object) <- known[seq_along(object)]
+  object
+}
+
+.axis_size <- function(inputs, rank, axis, name, otherwise = name) {
+  # The size of one axis of an input, or of the one that stands in for it.
+  x <- inputs[[if (is.null(inputs[[name]])) otherwise else name]]
+  if (length(dim(x)) != rank) {
+    text <- "`%s` must be an array of %d axes, got %d"
+    .raise("ValueError", sprintf(text, name, rank, length(dim(x))))
+  }
+  dim(x)[axis]
+}

@@ -27,6 +27,13 @@ sdpa <- {SDPA}
 q <- array(seq(-1, 1, length.out = 24), c(1, 3, 4, 2))
 k <- array(cos(1:20), c(1, 5, 2, 2))
 v <- array(1:20, c(1, 5, 2, 2))
+x <- array(sin(1:36), c(2, 3, 6))
+y <- array(cos(1:60), c(2, 5, 6))
+layer <- layer_group_query_attention
+gqa <- keras_layers_group_query_attention
+weights <- function(...) {{
+  keras_layers_group_query_attention_init(6, head_dim = 4, num_query_heads = 4, num_key_value_heads = 2, ...)
+}}
 same <- function(x, y) isTRUE(all.equal(x, y, tolerance = 1e-14))
 """
 
@@ -48,14 +55,17 @@ SAID = [
          "TRUE"),
     Said("two sizes", "same(attend(q, k, v, local_window_size = c(1, 1)), attend(q, k, v, local_window_size = 1))",
          "TRUE"),
-    Said("doubles for lengths", "same(attend(q, k, v, key_value_seq_lengths = 3), attend(q, k, v, key_value_seq_lengths = 3L))",
+    Said("doubles for lengths",
+         "same(attend(q, k, v, key_value_seq_lengths = 3), attend(q, k, v, key_value_seq_lengths = 3L))",
          "TRUE"),
-    Said("doubles for segments", "dim(packed_documents(q, k, v, array(c(0, 0, 1), c(1, 3)), array(c(0, 0, 1, 1, 1), c(1, 5))))",
+    Said("doubles for segments",
+         "dim(packed_documents(q, k, v, array(c(0, 0, 1), c(1, 3)), array(c(0, 0, 1, 1, 1), c(1, 5))))",
          "c(1L, 3L, 4L, 2L)"),
     Said("integers for numbers", "same(attend(q, k, v), attend(q, k, v + 0))", "TRUE"),
     Said("a mask of one is no scalar", "same(attend(q, k, v, mask = array(TRUE, c(1, 1, 1, 1))), attend(q, k, v))",
          "TRUE"),
-    Said("a vector is one axis", "e <- diag(2); same(sdpa(e, e, e, attn_mask = c(TRUE, FALSE)), cbind(c(1, 1), c(0, 0)))",
+    Said("a vector is one axis",
+         "e <- diag(2); same(sdpa(e, e, e, attn_mask = c(TRUE, FALSE)), cbind(c(1, 1), c(0, 0)))",
          "TRUE"),
     Said("grouped heads", "n <- c(1, 1, 2, 2); "
          "same(attend(q, k, v), attend(q, k[, , n, , drop = FALSE], v[, , n, , drop = FALSE]))", "TRUE"),
@@ -108,6 +118,42 @@ SAID = [
          "simpleError: unused argument (causal = TRUE)"),
     Said("torch's own error", "sdpa(q, k, v, attn_mask = TRUE, is_causal = TRUE, enable_gqa = TRUE)",
          "RuntimeError: _scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"),
+    Said("a layer composes", "dim(list(x, y) |> layer(4, 4, 2))", "c(2L, 3L, 6L)"),
+    Said("a layer on one array",
+         "set.seed(1); a <- x |> layer(4L, 4L, 2L); set.seed(1); same(a, list(x, x) |> layer(4, 4, 2))", "TRUE"),
+    Said("without arrays, the layer itself",
+         "f <- layer(, 4, 4, 2); is.function(f) && same(f(list(x, y)), f(list(x, y)))", "TRUE"),
+    Said("another layer has other weights",
+         "same(list(x, y) |> layer(4, 4, 2), list(x, y) |> layer(4, 4, 2))", "FALSE"),
+    Said("inputs by name", "p <- weights(use_gate = TRUE); f <- layer(, 4, 4, 2, use_gate = TRUE, params = p); "
+         "same(f(list(key = y, query = x, value = 2 * y)), f(list(x, 2 * y, y)))", "TRUE"),
+    Said("weights are explicit", "p <- weights(); same(list(x, y) |> layer(4, 4, 2, params = p), "
+         "gqa(p, x, y, head_dim = 4, num_query_heads = 4, num_key_value_heads = 2))", "TRUE"),
+    Said("arguments of the call",
+         "a <- list(x, y) |> layer(4, 4, 2, return_attention_scores = TRUE, use_causal_mask = TRUE); "
+         "c(dim(a$attention_scores), sum(a$attention_scores[, , 1, -1]))", "c(2, 4, 3, 5, 0)"),
+    Said("arguments of a later call", "f <- layer(, 4, 4, 2); names(f(list(x, y), return_attention_scores = TRUE))",
+         'c("output", "attention_scores")'),
+    Said("settings that keras3 1.0.0 lacked",
+         "a <- list(x, y) |> layer(4, 4, 2, sliding_window = 1, return_attention_scores = TRUE); "
+         "a$attention_scores[1, 1, , ] %*% rep(1, 5)", "structure(c(1, 1, 1), dim = c(3L, 1L))"),
+    Said("initialisers",
+         'all((list(x, y) |> layer(4, 4, 2, kernel_initializer = "zeros", bias_initializer = "ones")) == 1)', "TRUE"),
+    Said("an initialiser of one's own",
+         "all((list(x, y) |> layer(4, 4, 2, kernel_initializer = function(shape) 0)) == 0)", "TRUE"),
+    Said("heads are checked before any array", "layer(, 4, 3, 2)",
+         "ValueError: `num_query_heads` must be divisible by `num_key_value_heads`."),
+    Said("a regulariser", 'layer(, 4, 4, 2, kernel_regularizer = "l2")',
+         "NotImplementedError: `kernel_regularizer` acts in training, which is not done here"),
+    Said("an unknown setting",
+         "tryCatch(layer(, 4, 4, 2, causal = TRUE), TypeError = function(e) strsplit(conditionMessage(e), ';')[[1]][1])",
+         '"unknown argument `causal`"'),
+    Said("too many inputs", "layer(list(x, x, x, x), 4, 4, 2)",
+         "ValueError: `object` must be an array or a list (query, value, key) of 2 to 3 arrays, got 4 of them"),
+    Said("inputs that are called otherwise", "layer(list(q = x, v = x), 4, 4, 2)",
+         "ValueError: `object` must be an array or a list (query, value, key) of 2 to 3 arrays, got 2 of them named q, v"),
+    Said("a matrix for a batch of them",
+         "layer(list(x[1, , ], y), 4, 4, 2)", "ValueError: `query` must be an array of 3 axes, got 2"),
     Said("an error names the function",
          "tryCatch(attend(q, k, v, scale = NA), error = function(e) deparse(conditionCall(e)))",
          '"attend()"'),

@@ -38,6 +38,12 @@
 #' @param use_gate TRUE or FALSE: whether a sigmoid of a projection of query multiplies what is
 #'   attended.
 #' @param seed a whole number: seed of dropout.
+#' @param E the size of the axis E of the inputs.
+#' @param D the size of the axis D of the inputs.
+#' @param kernel_initializer initialiser of the kernels. One of glorot_uniform, zeros, ones, or a
+#'   function of a shape.
+#' @param bias_initializer initialiser of the biases. One of glorot_uniform, zeros, ones, or a
+#'   function of a shape.
 #' @return An array: output, (B, T, E): the attended values, projected to query's last axis. With
 #'   more than that, a named list of it and attention_scores, (B, N, T, S): the weights, before
 #'   dropout (where return_attention_scores).
@@ -322,6 +328,137 @@ keras_layers_group_query_attention <- function(params, query, value, key = NULL,
   return(output)
 }
 
+# Initial weights by name: the sizes of the inputs, then the settings that decide on them.
+keras_layers_group_query_attention_init <- function(E, D = E, head_dim, num_query_heads,
+    num_key_value_heads, use_bias = TRUE, kernel_initializer = "glorot_uniform",
+    bias_initializer = "zeros", use_gate = FALSE) {
+  params <- list()
+  params$query_kernel <- .initial(kernel_initializer, c(E, num_query_heads, head_dim), E,
+      num_query_heads * head_dim)
+  if (use_bias) {
+    params$query_bias <- .initial(bias_initializer, c(num_query_heads, head_dim), 1,
+        num_query_heads * head_dim)
+  }
+  params$key_kernel <- .initial(kernel_initializer, c(D, num_key_value_heads, head_dim), D,
+      num_key_value_heads * head_dim)
+  if (use_bias) {
+    params$key_bias <- .initial(bias_initializer, c(num_key_value_heads, head_dim), 1,
+        num_key_value_heads * head_dim)
+  }
+  if (use_gate) {
+    params$gate_kernel <- .initial(kernel_initializer, c(E, num_query_heads, head_dim), E,
+        num_query_heads * head_dim)
+  }
+  if (use_gate && use_bias) {
+    params$gate_bias <- .initial(bias_initializer, c(num_query_heads, head_dim), 1,
+        num_query_heads * head_dim)
+  }
+  params$value_kernel <- .initial(kernel_initializer, c(E, num_key_value_heads, head_dim), E,
+      num_key_value_heads * head_dim)
+  if (use_bias) {
+    params$value_bias <- .initial(bias_initializer, c(num_key_value_heads, head_dim), 1,
+        num_key_value_heads * head_dim)
+  }
+  params$attention_output_kernel <- .initial(kernel_initializer, c(num_query_heads, head_dim, E),
+      num_query_heads * head_dim, E)
+  if (use_bias) {
+    params$attention_output_bias <- .initial(bias_initializer, E, 1, E)
+  }
+  return(params)
+}
+
+#' GroupQueryAttention as a Layer in Base R
+#'
+#' Grouped-query attention with projections, as the Keras layer computes it.
+#'
+#' @param object a list of arrays (query, value) or (query, value, key), or one array for all of
+#'   them. Without it the layer itself is returned: a function of such a list and of the arguments
+#'   of the call.
+#' @param head_dim a whole number: size of each head.
+#' @param num_query_heads a whole number: number of query heads.
+#' @param num_key_value_heads a whole number: number of key/value heads; each serves
+#'   num_query_heads / num_key_value_heads query heads.
+#' @param dropout a number: share of the weights that dropout zeroes in training.
+#' @param use_bias TRUE or FALSE: whether the projections have biases.
+#' @param kernel_initializer initialiser of the kernels.
+#' @param bias_initializer initialiser of the biases.
+#' @param kernel_regularizer regulariser of the kernels.
+#' @param bias_regularizer regulariser of the biases.
+#' @param activity_regularizer regulariser of what the projections return.
+#' @param kernel_constraint constraint of the kernels.
+#' @param bias_constraint constraint of the biases.
+#' @param ... sliding_window, flash_attention, use_gate, seed; params, a list of weights as
+#'   keras_layers_group_query_attention_init() makes it, otherwise drawn at the first call; and the
+#'   arguments of the call: query_mask, value_mask, key_mask, attention_mask,
+#'   return_attention_scores, training, use_causal_mask.
+#' @return What keras_layers_group_query_attention() returns, or the layer.
+#' @details The signature is that of the R package keras3; sizes may be doubles. Regularisers and
+#'   constraints act in training and must stay NULL. An initialiser is glorot_uniform, zeros, ones,
+#'   or a function of a shape.
+#' @source https://keras.io/api/layers/attention_layers/group_query_attention/ (3.15.1)
+#' @export
+layer_group_query_attention <- function(object, head_dim, num_query_heads, num_key_value_heads,
+    dropout = 0, use_bias = TRUE, kernel_initializer = "glorot_uniform",
+    bias_initializer = "zeros", kernel_regularizer = NULL, bias_regularizer = NULL,
+    activity_regularizer = NULL, kernel_constraint = NULL, bias_constraint = NULL, ...) {
+  more <- .named(list(...),
+      c("sliding_window", "flash_attention", "use_gate", "seed", "params", "query_mask",
+      "value_mask", "key_mask", "attention_mask", "return_attention_scores", "training",
+      "use_causal_mask"))
+  head_dim <- .integer("head_dim", head_dim)
+  num_query_heads <- .integer("num_query_heads", num_query_heads)
+  num_key_value_heads <- .integer("num_key_value_heads", num_key_value_heads)
+  dropout <- .number("dropout", dropout)
+  use_bias <- .flag("use_bias", use_bias)
+  sliding_window <- more[["sliding_window"]]
+  if (!is.null(sliding_window)) sliding_window <- .integer("sliding_window", sliding_window)
+  flash_attention <- .optional_flag("flash_attention", more[["flash_attention"]])
+  use_gate <- .optional_flag("use_gate", more[["use_gate"]])
+  seed <- more[["seed"]]
+  if (!is.null(seed)) seed <- .integer("seed", seed)
+  .untrained("kernel_regularizer", kernel_regularizer)
+  .untrained("bias_regularizer", bias_regularizer)
+  .untrained("activity_regularizer", activity_regularizer)
+  .untrained("kernel_constraint", kernel_constraint)
+  .untrained("bias_constraint", bias_constraint)
+  if (num_key_value_heads <= 0 || num_query_heads %% num_key_value_heads != 0) {
+    .raise("ValueError", "`num_query_heads` must be divisible by `num_key_value_heads`.")
+  }
+  if (!is.null(sliding_window) && sliding_window <= 0) {
+    .raise("ValueError",
+        sprintf("`sliding_window` must be `None` or a positive integer. Received: sliding_window=%s", sliding_window))
+  }
+  if (flash_attention && dropout > 0) {
+    .raise("ValueError",
+        "Dropout is not supported when flash attention is enabled. Please set dropout to 0.0 to use flash attention.")
+  }
+  if (0 > dropout || dropout > 1) {
+    .raise("ValueError",
+        sprintf("Invalid value received for argument `rate`. Expected a float value between 0 and 1. Received: rate=%s", dropout))
+  }
+  settings <- list(head_dim = head_dim, num_query_heads = num_query_heads,
+      num_key_value_heads = num_key_value_heads, dropout = dropout, use_bias = use_bias,
+      sliding_window = sliding_window, flash_attention = flash_attention, use_gate = use_gate,
+      seed = seed)
+  weights <- more[["params"]]
+  layer <- function(object, ...) {
+    inputs <- .inputs(object, c("query", "value", "key"), 2)
+    if (is.null(weights)) {
+      weights <<- keras_layers_group_query_attention_init(E = .axis_size(inputs, 3, 3, "query"),
+          D = .axis_size(inputs, 3, 3, "key", "value"), head_dim = head_dim,
+          num_query_heads = num_query_heads, num_key_value_heads = num_key_value_heads,
+          use_bias = use_bias, kernel_initializer = kernel_initializer,
+          bias_initializer = bias_initializer, use_gate = use_gate)
+    }
+    do.call(keras_layers_group_query_attention,
+        c(list(params = weights), inputs, list(...), settings))
+  }
+  asked <- more[names(more) %in% c("query_mask", "value_mask", "key_mask", "attention_mask",
+      "return_attention_scores", "training", "use_causal_mask")]
+  if (missing(object)) return(layer)
+  return(do.call(layer, c(list(object), asked)))
+}
+
 # -- helpers: argument checks, and what base R lacks ------------------------------------------------
 
 .raise <- function(class, message) {
@@ -466,6 +603,15 @@ keras_layers_group_query_attention <- function(params, query, value, key = NULL,
   !is.null(value) && .flag(name, value)
 }
 
+.choice <- function(name, value, choices) {
+  # NULL or one of the choices.
+  if (!is.null(value) && !(is.character(value) && length(value) == 1 && value %in% choices)) {
+    known <- paste0('"', choices, '"', collapse = ", ")
+    text <- "`%s` must be NULL or one of %s, got %s"
+    .raise("ValueError", sprintf(text, name, known, .given(value)))
+  }
+}
+
 .given <- function(value) {
   # A value in a few words, for messages.
   paste(substr(deparse(value, nlines = 1), 1, 60), collapse = "")
@@ -542,4 +688,60 @@ keras_layers_group_query_attention <- function(params, query, value, key = NULL,
   if (!is.null(seed)) set.seed(seed)
   kept <- sample(c(TRUE, FALSE), length(weights), replace = TRUE, prob = c(1 - rate, rate))
   array(ifelse(kept, weights / (1 - rate), 0), dim(weights))
+}
+
+.initial <- function(how, shape, fan_in, fan_out) {
+  # Initial weights: by name, or a function of the shape.
+  if (is.function(how)) {
+    return(array(how(shape), shape))
+  }
+  .choice("initializer", how, c("glorot_uniform", "zeros", "ones"))
+  if (identical(how, "glorot_uniform")) {
+    most <- .Machine$integer.max
+    uniform <- (sample.int(most, prod(shape), replace = TRUE) - 0.5) / most
+    return(array(sqrt(6 / (fan_in + fan_out)) * (2 * uniform - 1), shape))
+  }
+  array(if (identical(how, "ones")) 1 else 0, shape)
+}
+
+.named <- function(more, known) {
+  # The arguments of `...`, each by a name that is known.
+  unknown <- if (length(more)) setdiff(if (is.null(names(more))) "" else names(more), known)
+  if (length(unknown)) {
+    text <- "unknown argument `%s`; known are %s"
+    .raise("TypeError", sprintf(text, unknown[1], paste(known, collapse = ", ")))
+  }
+  more
+}
+
+.untrained <- function(name, value) {
+  # What acts on weights in training must stay NULL.
+  if (!is.null(value)) {
+    .raise("NotImplementedError", sprintf("`%s` acts in training, which is not done here", name))
+  }
+}
+
+.inputs <- function(object, known, least) {
+  # The inputs of a layer by name: a list of them, or one array for all that it needs.
+  if (!is.list(object)) object <- rep(list(object), least)
+  named <- names(object)
+  fits <- length(object) >= least && length(object) <= length(known)
+  if (!fits || !all(named %in% known) || anyDuplicated(named)) {
+    text <- "`object` must be an array or a list (%s) of %d to %d arrays, got %d of them%s"
+    said <- if (length(named)) paste(" named", paste(named, collapse = ", ")) else ""
+    listed <- paste(known, collapse = ", ")
+    .raise("ValueError", sprintf(text, listed, least, length(known), length(object), said))
+  }
+  if (is.null(named)) names(object) <- known[seq_along(object)]
+  object
+}
+
+.axis_size <- function(inputs, rank, axis, name, otherwise = name) {
+  # The size of one axis of an input, or of the one that stands in for it.
+  x <- inputs[[if (is.null(inputs[[name]])) otherwise else name]]
+  if (length(dim(x)) != rank) {
+    text <- "`%s` must be an array of %d axes, got %d"
+    .raise("ValueError", sprintf(text, name, rank, length(dim(x))))
+  }
+  dim(x)[axis]
 }
