@@ -32,7 +32,10 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`failing` of `cases` cases showed it, in `dtypes`. `case` is in words, only what is not default, `path` where it goes."""
+    """`failing` of `cases` cases showed it, in `dtypes`. `case` is in words, only what is not default, `path` where it goes.
+
+    `causes` are the changes of the spec that the subject equals on `explained` of the `asked` failing cases.
+    """
 
     failure: Failure
     case: str
@@ -43,14 +46,30 @@ class Finding:
     answers: tuple[Shown, ...]
     replay: str
     path: str = ""
+    causes: tuple[str, ...] = ()
+    explained: int = 0
+    asked: int = 0
 
     @property
     def title(self) -> str:
-        return f"{self.failure.subject}: {self.failure.check}: {self.failure.message}"
+        if self.causes:
+            return f"{self.failure.subject}: {'; or '.join(self.causes)}"
+        return f"{self.failure.subject}: {self.seen}"
+
+    @property
+    def seen(self) -> str:
+        """What the check says."""
+        return f"{self.failure.check}: {self.failure.message}"
 
     def lines(self) -> Iterator[str]:
         """The finding as text: the cause first, then what helps."""
         yield self.title
+        if self.causes:
+            others = "; no single change explains the others" if self.explained < self.asked else ""
+            yield f"  cause    equal on {self.explained} of {self.asked} failing cases{others}"
+            yield f"  seen     {self.seen}"
+        elif self.asked:
+            yield f"  cause    no single change of the spec explains it ({self.asked} failing cases)"
         if self.case:
             yield f"  call     {self.case}"
         if self.failure.worst is not None:

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from attnspec.harness.causes import Witness, explain
 from attnspec.harness.checks import CASE_CHECKS
-from attnspec.harness.checks.evidence import Evidence
+from attnspec.harness.checks.evidence import Evidence, Part
 from attnspec.harness.checks.failure import Failure, Key
-from attnspec.harness.configuration import Case
+from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive
 from attnspec.harness.facts import facts
 from attnspec.harness.findings import Finding, Replay, answers_at, case_text, size_of
 from attnspec.harness.known_deviations import Ledger
+from attnspec.harness.lanes.messages import Returned
+from attnspec.harness.perturbations import Cause
 from attnspec.harness.plan import Item, Plan
 from attnspec.harness.shrink import smallest
 from attnspec.harness.subjects import Subject
 from attnspec.harness.tally import Tally
 from attnspec.spec.resolve import EvaluationError, ShapeMismatch, resolve
 
+PARTS: Mapping[str, Part] = {"oracle": "outputs", "gradients": "gradients"}
+WITNESSES = 6  # so many failing calls are enough to tell causes apart
+
 
 @dataclass
 class Record:
-    """All failures of one key: the smallest is kept, the rest are counted."""
+    """All failures of one key: the smallest is kept, a few calls to find the cause from, the rest are counted."""
 
     failure: Failure
     gradient: bool
     count: int = 0
     dtypes: set[str] = field(default_factory=set)
+    calls: dict[Configuration, Case] = field(default_factory=dict)
 
     def add(self, failure: Failure, gradient: bool) -> None:
         """Count it, and keep it where it is the smallest."""
@@ -36,6 +43,8 @@ class Record:
         if failure.case is None or self.failure.case is None:
             return
         self.dtypes.add(failure.case.configuration.dtype)
+        if len(self.calls) < WITNESSES:
+            self.calls.setdefault(failure.case.configuration, failure.case)
         if size_of(failure.case) < size_of(self.failure.case):
             self.failure, self.gradient = failure, gradient
 
@@ -63,9 +72,29 @@ class Recorder:
         return failure.check == "pairwise" and any((failure.subject, j, failure.clause) in self._records for j in judges)
 
     def findings(self) -> Iterator[Finding]:
-        """One finding per record, each shrunk and with everybody's answer."""
+        """One finding per cause, or per record that has none in common with others: shrunk, with everybody's answer."""
+        known: dict[str, set[Cause]] = {}
         for record in self._records.values():
-            yield self._finding(record)
+            witnesses = self._witnesses(record)
+            found = explain(self.item.spec, witnesses)
+            named = known.setdefault(record.failure.subject, set())
+            if named.isdisjoint(found.causes):
+                texts = tuple(cause.text for cause in found.causes)
+                yield replace(self._finding(record), causes=texts, explained=found.cases, asked=len(witnesses))
+            named.update(found.causes)
+
+    def _witnesses(self, record: Record) -> list[Witness]:
+        """Failing calls with the subject's answers, for what compares numbers with the oracle's."""
+        part = PARTS.get(record.failure.check)
+        if part is None:
+            return []
+        subjects = tuple(subject for subject in self.item.subjects if subject.name == record.failure.subject)
+        self._crew.pardon()
+        judged = self._crew.evidence(self.item.spec, subjects, list(record.calls.values()), gradient=part == "gradients")
+        again = [evidence for evidence in judged if isinstance(evidence, Evidence) and self._matching(record, evidence)]
+        self._crew.forget(list(record.calls))
+        answers = [(evidence.case, evidence.answers[record.failure.subject]) for evidence in again]
+        return [Witness(case, answer, part) for case, answer in answers if isinstance(answer, Returned)]
 
     def _finding(self, record: Record) -> Finding:
         failure, evidence = record.failure, None

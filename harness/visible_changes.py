@@ -5,7 +5,7 @@ A case in which none of them is visible shows nothing, however well everybody ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,8 @@ from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.error_bounds import Array
 from attnspec.harness.facts import facts
 from attnspec.harness.oracle import Gold, judge
-from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Sum, Unary, names, substitute, walk
+from attnspec.harness.rewriting import backwards, before_softmax, rewritten, tiled, with_path, with_stage, without
+from attnspec.spec.expression import Access, Binary, Expression, Name, Number, names, substitute, walk
 from attnspec.spec.model import Path, Policy, Spec, Stage
 from attnspec.spec.resolve import resolve
 
@@ -67,75 +68,25 @@ def _made(spec: Spec, configuration: Configuration) -> Iterator[tuple[str, Spec]
     path = attention.path
     for stage in attention.stages:
         if stage.kind in ("mask", "modifier", "rows"):
-            yield f"{stage.clause} dropped", _with_path(spec, path, _without(path, stage))
-        if stage.kind == "mask" and _by_position(stage.expression):
+            yield f"{stage.clause} dropped", with_path(spec, path, without(path, stage))
+        if stage.kind == "mask" and by_position(stage.expression):
             later = substitute(stage.expression, {"t": Binary("+", Name("t"), Number(1))})
-            yield f"{stage.clause} off by one", _with_stage(spec, path, stage, later)
+            yield f"{stage.clause} off by one", with_stage(spec, path, stage, later)
     for name, hidden in (("first key hidden", Number(0)), ("last key hidden", Binary("-", Name("S"), Number(1)))):
         mask = Stage("mask.changed", "mask", "attends", Binary("!=", Name("s"), hidden))
-        yield name, _with_path(spec, path, replace(path, stages=_before_softmax(path, mask)))
+        yield name, with_path(spec, path, replace(path, stages=before_softmax(path, mask)))
     if attention.scope.get("K", 1) != 1:
-        name, rule = ("heads tiled", _tile) if attention.scope.get("G", 1) != 1 else ("heads reversed", _reverse)
-        stages = tuple(replace(stage, expression=_rewritten(stage.expression, rule)) for stage in path.stages)
-        yield name, _with_path(spec, path, replace(path, stages=stages))
+        name, rule = ("heads tiled", tiled) if attention.scope.get("G", 1) != 1 else ("heads reversed", backwards)
+        stages = tuple(replace(stage, expression=rewritten(stage.expression, rule)) for stage in path.stages)
+        yield name, with_path(spec, path, replace(path, stages=stages))
     if any(stage.kind == "mask" for stage in attention.stages):
-        yield "other empty row", _with_path(spec, path, _other_empty_row(path))
+        yield "other empty row", with_path(spec, path, _other_empty_row(path))
 
 
-def _with_path(spec: Spec, path: Path, changed: Path) -> Spec:
-    return replace(spec, paths=tuple(changed if each is path else each for each in spec.paths))
-
-
-def _with_stage(spec: Spec, path: Path, stage: Stage, expression: Expression) -> Spec:
-    stages = tuple(replace(each, expression=expression) if each is stage else each for each in path.stages)
-    return _with_path(spec, path, replace(path, stages=stages))
-
-
-def _without(path: Path, stage: Stage) -> Path:
-    return replace(path, stages=tuple(each for each in path.stages if each is not stage))
-
-
-def _by_position(expression: Expression) -> bool:
+def by_position(expression: Expression) -> bool:
     """Whether a mask compares positions: it names t and s, and indexes no tensor by t."""
     inside = {name for node in walk(expression) if isinstance(node, Access) for name in names(node)}
     return {"t", "s"} <= names(expression) and "t" not in inside
-
-
-def _before_softmax(path: Path, mask: Stage) -> tuple[Stage, ...]:
-    place = next(number for number, stage in enumerate(path.stages) if stage.kind == "softmax")
-    return (*path.stages[:place], mask, *path.stages[place:])
-
-
-def _tile(expression: Expression) -> Expression:
-    """Query head n reads key/value head n % K instead of n // G."""
-    match expression:
-        case Binary("//", Name("n"), Name("G")):
-            return Binary("%", Name("n"), Name("K"))
-    return expression
-
-
-def _reverse(expression: Expression) -> Expression:
-    """Query head n reads the key/value heads from the other end."""
-    match expression:
-        case Binary("//", Name("n"), Name("G")):
-            return Binary("-", Binary("-", Name("K"), Number(1)), expression)
-    return expression
-
-
-def _rewritten(expression: Expression, rule: Callable[[Expression], Expression]) -> Expression:
-    """The expression with `rule` applied everywhere, innermost first."""
-    match expression:
-        case Access(tensor, indices):
-            expression = Access(tensor, tuple(_rewritten(index, rule) for index in indices))
-        case Unary(operator, operand):
-            expression = Unary(operator, _rewritten(operand, rule))
-        case Binary(operator, left, right):
-            expression = Binary(operator, _rewritten(left, rule), _rewritten(right, rule))
-        case Call(function, arguments):
-            expression = Call(function, tuple(_rewritten(argument, rule) for argument in arguments))
-        case Sum(index, body):
-            expression = Sum(index, _rewritten(body, rule))
-    return rule(expression)
 
 
 def _other_empty_row(path: Path) -> Path:

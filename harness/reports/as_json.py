@@ -116,6 +116,7 @@ def finding_of(finding: Finding) -> dict[str, Any]:
     failure = finding.failure
     return {
         "cause": finding.title,
+        "causes": list(finding.causes),
         "subject": failure.subject,
         "check": failure.check,
         "clause": failure.clause,

@@ -1,0 +1,141 @@
+"""Causes: the perturbation that a planted fault is, is named from at most six failures; one cause is one finding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnspec.harness.arrays import arrays
+from attnspec.harness.cases import Case, pool
+from attnspec.harness.causes import Explanation, Witness, explain
+from attnspec.harness.checks import CASE_CHECKS
+from attnspec.harness.checks.evidence import Evidence
+from attnspec.harness.conductor import Conductor
+from attnspec.harness.crew import Crew
+from attnspec.harness.lanes.lane import Lane
+from attnspec.harness.lanes.messages import Returned, Tensor
+from attnspec.harness.oracle import judge
+from attnspec.harness.perturbations import perturbations
+from attnspec.harness.plan import PROFILES, Item, Plan
+from attnspec.harness.recorder import PARTS, WITNESSES
+from attnspec.harness.subjects import Subject, user
+from attnspec.spec.loader import builtin, find
+from planted_bugs.faults import FAULTS, Fault
+from planted_bugs.hunt import cases_of
+
+API = "jax.nn.dot_product_attention"
+SPEC = builtin()[API]
+
+# What each fault of the NumPy implementation is called: text in the cause. The last two are not told apart from others.
+NAMED = {
+    "mask-polarity": "`mask.explicit` has the other polarity",
+    "mask-dropped-when-bias-is-given": "`mask.explicit` is dropped",
+    "rank-3-mask-read-as-batch": "`mask` of rank 3 is read as a batch without heads",
+    "causal-aligned-bottom-right": "`mask.causal` is aligned bottom-right (`s <= t + (S - T)`), declared `s <= t`",
+    "window-edge-off-by-one": "`mask.window` is one key narrower on the left",
+    "window-sides-swapped": "`mask.window` has its sides swapped",
+    "key-lengths-ignored": "`mask.key_length` is dropped",
+    "key-length-off-by-one": "`mask.key_length` ends one key later",
+    "rows-past-query-length-not-zeroed": "`rows.query_length` is dropped",
+    "empty-row-is-nan": "an empty row is NaN, declared the mean of all values",
+    "empty-row-is-zero": "an empty row is zero, declared the mean of all values",
+    "fill-too-small": "hidden logits are replaced by -1e4",
+    "masked-nan-leaks": "hidden logits are increased by -0.7 * max(float32)",
+    "scale-by-model-dim": "the scale is (N * H) ** -0.5, of the model dim",
+    "given-scale-ignored": "the scale is H ** -0.5 whatever is given",
+    "heads-tiled-not-repeated": "key/value heads are tiled (n % K), declared repeated (n // G)",
+    "bias-scaled-too": "`modifier.bias` comes before `modifier.scale`",
+    "bias-of-first-head-for-all": "`bias` of the first head is taken for all",
+    "output-left-in-float32": "`output` is left in float32",
+    "log-sum-exp-base-2": "`residual` adds to the peak a logarithm to base 2",
+    "delta-term-missing": "the softmax's gradient lacks its row sums (delta)",
+    "scale-missing-in-d-key": "the gradient of `key` lacks the scale",
+    "d-key-of-first-head-in-group": "the gradient of `key` is that of the first query head of a group",
+    "d-bias-averaged-not-summed": "the gradient of `bias` is the mean over the axes that it broadcasts along",
+    "padding-rows-leak-into-gradients": "`rows.query_length` is dropped",
+    "softmax-in-input-dtype": "`softmax.dtype` is input, declared float32",
+}
+SHORT_LISTS = {"softmax-in-input-dtype"}
+
+
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Witness]]:
+    """Up to six failing calls of every fault, of the first check that sees it."""
+    folder = tmp_path_factory.mktemp("faults")
+    faults = [fault for fault in FAULTS if fault.name in NAMED and fault.framework == "numpy"]
+    subjects = {fault.name: user(f"{fault.write(folder)}:{fault.function}", SPEC, "numpy") for fault in faults}
+    with Crew([Lane("numpy")]) as crew:
+        judged = list(crew.evidence(SPEC, tuple(subjects.values()), cases_of(SPEC, "numpy"), gradient=True))
+    return {fault.name: list(witnesses(fault, subjects[fault.name], judged))[:WITNESSES] for fault in faults}
+
+
+def witnesses(fault: Fault, subject: Subject, judged: list[Evidence | Case]) -> Iterator[Witness]:
+    check, seen = fault.seen_by[0], set()
+    for evidence in judged:
+        assert isinstance(evidence, Evidence)
+        answer, configuration = evidence.answers[subject.name], evidence.case.configuration
+        alone = replace(evidence, answers={subject.name: answer})
+        if isinstance(answer, Returned) and configuration not in seen and list(CASE_CHECKS[check](alone)):
+            seen.add(configuration)
+            yield Witness(evidence.case, answer, PARTS[check])
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_planted_fault_is_named(name: str, failures: dict[str, list[Witness]]) -> None:
+    assert 0 < len(failures[name]) <= WITNESSES
+    found = explain(SPEC, failures[name])
+    texts = [cause.text for cause in found.causes]
+    assert any(NAMED[name] in text for text in texts), texts
+    assert (len(texts) > 1) == (name in SHORT_LISTS), texts
+
+
+def answer_of(case: Case, changes: dict[str, float]) -> Returned:
+    """The right answer, with some outputs multiplied."""
+    golds = judge(SPEC, case, arrays(case, SPEC), False).outputs
+    return Returned({n: Tensor((g.value * changes.get(n, 1)).astype(np.float32), "float32") for n, g in golds.items()})
+
+
+CASES = [Case(configuration, 128) for configuration in pool(SPEC, "float32", 6)]
+
+
+def test_what_is_no_single_change_has_no_cause() -> None:
+    found = explain(SPEC, [Witness(case, answer_of(case, {"output": 1.37}), "outputs") for case in CASES])
+    assert found == Explanation((), 0)
+
+
+def test_nothing_failed_nothing_explained() -> None:
+    assert explain(SPEC, []) == Explanation((), 0)
+
+
+@pytest.mark.parametrize("name", [*builtin(), "sink.toml", "several_outputs.toml"])
+def test_every_perturbation_of_every_spec_can_be_judged_or_is_refused(name: str) -> None:
+    """It may make a call invalid, which is a ValueError; it never breaks the oracle."""
+    spec = find(str(Path(__file__).parents[1] / "specs" / name)) if name.endswith(".toml") else builtin()[name]
+    judged = 0
+    for configuration in pool(spec, "float32", 4):
+        case = Case(configuration, 128)
+        found = list(perturbations(spec, configuration))
+        assert len({cause for cause, _ in found}) == len(found), "two perturbations of one name"
+        for _, changed in found:
+            try:
+                judged += bool(judge(changed, case, arrays(case, spec), True).outputs)
+            except ValueError:
+                continue
+    assert judged > 20
+
+
+def test_one_cause_is_one_finding_whose_first_line_is_the_cause(tmp_path: Path) -> None:
+    fault = next(fault for fault in FAULTS if fault.name == "causal-aligned-bottom-right")
+    subject = user(f"{fault.write(tmp_path)}:{fault.function}", SPEC, "numpy")
+    profile = replace(PROFILES["quick"], cases=64, gradient_cases=32, shrink_seconds=1.0)
+    checks = ("answers", "oracle", "gradients")
+    plan = Plan((Item(SPEC, API, (subject,)),), profile, seed=3, lanes=("numpy",), dtypes=("float32",), checks=checks)
+    (finding,) = Conductor(plan).run().findings
+    title, cause, seen, *_ = finding.lines()
+    assert title == f"{subject.name}: {NAMED[fault.name]}"
+    assert cause == f"  cause    equal on {finding.asked} of {finding.asked} failing cases"
+    assert seen == "  seen     oracle: `output` is outside the bound"
