@@ -245,13 +245,18 @@ def _configuration(
 
 def check(spec: Spec, subject: Subject, violation: Violation, answer: Answer, case: Case) -> Iterator[Failure]:
     """One failure where the call was answered, raised something else, or took its lane with it."""
-    if isinstance(answer, Raised) and set(answer.types) & set(violation.raises):
+    if isinstance(answer, Raised) and (set(answer.types) & set(violation.raises) or _is_plain_stop(subject)):
         return
     if isinstance(answer, Lost) and answer.how == "not run":
         return
     wanted = "" if violation.raises == (ANY,) else " " + " or ".join(violation.raises)
     message = f"a call that breaks `{violation.clause}` must raise{wanted}; it {said(answer)}"
     yield Failure(subject.name, "preconditions", violation.clause, seen(answer), message, spec.name, case)
+
+
+def _is_plain_stop(subject: Subject) -> bool:
+    """Whether any condition is a refusal: a user's `stop("...")` in R has no class to tell it by."""
+    return subject.is_brought and subject.lane in LOOSE_TYPES
 
 
 def seen(answer: Answer) -> str:

@@ -5,5 +5,6 @@ bootstrap.py  what execnet ships to the new interpreter: makes `attnspec` import
 server.py     the process's loop: request in, answers out
 messages.py   what a request and an answer are, and how they travel
 call.py       one subject's call: a configuration's static arguments filled in, tensors left open
+r_server.R   the R process behind the lane `r`
 in_*.py      what differs between frameworks: conversion, call, gradient
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,9 +205,12 @@ def test_an_r_function_of_a_users_own_is_checked(tmp_path: Path) -> None:
     file = tmp_path / "mine.R"
     file.write_text("mine <- function(query, key, value) value[, seq_len(dim(query)[2]), , , drop = FALSE]\n")
     item = Item(SPEC, SPEC.name, (user(f"{file}:mine", SPEC, "r"),))
-    plan = Plan((item,), PROFILES["quick"], seed=1, lanes=("r",), dtypes=("float64",), checks=("oracle",))
+    profile = replace(PROFILES["quick"], cases=24, shrink_seconds=2.0)
+    plan = Plan((item,), profile, seed=1, lanes=("r",), dtypes=("float64",), checks=("oracle", "preconditions"))
     finished = Conductor(plan).run()
-    assert {finding.failure.check for finding in finished.findings} == {"oracle"}
+    wrong = {(finding.failure.check, finding.failure.seen) for finding in finished.findings}
+    assert {check for check, _ in wrong} == {"oracle", "preconditions"}
+    assert {seen for check, seen in wrong if check == "preconditions"} == {"accepted"}  # what R itself stops is refused
 
 
 @needs_r
