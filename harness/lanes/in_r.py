@@ -10,7 +10,6 @@ import ast
 import inspect
 import json
 import os
-import re
 import shutil
 import struct
 import subprocess
@@ -123,13 +122,7 @@ class Session:
         )
         os.close(writer)
         self._answers = os.fdopen(reader, "rb")
-
-    @property
-    def version(self) -> str:
-        """R's version."""
-        text = subprocess.run([rscript(), "--version"], capture_output=True, text=True, check=False)
-        found = re.search(r"\d+\.\d+\.\d+", text.stdout + text.stderr)
-        return found[0] if found else "unknown"
+        self.version = self._read_string()  # it comes when R is ready
 
     def close(self) -> None:
         """End R: it ends where its input does."""

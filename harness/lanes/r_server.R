@@ -1,11 +1,11 @@
 # The R process behind a lane: reads requests from standard input, answers on the file descriptor that it is told.
 #
-#   source   file                               defines what the file defines, in an environment of its own
-#   call     file, text, arrays                 the text is a call as a user would write it, over the arrays by name
-#   formals  file, function                     names of the parameters, and their defaults as Python writes them
+#   1  file, text, arrays    a call as a user would write it, over the arrays by name
+#   2  file, function        names of the parameters, and their defaults as Python writes them
 #
-# A number is an int32, a string its length and bytes, an array its name, type, rank, sizes and elements, first axis fastest.
-# The answer is 0 and arrays (or pairs of strings), or 1, the classes of the condition and its message.
+# A file is run once, in an environment of its own. A number is an int32, a string its length and bytes, an array its
+# name, type, rank, sizes and elements, first axis fastest. The first answer is R's version; every other is 0 and arrays
+# (or pairs of strings), or 1, the classes of the condition and its message.
 
 input <- file("stdin", "rb")
 output <- file(file.path("/dev/fd", commandArgs(trailingOnly = TRUE)), "wb")
@@ -110,6 +110,8 @@ refuse <- function(condition) {
   }
 }
 
+write_string(as.character(getRversion()))
+flush(output)
 repeat {
   request <- read_number()
   if (length(request) == 0) quit(save = "no")

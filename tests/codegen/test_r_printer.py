@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -17,7 +18,7 @@ from attnspec.codegen.targets.r import R
 from attnspec.spec.expression import Binary, Expression, Name, Number, Unary
 from attnspec.spec.loader import builtin, load
 from attnspec.spec.resolve import evaluate
-from compiling import SPECS
+from compiling import SPECS, spec_of
 from in_r import needs_r, run_r
 
 VALUES: dict[str, int] = {"a": 7, "b": -3, "c": 2}
@@ -122,6 +123,23 @@ def test_the_group_runs_fastest() -> None:
 def test_positions_are_kept_only_where_something_reads_them() -> None:
     assert "seq_len" not in function_text(load(SPECS / "two_paths.toml"))
     assert "s <- .spread(seq_len(S) - 1, 4, c(B, N, T, S))" in function_text(builtin()["causal_gqa"])
+
+
+def test_an_argument_may_have_a_name_that_r_keeps_to_itself(tmp_path: Path) -> None:
+    text = """
+    variant = "odd_names"
+    summary = "Repeats something."
+    modifiers = ["more"]
+    [modifier.more]
+    logit = "logit + next"
+    [parameters.next]
+    default = 2.0
+    examples = [2.0]
+    """
+    code = function_text(spec_of(text, tmp_path))
+    assert "scale = NULL, `next` = 2)" in code
+    assert '`next` <- .number("next", `next`)' in code
+    assert "logits <- logits + `next`" in code
 
 
 def test_a_sum_over_an_axis_of_one_factor_alone_is_refused() -> None:

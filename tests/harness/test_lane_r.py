@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as arrays_of
 from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
 from attnspec.harness.checks import preconditions, signature
+from attnspec.harness.cli import main
 from attnspec.harness.conductor import Conductor
 from attnspec.harness.lanes.in_r import RFunction
 from attnspec.harness.lanes.lane import PATIENCE, Job, Lane
@@ -163,6 +164,21 @@ def test_a_crash_and_a_hang_cost_their_own_calls() -> None:
         assert hung.how == "hung"
         assert isinstance(answers(lane, "value_itself")[0], Returned)
     assert r_processes() <= before
+
+
+@needs_r
+def test_bench_measures_it_forward_in_its_own_dtype(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attnspec.harness.bench_command.LANES", ("r",))
+    monkeypatch.setattr("attnspec.harness.bench_command._one_core", lambda: None)
+    assert main(["bench", "causal_gqa", "--cases", "24", "--dtype", "float64"]) == 0
+    name, forward, gradients = capsys.readouterr().out.splitlines()[1].split()
+    assert name == "r:causal_gqa"
+    assert float(forward) > 0
+    assert gradients == "-"
+    assert main(["bench", "causal_gqa", "--cases", "24"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_without_r_the_lane_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
