@@ -88,6 +88,23 @@ def test_one_table_for_all_rows_or_heads_is_the_union_of_theirs(tried: Tried, ov
         assert not np.any(~every & (states == FULL))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s < prefix_lengths[min(b + n, B - 1)]",
+        "query_segment_ids[b, T - 1] < s",
+        "query_segment_ids[b, min(abs(s - t), T - 1)] == 1",
+        "mask[b, n, t, min(t, S - 1)]",
+        "not mask[b, n, min(s, T - 1), s]",
+    ],
+)
+@settings(max_examples=15, deadline=None)
+@given(tried=calls())
+def test_tensors_may_be_indexed_by_anything(text: str, tried: Tried) -> None:
+    """By nothing that varies in a block, by queries and keys at once, by one letter twice."""
+    compared([parse(text)], tried)
+
+
 @pytest.mark.parametrize("text", ["s * 0.5 <= t", "(s - t) / 2 <= 0.1", "exp(s) > 3", "s // left <= 2"])
 def test_what_has_no_bounds_is_tested_everywhere(text: str) -> None:
     """Floats round, and the sign of a divisor may be unknown."""
