@@ -368,13 +368,19 @@ _Run = tuple[int, int, bool]
 
 def _runs(length: int, seen: list[_Range], hidden: list[_Range]) -> list[_Run]:
     """The keys that are seen, as (low, high, tested) in order; a run is tested where some query does not see all of it."""
-    edges = sorted(max(0, min(edge, length)) for keys in (*seen, *hidden) for edge in keys)
+    edges = [edge for keys in (*seen, *hidden) for edge in keys]
     runs: list[_Run] = []
-    for low, high in itertools.pairwise(edges):
-        if low < high and any(first <= low and high <= last for first, last in seen):
+    low = 0
+    while low < length:
+        high = length  # the next edge; sizes that a tracer does not know can be compared, not sorted
+        for edge in edges:
+            if low < edge < high:
+                high = edge
+        if any(first <= low and high <= last for first, last in seen):
             tested = any(first <= low and high <= last for first, last in hidden)
             joins = bool(runs) and runs[-1][1:] == (low, tested)
             runs.append((runs.pop()[0] if joins else low, high, tested))
+        low = high
     return runs
 
 
