@@ -45,7 +45,8 @@ coverage: $(STAMP) ## line coverage of spec, codegen and harness, lane processes
 
 r: ## R, for its lane and its tests: installed where that is possible (Debian, as root), elsewhere not covered
 	command -v Rscript >/dev/null || ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || \
-	  { apt-get update -q && apt-get install -qy --no-install-recommends r-base-core; } >/dev/null
+	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends r-base-core; } >/dev/null || \
+	  echo 'R could not be installed: its lane and its tests are not covered'
 
 constraints: ## resolve the newest packages in a fresh environment and pin them
 	rm -rf build/pins
