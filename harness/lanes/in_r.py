@@ -109,7 +109,7 @@ def session() -> Session:
 
 
 class Session:
-    """One Rscript. What it prints goes nowhere: answers come over a pipe of their own."""
+    """One Rscript, which ends where its input does. What it prints goes nowhere: answers come over a pipe of their own."""
 
     def __init__(self) -> None:
         reader, writer = os.pipe()
@@ -123,11 +123,6 @@ class Session:
         os.close(writer)
         self._answers = os.fdopen(reader, "rb")
         self.version = self._read_string()  # it comes when R is ready
-
-    def close(self) -> None:
-        """End R: it ends where its input does."""
-        with self._process:
-            self._answers.close()
 
     def call(self, file: str, function: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Array]:
         """The arrays that `function(args, keywords)` returns, by name where R has given them one."""
