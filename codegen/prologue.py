@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from attnspec.codegen.program import Assign, Check, Default, Derived, Dims, If, Line, Op, Ref, Sizes, Statement
-from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary, names
+from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary, names, walk
 from attnspec.spec.model import Argument, Axis, Layout, Precondition, Spec
 
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
@@ -177,7 +177,7 @@ def _check(spec: Spec, precondition: Precondition) -> Check:
     fails = negate(precondition.requires)
     if precondition.when is not None:
         fails = Binary("and", precondition.when, fails)
-    read = names(fails)
+    read = frozenset(each.name for each in walk(fails) if isinstance(each, Name))  # `x is None` does not ask for a value
     numbers = tuple(a.name for a in (*spec.constructor, *spec.arguments) if a.role in ("number", "integer") and a.name in read)
     sizes = tuple(sorted(read & (_bound(spec) | spec.sizes.keys())))
     return Check(fails, precondition.raises, precondition.message, f"precondition.{precondition.clause}", numbers, sizes)

@@ -59,17 +59,19 @@ class Recorder:
         self._ledger = ledger
         self._tally = tally
         self._records: dict[Key, Record] = {}
+        self._wrong: set[tuple[str, str]] = set()  # subject and clause, where the oracle said so: excused or not
 
     def add(self, failures: Iterable[Failure], gradient: bool = False) -> None:
         """Gather failures; known deviations are counted in the ledger instead."""
         for failure in failures:
+            if failure.check in ("oracle", "gradients"):
+                self._wrong.add((failure.subject, failure.clause))
             if not self._ledger.excuses(failure, self.item.spec) and not self._follows(failure):
                 self._records.setdefault(failure.key, Record(failure, gradient)).add(failure, gradient)
 
     def _follows(self, failure: Failure) -> bool:
-        """Whether it is the shadow of a failure that is reported already: apart from others for being wrong."""
-        judges = ("oracle", "gradients")
-        return failure.check == "pairwise" and any((failure.subject, j, failure.clause) in self._records for j in judges)
+        """Whether it is the shadow of a failure that is known already: apart from others for being wrong."""
+        return failure.check == "pairwise" and (failure.subject, failure.clause) in self._wrong
 
     def findings(self) -> Iterator[Finding]:
         """One finding per cause, or per record that has none in common with others: shrunk, with everybody's answer."""

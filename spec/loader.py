@@ -51,7 +51,7 @@ def builtin() -> dict[str, Spec]:
 
 
 def find(name: str | Path) -> Spec:
-    """A built-in spec by its name or its function's name, or any file ending in `.toml`. Raises SpecError."""
+    """A built-in spec by its name, or its function's where just one has it, or any file ending in `.toml`. Raises SpecError."""
     text = str(name)
     if text.endswith(".toml"):
         return load(text)
@@ -60,7 +60,10 @@ def find(name: str | Path) -> Spec:
     if not close:
         known = f"known are {', '.join(specs)}, and any file that ends in .toml"
         raise SpecError(text, [f"no such spec; {known}.{did_you_mean(text, specs)}"])
-    return close[0]
+    exact = [spec for spec in close if spec.name == text]
+    if len(close) > 1 and not exact:
+        raise SpecError(text, [f"several specs are called that; use the full name: {' or '.join(spec.name for spec in close)}"])
+    return (exact or close)[0]
 
 
 def _shown(path: Path) -> str:

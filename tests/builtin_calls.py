@@ -13,7 +13,8 @@ from capabilities import Example, Outputs
 
 B, T, S, N, K, H, V = 2, 3, 5, 4, 2, 3, 6
 SDPA, JAX_NN = "torch_nn_functional_scaled_dot_product_attention", "jax_nn_dot_product_attention"
-FUNCTIONS = {SDPA: "scaled_dot_product_attention", JAX_NN: "dot_product_attention"}
+KERAS_OPS = "keras_ops_dot_product_attention"
+FUNCTIONS = {SDPA: "scaled_dot_product_attention", JAX_NN: "dot_product_attention", KERAS_OPS: "dot_product_attention"}
 Shapes = dict[str, tuple[int, ...]]
 
 BTNH: Shapes = {"query": (B, T, N, H), "key": (B, S, K, H), "value": (B, S, K, V)}
@@ -115,6 +116,11 @@ def jax_nn_call(name: str, shapes: Shapes, **options: Any) -> Example:
     return Example(JAX_NN, name, shapes, lambda x: jax_nn(x, **options), options)
 
 
+def keras_ops_call(name: str, shapes: Shapes, **options: Any) -> Example:
+    """What jax.nn's function does too."""
+    return Example(KERAS_OPS, name, shapes, lambda x: jax_nn(x, **options), options)
+
+
 CALLS = [
     sdpa_call("plain", BNTH),
     sdpa_call("causal", BNTH, is_causal=True, scale=0.5),
@@ -133,6 +139,7 @@ CALLS = [
     jax_nn_call("window", SAME_HEAD, local_window_size=(1, 0)),
     jax_nn_call("lengths", SAME_HEAD, query_seq_lengths=np.array([2, 3]), key_value_seq_lengths=np.array([0, 4])),
     jax_nn_call("without-batch", {name: shape[1:] for name, shape in SAME_HEAD.items()}, is_causal=True),
+    keras_ops_call("causal", SAME_HEAD, is_causal=True, scale=0.5),
     Example("gemma2", "capped", BTNH, lambda x: gemma2(x, 2.0, 1), {"cap": 2.0, "left": 1}),
     Example("causal_gqa", "plain", BTNH, causal),
     Example("packed_documents", "segments", BTNH, packed, SEGMENTS),

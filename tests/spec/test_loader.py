@@ -46,7 +46,13 @@ def test_builtin_specs_by_name_and_by_function_name() -> None:
     specs = builtin()
     assert {"jax.nn.dot_product_attention", "torch.nn.functional.scaled_dot_product_attention"} < specs.keys()
     assert [spec.family for spec in specs.values()] == sorted(spec.family for spec in specs.values())
-    assert find("jax.nn.dot_product_attention") is find("dot_product_attention") is specs["jax.nn.dot_product_attention"]
+    sdpa = "torch.nn.functional.scaled_dot_product_attention"
+    assert find(sdpa) is find("scaled_dot_product_attention") is specs[sdpa]
+    several = (
+        "several specs are called that; use the full name: jax.nn.dot_product_attention or keras.ops.dot_product_attention"
+    )
+    with pytest.raises(SpecError, match=f"^dot_product_attention: {several}$"):
+        find("dot_product_attention")
     with pytest.raises(SpecError, match=r'gema2: no such spec; known are .* Did you mean "gemma2"\?'):
         find("gema2")
 
