@@ -1,7 +1,7 @@
 """Runs a plan: draws cases, lets every lane answer them, judges, shrinks what fails, and tells subscribers about it.
 
 for each spec, each dtype, forward and backward:  drive -> Crew.evidence -> checks -> Records
-for each spec, each dtype:                        the arguments check
+for each spec, each dtype:                        the arguments and relations checks
 for each spec:                                    preconditions and signature, then its findings, shrunk
 at the end:                                       coverage, known deviations
 """
@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 
 from attnspec.harness.cases import Case, Configuration, pool
-from attnspec.harness.checks import CASE_CHECKS, arguments, coverage, preconditions, signature
+from attnspec.harness.checks import CASE_CHECKS, arguments, coverage, preconditions, relations, signature
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.preconditions import Violation
 from attnspec.harness.crew import Crew
@@ -33,6 +33,9 @@ from attnspec.harness.plan import COMPILED, Item, Plan
 from attnspec.harness.recorder import Recorder
 from attnspec.harness.subjects import Subject
 from attnspec.harness.tally import Tally
+from attnspec.spec.model import Spec
+
+FEW = 4  # one in so many calls is enough where each is compiled
 
 
 def _lanes(plan: Plan) -> list[Lane]:
@@ -95,6 +98,7 @@ class Conductor:
                 self._run_cases(recorder, here, dtype, gradient=False)
                 self._run_cases(recorder, [s for s in here if s.lane not in FORWARD_ONLY], dtype, gradient=True)
                 self._check_arguments(recorder, here, dtype)
+                self._check_relations(recorder, here, dtype)
                 self._crew.forget(pool(item.spec, dtype, self._plan.profile.pool))
         if "preconditions" in self._plan.checks:
             self._check_preconditions(recorder, subjects)
@@ -145,27 +149,45 @@ class Conductor:
                 yield name
 
     def _check_arguments(self, recorder: Recorder, subjects: Sequence[Subject], dtype: str) -> None:
-        """Every call twice, with one argument given in another way.
-
-        A lane that compiles each call anew gets fewer: those where one argument is given, and in a short run only in float32.
-        """
+        """Every call twice, with one argument given in another way."""
         spec = recorder.item.spec
         if "arguments" not in self._plan.checks:
             return
-        alone, both = arguments.cases(spec, dtype)
-        variations = {case: list(arguments.variations(spec, case)) for case in (*alone, *both)}
-        self._crew.pardon()
-        for subject in subjects:
-            taken = [*alone, *both]
-            if subject.lane in COMPILED:
-                profile = self._plan.profile
-                taken = alone if dtype == "float32" or profile.compiled_pool == profile.pool else []
-            call = partial(self._crew.lanes[subject.lane].call, spec, subject)
-            found = list(arguments.outcomes(call, (each for case in taken for each in variations[case])))
+        for subject, call, cases in self._varied(spec, subjects, dtype):
+            found = list(arguments.outcomes(call, (each for case in cases for each in arguments.variations(spec, case))))
             for outcome in found:
                 self._ledger.tried(subject.name, "arguments", spec, outcome.case.configuration, outcome.argument)
             self._tally.add_outcomes(spec, subject.name, found)
             recorder.add(arguments.check(spec, subject, found))
+
+    def _check_relations(self, recorder: Recorder, subjects: Sequence[Subject], dtype: str) -> None:
+        """Pairs of calls that must give the same."""
+        spec = recorder.item.spec
+        if "relations" not in self._plan.checks:
+            return
+        for subject, call, cases in self._varied(spec, subjects, dtype):
+            taken = cases[::FEW] if subject.lane in COMPILED else cases
+            for each in (each for case in taken for each in relations.relations(spec, case)):
+                self._ledger.tried(subject.name, "relations", spec, each.case.configuration, each.relation)
+                recorder.add(relations.check(spec, subject, call, each))
+
+    def _varied(
+        self, spec: Spec, subjects: Sequence[Subject], dtype: str
+    ) -> Iterator[tuple[Subject, arguments.Call, list[Case]]]:
+        """Each subject, how to call it, and the calls in which one argument is given, or two.
+
+        A user's function gets all of them. In a short run the others get single arguments in float32, and so does a lane
+        that compiles each call anew.
+        """
+        self._crew.pardon()
+        alone, both = arguments.cases(spec, dtype)
+        is_short = self._plan.profile.compiled_pool < self._plan.profile.pool
+        for subject in subjects:
+            compiles = subject.lane in COMPILED
+            is_spared = is_short and (compiles or not subject.is_brought)
+            if dtype == "float32" or not is_spared:
+                call = partial(self._crew.lanes[subject.lane].call, spec, subject)
+                yield subject, call, alone if compiles or is_spared else [*alone, *both]
 
     def _check_preconditions(self, recorder: Recorder, subjects: Sequence[Subject]) -> None:
         """Every subject gets all invalid calls, in float32 whatever the plan's dtypes: every lane has it."""

@@ -5,6 +5,7 @@ oracle         every output is within its error bound of the oracle's
 gradients      every gradient is within its error bound of the oracle's
 pairwise       any two subjects are within the sum of their bounds of each other
 arguments      every argument acts, is refused or declared inert: none is silently ignored
+relations      two calls that must give the same do: permuted, repeated, shifted, with other hidden keys, made twice
 preconditions  a call that breaks a declared or implied precondition raises the declared error
 signature      names, order, kinds and defaults are the documented ones
 coverage       every argument varied, and few cases were ill-conditioned, invalid or vacuous
@@ -27,7 +28,7 @@ CASE_CHECKS: Mapping[str, CaseCheck] = {
     "gradients": gradients.check,
     "pairwise": pairwise.check,
 }
-NAMES: tuple[str, ...] = (*CASE_CHECKS, "arguments", "preconditions", "signature", "coverage")
+NAMES: tuple[str, ...] = (*CASE_CHECKS, "arguments", "relations", "preconditions", "signature", "coverage")
 
 
 def select(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[str, ...]:

@@ -36,14 +36,20 @@ def imported(module: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def of_self(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
 def names(module: ast.Module) -> Iterator[str]:
-    """Every attribute, and every name that the module does not define itself."""
+    """Every attribute and every name that the module does not define itself, as a layer does with `self.flash_attention`."""
     nodes = list(ast.walk(module))
     own = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     own |= {node.arg for node in nodes if isinstance(node, ast.arg)}
     own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    kept = {node.attr for node in attributes if of_self(node) and isinstance(node.ctx, ast.Store)}
     for node in nodes:
-        if isinstance(node, ast.Attribute):
+        if isinstance(node, ast.Attribute) and not (of_self(node) and node.attr in kept):
             yield node.attr
         elif isinstance(node, ast.Name) and node.id not in own:
             yield node.id

@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CASES = 200
 ORACLE, GRADIENTS, PRECONDITIONS, SIGNATURE = "oracle", "gradients", "preconditions", "signature"
-ARGUMENTS = "arguments"
+ARGUMENTS, RELATIONS = "arguments", "relations"
 BOTH_WAYS = (ORACLE, GRADIENTS)
 EVERYWHERE = (*BOTH_WAYS, PRECONDITIONS)  # an argument that is not looked at is not refused either
 APIS = {
@@ -74,12 +74,13 @@ def jax(name: str, right: str, wrong: str, *seen_by: str, survives: bool = True)
 
 
 MASKS = (
-    numpy("mask-polarity", "visible &= mask", "visible &= ~mask", *BOTH_WAYS),
+    numpy("mask-polarity", "visible &= mask", "visible &= ~mask", *BOTH_WAYS, RELATIONS),
     numpy(
         "mask-dropped-when-bias-is-given",
         "visible = visible_keys(query, key, mask,",
         "visible = visible_keys(query, key, mask if bias is None else None,",
         *EVERYWHERE,
+        RELATIONS,
         ARGUMENTS,
     ),
     numpy(
@@ -88,23 +89,31 @@ MASKS = (
         "mask = mask[:, None] if mask.ndim == 3 and len(mask) == B else mask[None] if",
         *BOTH_WAYS,
     ),
-    numpy("causal-aligned-bottom-right", "s <= t\n", "s <= t + S - T\n", *BOTH_WAYS, ARGUMENTS),
-    numpy("window-edge-off-by-one", "t - left <= s", "t - left < s", *BOTH_WAYS),
-    numpy("window-sides-swapped", "left, right = pair", "right, left = pair", *BOTH_WAYS),
-    numpy("key-lengths-ignored", "if key_lengths is not None", "if False", *EVERYWHERE, ARGUMENTS),
-    numpy("key-length-off-by-one", "s < key_lengths", "s <= key_lengths", *BOTH_WAYS),
-    numpy("rows-past-query-length-not-zeroed", "output = zero_rows(output, query_seq_lengths)", "output = output", ORACLE),
+    numpy("causal-aligned-bottom-right", "s <= t\n", "s <= t + S - T\n", *BOTH_WAYS, RELATIONS, ARGUMENTS),
+    numpy("window-edge-off-by-one", "t - left <= s", "t - left < s", *BOTH_WAYS, RELATIONS),
+    numpy("window-sides-swapped", "left, right = pair", "right, left = pair", *BOTH_WAYS, RELATIONS),
+    numpy("key-lengths-ignored", "if key_lengths is not None", "if False", *EVERYWHERE, RELATIONS, ARGUMENTS),
+    numpy("key-length-off-by-one", "s < key_lengths", "s <= key_lengths", *BOTH_WAYS, RELATIONS),
+    numpy(
+        "rows-past-query-length-not-zeroed",
+        "output = zero_rows(output, query_seq_lengths)",
+        "output = output",
+        ORACLE,
+        RELATIONS,
+    ),
     torch(
         "float-mask-read-as-boolean",
         "attn_mask.dtype == torch.bool:\n        visible = visible & attn_mask",
         "attn_mask.dtype != torch.int32:\n        visible = visible & (attn_mask > 0)",
         *BOTH_WAYS,
+        RELATIONS,
     ),
     torch(
         "causal-aligned-bottom-right-in-torch",
         "visible.tril()",
         "visible.tril(visible.shape[-1] - visible.shape[-2])",
         *BOTH_WAYS,
+        RELATIONS,
     ),
     jax(
         "rows-past-query-length-not-zeroed-in-jax",
@@ -123,6 +132,7 @@ EMPTY_ROWS = (
         "np.where(visible, logits, wide.type(FILL))",
         "logits + np.where(visible, 0, wide.type(FILL))",
         *BOTH_WAYS,
+        RELATIONS,
     ),
     torch("empty-row-is-nan-in-torch", "weight = safe_softmax(logits)", "weight = torch.softmax(logits, -1)", *BOTH_WAYS),
 )
@@ -147,6 +157,7 @@ LOGITS = (
         "np.repeat(array, query.shape[2] // array.shape[2], axis=2)",
         "np.tile(array, (1, 1, query.shape[2] // array.shape[2], 1))",
         *BOTH_WAYS,
+        RELATIONS,
     ),
     numpy(
         "bias-scaled-too",
@@ -154,7 +165,9 @@ LOGITS = (
         "logits + bias.astype(wide) * wide.type(scale_of(query, scale))",
         *BOTH_WAYS,
     ),
-    numpy("bias-of-first-head-for-all", "logits + bias.astype(wide)", "logits + bias[:, :1].astype(wide)", *EVERYWHERE),
+    numpy(
+        "bias-of-first-head-for-all", "logits + bias.astype(wide)", "logits + bias[:, :1].astype(wide)", *EVERYWHERE, RELATIONS
+    ),
     torch("scale-by-value-dim", "scale = query.shape[-1] ** -0.5", "scale = value.shape[-1] ** -0.5", *BOTH_WAYS),
     jax("logits-in-input-dtype", "preferred_element_type=wide", "preferred_element_type=dtype", *BOTH_WAYS),
 )
@@ -192,6 +205,15 @@ BACKWARD = (
     ),
 )
 
+STATE = (
+    numpy(
+        "not-the-same-twice",
+        "weight = softmax(logits)\n",
+        "weight = softmax(logits) * (1 + np.finfo(np.float32).eps * np.random.default_rng().integers(0, 2))\n",
+        RELATIONS,
+    ),
+)
+
 CALLS = (
     numpy(
         "longer-value-cut-to-key",
@@ -205,4 +227,4 @@ CALLS = (
 )
 
 CORRECT = tuple(Fault(f"nothing-in-{framework}", framework, "", "", (), survives=True) for framework in APIS)
-FAULTS = (*MASKS, *EMPTY_ROWS, *LOGITS, *DTYPES, *BACKWARD, *CALLS)
+FAULTS = (*MASKS, *EMPTY_ROWS, *LOGITS, *DTYPES, *BACKWARD, *STATE, *CALLS)

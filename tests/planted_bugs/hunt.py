@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from attnspec.harness.cases import Case, pool
-from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, signature
+from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, relations, signature
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive, drive
@@ -26,6 +26,7 @@ POOL = 24
 # jax compiles whatever has a new shape: a few configurations of the dtypes its faults are about, and few calls of the others.
 JAX_POOL, JAX_DTYPES, JAX_VIOLATIONS, JAX_CALLS = 3, ("float32", "bfloat16"), 25, 5
 BATCH = 50
+RELATED = 3  # one in so many pairs of arguments
 Seen = dict[str, int]
 Hit = tuple[int, Failure]
 
@@ -41,7 +42,7 @@ def hunt(framework: str, faults: Sequence[Fault], folder: Path) -> dict[str, See
     seen: dict[str, Seen] = {name: {} for name in subjects}
     with Crew([Lane(framework)]) as crew:
         present = crew.present(tuple(subjects.values()))
-        for hunter in (from_cases, from_arguments, from_violations, from_signatures):
+        for hunter in (from_cases, from_arguments, from_relations, from_violations, from_signatures):
             for number, failure in hunter(crew, spec, present):
                 seen[faulty[failure.subject]].setdefault(failure.check, number)
     return seen
@@ -80,6 +81,17 @@ def from_arguments(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Itera
         for failure in arguments.check(spec, subject, found):
             assert failure.case is not None
             yield cases.index(failure.case) + 1, failure
+
+
+def from_relations(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Iterator[Hit]:
+    """What the relations check reports: the number is that of the pair of calls."""
+    alone, both = arguments.cases(spec, "float32")
+    cases = alone[:1] if subjects[0].lane == "jax" else [*alone, *both[::RELATED]]
+    pairs = [each for case in cases for each in relations.relations(spec, case)]
+    for subject in subjects:
+        call = partial(crew.lanes[subject.lane].call, spec, subject)
+        for number, related in enumerate(pairs, start=1):
+            yield from ((number, failure) for failure in relations.check(spec, subject, call, related))
 
 
 def from_violations(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Iterator[Hit]:

@@ -1,0 +1,319 @@
+"""Two calls that must give the same, whatever it is: no value of the oracle's is asked for, only how far rounding may go.
+
+twice            the same call gives the same bits again
+hidden-keys      a key that a row may not see does not matter to it: future tokens, padding, other documents
+permuted-keys    the order of the keys does not matter where nothing depends on their positions
+permuted-batch   rows of a batch do not see each other
+permuted-heads   groups of heads do not see each other
+repeated-heads   grouped heads are those of keys and values repeated for each query head
+shifted-logits   a constant that is added to all logits of a row changes nothing
+explicit-mask    a mask given by a flag or a size is the boolean mask that it stands for
+appended-key     a further key that the mask hides changes nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from attnspec.harness.arrays import arrays
+from attnspec.harness.checks.arguments import Call, is_valid
+from attnspec.harness.checks.failure import Failure
+from attnspec.harness.checks.preconditions import layout_of
+from attnspec.harness.configuration import Case, Configuration, TensorPlan
+from attnspec.harness.facts import facts
+from attnspec.harness.lanes.call import inputs
+from attnspec.harness.lanes.messages import Array, Returned
+from attnspec.harness.oracle import judge
+from attnspec.harness.oracle.plan import plan_of
+from attnspec.harness.subjects import Subject
+from attnspec.spec.expression import Access, Expression, Name, children, names
+from attnspec.spec.model import Layout, Spec
+from attnspec.spec.resolve import Attention, resolve
+
+Given = Mapping[str, Array]
+Moved = Callable[[str, Array], Array]
+SHIFT = 2.0  # and quarters in the bias: exact in every dtype
+FAR = 50.0  # what a hidden key holds: it would be noticed
+
+
+@dataclass(frozen=True, eq=False)
+class Related:
+    """A call and another one. `moved` makes the first one's outputs those that the second one must give.
+
+    `rows` picks the query that is compared, where only one is concerned; `exact` asks for the same bits.
+    """
+
+    relation: str
+    case: Case
+    given: Given
+    changed: Configuration
+    other: Given
+    moved: Moved = lambda name, array: array
+    row: int | None = None
+    exact: bool = False
+    outputs: tuple[str, ...] = ()
+    bounds: dict[str, Array] = field(default_factory=dict)
+
+    def apart(self, spec: Spec, name: str) -> Array:
+        """How far apart two right answers may be; worked out once, whoever asks."""
+        if name not in self.bounds:
+            before = judge(spec, self.case, self.given, False).outputs
+            after = judge(spec, Case(self.changed, self.case.seed), self.other, False).outputs
+            self.bounds.update({each: self.moved(each, gold.bound) + after[each].bound for each, gold in before.items()})
+        return self.bounds[name]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A call and what the spec knows of it."""
+
+    spec: Spec
+    case: Case
+    given: Given
+    attention: Attention
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.case.configuration
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return dict(self.configuration.sizes)
+
+    def axis(self, name: str, letter: str, shape: tuple[int, ...]) -> int | None:
+        """Where a tensor has a dim at its full size, counted from the end; batch axes are not named."""
+        layout = self._layout(name, shape)
+        letters = [axis.dims for axis in layout.axes] if layout else []
+        if (letter,) not in letters:
+            return None
+        place = letters.index((letter,)) - len(letters)
+        return place if shape[place] == self.sizes.get(letter) != 1 else None
+
+    def _layout(self, name: str, shape: tuple[int, ...]) -> Layout | None:
+        for output in self.spec.outputs:
+            if output.name == name:
+                exact = [layout for layout in output.layouts if len(layout.axes) == len(shape)]
+                return next(iter([*exact, *output.layouts]))
+        return layout_of(self.spec, name, TensorPlan(shape, ""))
+
+    def visible(self) -> Array:
+        """Which key each row may see, over (batch, heads, queries, keys)."""
+        plan = plan_of(self.spec, self.configuration)
+        seen = plan.visible(self.given) if callable(plan.visible) else plan.visible
+        return np.asarray(np.broadcast_to(True if seen is None else seen, plan.logits))
+
+
+def relations(spec: Spec, case: Case) -> Iterator[Related]:
+    """Every relation that holds for a call."""
+    given = inputs(arrays(case, spec))
+    setting = Setting(spec, case, given, resolve(spec, facts(spec, case.configuration)))
+    yield Related("twice", case, given, case.configuration, given, exact=True)
+    if spec.form == "function":
+        for relation in (_hidden, _keys, _batch, _heads, _repeated, _shifted, _explicit, _appended):
+            yield from relation(setting)
+
+
+def positions(attention: Attention) -> frozenset[str]:
+    """The indices and sizes on which the stages depend otherwise than by reading a tensor there."""
+
+    def bare(expression: Expression) -> frozenset[str]:
+        if isinstance(expression, Access):
+            return frozenset()
+        own = names(expression) if isinstance(expression, Name) else frozenset[str]()
+        return own.union(*map(bare, children(expression)))
+
+    return frozenset().union(*(bare(stage.expression) for stage in attention.stages))
+
+
+def _related(setting: Setting, relation: str, other: Given, **more: object) -> Related:
+    """The same call with other arrays, which may have other shapes."""
+    plans = dict(setting.configuration.tensors)
+    plans = {name: TensorPlan(array.shape, plans[name].dtype) for name, array in other.items() if name in plans}
+    changed = replace(setting.configuration, tensors=tuple(plans.items()))
+    return Related(relation, setting.case, setting.given, changed, other, **more)  # type: ignore[arg-type]
+
+
+def _along(setting: Setting, letter: str, change: Callable[[Array, int], Array]) -> Moved:
+    """The change applied along one dim, to whatever has it."""
+
+    def moved(name: str, array: Array) -> Array:
+        axis = setting.axis(name, letter, array.shape)
+        return array if axis is None else change(array, axis)
+
+    return moved
+
+
+def _all(given: Given, moved: Moved) -> dict[str, Array]:
+    return {name: moved(name, array) for name, array in given.items()}
+
+
+# -- the relations ------------------------------------------------------------------------------------------------
+
+
+def _hidden(setting: Setting) -> Iterator[Related]:
+    """Keys and values that no head of a group sees from the middle row become something else."""
+    plan = plan_of(setting.spec, setting.configuration)
+    visible = setting.visible()
+    row = visible.shape[2] // 2
+    sees: Array = visible[:, :, row, :]
+    hidden: Array = np.asarray(~sees & sees.any(axis=-1, keepdims=True))
+    changed = dict(setting.given)
+    for name in ("key", "value"):
+        if name not in plan.inputs:
+            return
+        slot, port = plan.inputs[name]
+        if port.full != port.documented or len(slot.shape) != 4:
+            return
+        by_head = hidden.reshape(hidden.shape[0], slot.shape[1], -1, hidden.shape[-1]).all(axis=2)
+        where = port.out(np.broadcast_to(np.expand_dims(by_head, -1), slot.shape))
+        if not where.any():
+            return
+        poison = np.nan if name in plan.direct and name == "key" else FAR  # a replaced logit forgets even NaN
+        changed[name] = np.where(where, changed[name].dtype.type(poison), changed[name])
+    yield _related(setting, "hidden-keys", changed, row=row)
+
+
+def _keys(setting: Setting) -> Iterator[Related]:
+    if "s" not in positions(setting.attention) and setting.sizes.get("S", 1) > 1:
+        yield _related(setting, "permuted-keys", _all(setting.given, _along(setting, "S", np.flip)))
+
+
+def _batch(setting: Setting) -> Iterator[Related]:
+    if "b" not in positions(setting.attention) and setting.sizes.get("B", 1) > 1:
+        moved = _along(setting, "B", np.flip)
+        other = _all(setting.given, moved)
+        if any(other[name] is not array for name, array in setting.given.items()):  # the axes before a layout stay
+            yield _related(setting, "permuted-batch", other, moved=moved)
+
+
+def _heads(setting: Setting) -> Iterator[Related]:
+    """Key/value heads from the other end, and the groups of query heads with them."""
+    sizes = setting.sizes
+    if sizes.get("K", 1) == 1:
+        return
+
+    def blocks(array: Array, axis: int) -> Array:
+        order = np.arange(sizes["N"]).reshape(sizes["K"], -1)[::-1].ravel()
+        return np.take(array, order, axis)
+
+    keys, queries = _along(setting, "K", np.flip), _along(setting, "N", blocks)
+
+    def moved(name: str, array: Array) -> Array:
+        return keys(name, array) if setting.axis(name, "K", array.shape) is not None else queries(name, array)
+
+    yield _related(setting, "permuted-heads", _all(setting.given, moved), moved=moved)
+
+
+def _repeated(setting: Setting) -> Iterator[Related]:
+    sizes, given = setting.sizes, setting.given
+    grouped = [name for name in ("key", "value") if name in given and setting.axis(name, "K", given[name].shape) is not None]
+    if sizes.get("G", 1) == 1 or len(grouped) < 2:
+        return
+    other = _all(given, _along(setting, "K", lambda array, axis: np.repeat(array, sizes["G"], axis)))
+    related = _related(setting, "repeated-heads", other)
+    changed = replace(related.changed, sizes=tuple((sizes | {"K": sizes["N"], "G": 1}).items()))
+    if is_valid(setting.spec, changed):
+        yield replace(related, changed=changed)
+
+
+def _shifted(setting: Setting) -> Iterator[Related]:
+    """The first call has quarters for a bias, so that both are exact."""
+    modifiers = [stage for stage in setting.attention.stages if stage.kind == "modifier"]
+    if not modifiers or not modifiers[-1].clause.endswith("bias") or "sink" in modifiers[-1].clause:
+        return
+    if any(stage.kind == "softmax" and stage.expression != Name("logit") for stage in setting.attention.stages):
+        return  # a sink's logit stays
+    for argument in setting.spec.tensor_arguments:
+        array = setting.given.get(argument.name)
+        if array is not None and argument.name in names(modifiers[-1].expression) and array.dtype.kind == "f":
+            first = {**setting.given, argument.name: (np.rint(4 * array) / 4).astype(array.dtype)}
+            shifted = {**first, argument.name: first[argument.name] + array.dtype.type(SHIFT)}
+            yield replace(_related(setting, "shifted-logits", shifted, outputs=("output",)), given=first)
+
+
+def _explicit(setting: Setting) -> Iterator[Related]:
+    """Flags and sizes that mask by position, replaced by a boolean mask."""
+    spec, values = setting.spec, dict(setting.configuration.values)
+    explicit = next((s for p in spec.paths for s in p.stages if s.clause == "mask.explicit"), None)
+    masks = [stage for stage in setting.attention.stages if stage.kind == "mask"]
+    if explicit is None or not isinstance(explicit.expression, Name) or not masks:
+        return
+    argument = spec.argument(explicit.expression.name)
+    by_value = {name for stage in masks if stage.when is not None for name in names(stage.when)}
+    if argument.inert or argument.name in setting.given or not by_value <= values.keys():
+        return
+    shape = _mask_shape(argument.layouts, setting.sizes)
+    if shape is None:
+        return
+    mask = setting.visible()[0, 0].reshape(shape)
+    kept = tuple(pair for pair in setting.configuration.values if pair[0] not in by_value)
+    tensors = (*setting.configuration.tensors, (argument.name, TensorPlan(shape, "bool")))
+    changed = replace(setting.configuration, values=kept, tensors=tensors)
+    if is_valid(spec, changed):
+        yield Related("explicit-mask", setting.case, setting.given, changed, {**setting.given, argument.name: mask})
+
+
+def _mask_shape(layouts: tuple[Layout, ...], sizes: Mapping[str, int]) -> tuple[int, ...] | None:
+    """The shape of a mask over queries and keys, 1 everywhere else."""
+    for layout in reversed(layouts):
+        letters = [axis.dims[0] for axis in layout.axes]
+        if {"T", "S"} <= set(letters) and all(axis.or_one or axis.dims[0] in "TS" for axis in layout.axes):
+            return tuple(sizes[letter] if letter in "TS" else 1 for letter in letters)
+    return None
+
+
+def _appended(setting: Setting) -> Iterator[Related]:
+    """One more key, behind a boolean mask that covers all of them. Rows without a key would average over it."""
+    masks = [n for n, a in setting.given.items() if a.dtype == bool and setting.axis(n, "S", a.shape) is not None]
+    explicit = any(stage.clause == "mask.explicit" for stage in setting.attention.stages)
+    if not masks or not explicit or "S" in positions(setting.attention) or not setting.visible().any(axis=-1).all():
+        return
+
+    def longer(name: str, array: Array) -> Array:
+        axis = setting.axis(name, "S", array.shape)
+        if axis is None:
+            return array
+        fill = False if array.dtype == bool else array.dtype.type(FAR if array.dtype.kind == "f" else 0)
+        return np.concatenate([array, np.full_like(np.take(array, [0], axis), fill)], axis)
+
+    related = _related(setting, "appended-key", _all(setting.given, longer))
+    whole = tuple((setting.sizes | {"S": setting.sizes["S"] + 1}).items())
+    yield replace(related, changed=replace(related.changed, sizes=whole))
+
+
+# -- what a subject does ------------------------------------------------------------------------------------------
+
+
+def check(spec: Spec, subject: Subject, call: Call, related: Related) -> Iterator[Failure]:
+    """A failure where the two calls differ by more than rounding. What is not answered is another check's."""
+    before = call(related.case.configuration, related.given)
+    after = call(related.changed, related.other)
+    if not isinstance(before, Returned) or not isinstance(after, Returned):
+        return
+    for name, tensor in before.outputs.items():
+        if (related.outputs and name not in related.outputs) or name not in after.outputs:
+            continue
+        expected, got = related.moved(name, tensor.array), after.outputs[name].array
+        if not _same(spec, related, name, expected, got):
+            message = f"`{name}` is not the same: {related.relation}"
+            yield Failure(subject.name, "relations", related.relation, "not the same", message, spec.name, related.case)
+            return
+
+
+def _same(spec: Spec, related: Related, name: str, expected: Array, got: Array) -> bool:
+    if expected.shape != got.shape:
+        return False
+    if related.exact:
+        return bool(np.array_equal(expected, got, equal_nan=True))
+    apart = related.apart(spec, name)
+    one, other = expected.astype(np.float64), got.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        near = (np.abs(one - other) <= apart) | (one == other) | (np.isnan(one) & np.isnan(other))
+    if related.row is not None:
+        setting = Setting(spec, related.case, related.given, resolve(spec, facts(spec, related.case.configuration)))
+        axis = setting.axis(name, "T", near.shape)
+        near = near if axis is None else np.take(near, [related.row], axis)
+    return bool(near.all())

@@ -1,0 +1,102 @@
+"""Relations: what a right function fulfils, whatever the oracle says, and that a wrong one breaks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnspec.harness.checks import arguments, relations
+from attnspec.harness.checks.relations import Related
+from attnspec.harness.cli import main
+from attnspec.harness.lanes.lane import Lane
+from attnspec.harness.lanes.messages import Answer, Raised, Returned, Tensor
+from attnspec.harness.subjects import generated
+from attnspec.spec.loader import builtin
+from planted_bugs.faults import FAULTS, HERE
+
+API = "jax.nn.dot_product_attention"
+SPEC = builtin()[API]
+ALL = {line.split()[0] for line in (relations.__doc__ or "").splitlines()[2:] if line.strip()}
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[Related]:
+    alone, both = arguments.cases(SPEC, "float32")
+    return [each for case in (*alone, *both[::3]) for each in relations.relations(SPEC, case)]
+
+
+@pytest.fixture(scope="module")
+def lane() -> Iterator[Lane]:
+    with Lane("numpy") as lane:
+        yield lane
+
+
+def test_every_documented_relation_is_tried(pairs: list[Related]) -> None:
+    assert {each.relation for each in pairs} == ALL
+
+
+@pytest.mark.parametrize("name", builtin())
+def test_the_second_call_is_another_one_and_valid(name: str) -> None:
+    spec = builtin()[name]
+    for case in arguments.cases(spec, "float32")[0]:
+        for each in relations.relations(spec, case):
+            assert arguments.is_valid(spec, each.changed), each.relation
+            same = each.given.keys() == each.other.keys() and all(
+                np.array_equal(array, each.other[tensor]) for tensor, array in each.given.items()
+            )
+            assert same == (each.relation == "twice")
+
+
+@pytest.mark.parametrize("name", builtin())
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_right_implementation_fulfils_all_of_them(name: str, dtype: str, lane: Lane) -> None:
+    spec = builtin()[name]
+    subject = next(generated(spec, "numpy"))
+    call = partial(lane.call, spec, subject)
+    for case in arguments.cases(spec, dtype)[0]:
+        for each in relations.relations(spec, case):
+            assert list(relations.check(spec, subject, call, each)) == [], each.relation
+
+
+@pytest.mark.parametrize("relation", sorted(ALL))
+def test_an_answer_that_differs_fails(relation: str, pairs: list[Related]) -> None:
+    """The first call is answered with the right shapes, the second one with something else at every element."""
+    related = next(each for each in pairs if each.relation == relation)
+    subject = next(generated(SPEC, "numpy"))
+    calls: list[object] = []
+
+    def call(configuration: object, given: object) -> Answer:
+        calls.append(given)
+        shape = related.given["query"].shape
+        return Returned({"output": Tensor(np.full(shape, 9.0 * len(calls), np.float32), "float32")})
+
+    (failure,) = relations.check(SPEC, subject, call, related)
+    assert (failure.check, failure.clause, failure.seen) == ("relations", relation, "not the same")
+
+
+def test_a_call_that_is_not_answered_is_another_checks(pairs: list[Related]) -> None:
+    subject = next(generated(SPEC, "numpy"))
+    assert list(relations.check(SPEC, subject, lambda *_: Raised(("ValueError",), ""), pairs[0])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "relation"), [("heads-tiled-not-repeated", "repeated-heads"), ("not-the-same-twice", "twice")]
+)
+def test_a_fault_is_found_without_an_oracle_and_replayed(
+    name: str, relation: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fault = next(fault for fault in FAULTS if fault.name == name)
+    subject = f"{fault.write(tmp_path)}:{fault.function}"
+    command = ["check", subject, "--as", API, "--seed", "1", "--cases", "8", "--gradient-cases", "0", "--dtypes", "float32"]
+    assert main([*command, "--checks", "relations"]) == 1
+    out = capsys.readouterr().out
+    assert f"`output` is not the same: {relation}" in out
+    token = next(line for line in out[out.index(f"same: {relation}") :].splitlines() if line.startswith("  replay")).split()[-1]
+    if name != "not-the-same-twice":  # which may be the same by chance
+        assert main(["replay", token, "--alone"]) == 1
+    right = f"{HERE / 'numpy_attention.py'}:dot_product_attention"
+    assert main(["check", right, *command[2:], "--checks", "relations"]) == 0
