@@ -13,6 +13,10 @@ from attnspec.harness.lanes.framework import BFLOAT16, Call
 from attnspec.harness.lanes.messages import Array, Tensor
 
 
+class InputWritten(RuntimeError):
+    """A subject changed one of its inputs in place."""
+
+
 class TorchFramework:
     """Calls in torch."""
 
@@ -25,8 +29,12 @@ class TorchFramework:
         return {"torch": torch.__version__, "numpy": np.__version__}
 
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+        natives = _natives(request, call.inputs(arrays))
         with torch.no_grad():
-            outputs = _forward(request, _natives(request, call.inputs(arrays)))
+            outputs = _forward(request, natives)
+        for name, value in natives.items():
+            if value._version:  # counts what is written in place; NumPy's arrays are read-only, and jax's cannot change
+                raise InputWritten(f"`{name}` was written to")
         return {name: _tensor(value) for name, value in outputs.items()}
 
     def gradients(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:

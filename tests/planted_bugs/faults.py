@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CASES = 200
 ORACLE, GRADIENTS, PRECONDITIONS, SIGNATURE = "oracle", "gradients", "preconditions", "signature"
-ARGUMENTS, RELATIONS = "arguments", "relations"
+ANSWERS, ARGUMENTS, RELATIONS = "answers", "arguments", "relations"
 BOTH_WAYS = (ORACLE, GRADIENTS)
 EVERYWHERE = (*BOTH_WAYS, PRECONDITIONS)  # an argument that is not looked at is not refused either
 APIS = {
@@ -211,6 +211,12 @@ STATE = (
         "weight = softmax(logits)\n",
         "weight = softmax(logits) * (1 + np.finfo(np.float32).eps * np.random.default_rng().integers(0, 2))\n",
         RELATIONS,
+    ),
+    torch(
+        "input-is-written",
+        "wide = torch.promote_types(query.dtype, torch.float32)\n",
+        "wide = torch.promote_types(query.dtype, torch.float32)\n    query.mul_(1)\n",
+        ANSWERS,
     ),
 )
 
