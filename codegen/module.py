@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
@@ -12,6 +13,7 @@ from attnspec.codegen import VERSION
 from attnspec.codegen.derivative import cotangent_name, vjp_program
 from attnspec.codegen.explicit_casts import explicit_casts
 from attnspec.codegen.index_notation import LoweringError
+from attnspec.codegen.keras_layer import inner_spec, keras_class
 from attnspec.codegen.layer import init_text, module_class, tensorflow_class
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
@@ -32,6 +34,8 @@ def module_text(spec: Spec, target: Target) -> str:
     """The source of one implementation, before formatting. Raises LoweringError."""
     if not covers(target, spec):
         raise LoweringError(f"{spec.name}: a {spec.form} with weights cannot be compiled to {target.name} yet")
+    if spec.form == "layer" and target.name == "keras":
+        return _keras_text(spec, target)
     program = lower_spec(spec)
     verify(program, spec)
     parts = [function_text(spec, program, target), *_layer_parts(spec, target)]
@@ -43,8 +47,20 @@ def module_text(spec: Spec, target: Target) -> str:
 
 
 def covers(target: Target, spec: Spec) -> bool:
-    """Whether specs of that form can be compiled to the target."""
-    return spec.form == "function" or target.layers
+    """Whether a spec of that form can be compiled to the target; a Keras layer has places in a checkpoint for its weights."""
+    kept = target.name == "keras" and all(weight.path for weight in spec.weights)
+    return spec.form == "function" or target.layers or kept
+
+
+def _keras_text(spec: Spec, target: Target) -> str:
+    """A layer for Keras: its class, and the attention between its projections."""
+    inner, plain = inner_spec(spec), replace(target, decorator="")
+    program = lower_spec(inner)
+    verify(program, inner)
+    constructor = [_parameter(argument, plain) for argument in spec.constructor]
+    layer = keras_class(spec, plain, _docstring(spec, plain), constructor, list(_call_parameters(spec, plain)))
+    title = f"`{spec.name}` for keras: a layer in its place.\n\n{spec.summary}\n"
+    return assemble(spec, plain, title, [layer, function_text(inner, program, plain)], ("from typing import Any",))
 
 
 def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:
@@ -142,7 +158,7 @@ def _call_parameters(spec: Spec, target: Target) -> Iterator[str]:
 
 def _parameter(argument: Argument, target: Target) -> str:
     base = {"tensor": target.array_type, "tensors": f"list[{target.array_type} | None]"}.get(argument.role)
-    kind = base or _PYTHON_TYPES[argument.role]
+    kind = "Any" if argument.role == "object" and target.name == "keras" else base or _PYTHON_TYPES[argument.role]
     if argument.required:
         return f"{argument.name}: {kind}"
     return f"{argument.name}: {kind}{' | None' if argument.default is None else ''} = {argument.default!r}"

@@ -39,11 +39,24 @@ def prologue(spec: Spec) -> Iterator[Statement]:
 
 def constructor_checks(spec: Spec) -> Iterator[Check]:
     """The preconditions that a constructor can tell by itself."""
-    own = {argument.name for argument in spec.constructor}
-    for precondition in spec.preconditions:
-        parts = (part for part in (precondition.when, precondition.requires) if part is not None)
-        if frozenset().union(*map(names, parts)) <= own:
-            yield _check(spec, precondition)
+    yield from (_check(spec, precondition) for precondition in spec.preconditions if _is_constructors(spec, precondition))
+
+
+def call_checks(spec: Spec) -> Iterator[Check]:
+    """The preconditions that ask for something of a call."""
+    yield from (_check(spec, precondition) for precondition in spec.preconditions if not _is_constructors(spec, precondition))
+
+
+def tensor_checks(spec: Spec) -> Iterator[Statement]:
+    """The tensors of a call: their shapes, their kinds of dtype, and the sizes that they share."""
+    yield Line("sizes: dict[str, tuple[int, str]] = {}")
+    for argument in spec.tensor_arguments:
+        yield from _tensor(argument)
+
+
+def _is_constructors(spec: Spec, precondition: Precondition) -> bool:
+    parts = (part for part in (precondition.when, precondition.requires) if part is not None)
+    return frozenset().union(*map(names, parts)) <= {argument.name for argument in spec.constructor}
 
 
 def canonical_dims(layout: Layout, canonical: Dims) -> Dims:

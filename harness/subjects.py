@@ -22,7 +22,7 @@ from attnspec.harness import adapter
 from attnspec.spec.model import Spec
 
 LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch", "r")
-CLASSES = ("torch", "tensorflow")  # the lanes whose layers are classes
+CLASSES = ("torch", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")  # the lanes whose layers are classes
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes lie around its edges, and take up to five
 

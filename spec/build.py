@@ -68,6 +68,7 @@ class _Builder:
             preconditions=preconditions,
             tensors=scope.tensors,
             sizes=scope.sizes,
+            defined_as=file.defined_as or "",
         )
 
     def _check_signature(self) -> None:

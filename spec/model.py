@@ -186,7 +186,8 @@ class Spec:
     """One API or variant, resolved against the operator: everything there is to know about it.
 
     `tensors` gives every tensor that expressions name its canonical dims; `sizes` gives derived sizes (`G` = `N // K`).
-    `file` is the TOML it came from (relative), `digest` the SHA-256 of all files that went into it.
+    `file` is the TOML it came from (relative), `digest` the SHA-256 of all files that went into it. `defined_as` is what the
+    owner calls a layer's class where it exports it under another name: checkpoints go by it.
     """
 
     name: str
@@ -205,6 +206,7 @@ class Spec:
     sizes: Mapping[str, Expression]
     file: str = ""
     digest: str = ""
+    defined_as: str = ""
 
     @property
     def class_name(self) -> str:

@@ -205,6 +205,7 @@ class ApiFile(Declared):
     api: Dotted
     form: Literal["function", "layer"]
     owner: Slug
+    defined_as: Slug | None = None
     summary: Line
     documented: DocumentedTable = DocumentedTable()
     constructor: list[ArgumentTable] = Field(default=[], max_length=MAX_ITEMS)

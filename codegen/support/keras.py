@@ -106,6 +106,18 @@ def _scalar(value: Any, dtype: str) -> Any:
     return ops.cast(value, dtype) if ops.is_tensor(value) else value
 
 
+def _all_of(masks: list[Tensor]) -> Tensor | None:
+    """What several masks leave visible; where one has an axis of heads, the others get one too."""
+    rank = max((len(mask.shape) for mask in masks), default=0)
+    wide = [mask[:, None] if rank == 4 and len(mask.shape) == 3 else mask for mask in masks]
+    return functools.reduce(ops.logical_and, wide) if wide else None
+
+
+def _dropout(weights: Tensor, rate: float, seed: Any = None) -> Tensor:
+    """Zero a share of the weights and rescale the rest; a generator goes on from call to call."""
+    return ops.zeros_like(weights) if rate == 1 else keras.random.dropout(weights, rate, seed=seed)
+
+
 def _softmax(logits: Tensor) -> Tensor:
     """Softmax over the last axis; `ops.softmax` warns where there is one key, whose weight is 1."""
     return ops.exp(logits - logits) if logits.shape[-1] == 1 else ops.softmax(logits, axis=-1)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from attnspec.codegen.printer import Printer, Target
 from attnspec.codegen.program import Node, Op, Ref
+from attnspec.codegen.targets.numpy import NUMPY
 
 _DTYPES = {"float32": '"float32"', "int": "_INTEGER"}
 
@@ -93,7 +94,7 @@ KERAS = Target(
         "softmax": "_softmax({0})",
         "logsumexp": "ops.logsumexp({0}, axis=-1)",
         "stop_gradient": "ops.stop_gradient({0})",
-        "dropout": "keras.random.dropout({0}, {1})",
+        "dropout": NUMPY.ops["dropout"],
         "is_empty": "ops.all(ops.isneginf({0}), axis=-1, keepdims=True)",
         "broadcast": _broadcast,
         "broadcast_last": "ops.broadcast_to({0}, (*_shape({1})[:-1], 1))",

@@ -135,7 +135,7 @@ def scaled_dot_product_attention(
     weights = ops.where(empty, 0.0, weights)
     # dropout.elementwise: dropout_p
     if dropout_p > 0:
-        weights = keras.random.dropout(weights, dropout_p)
+        weights = _dropout(weights, dropout_p)
     # policy.weights.dtype: input
     weights = ops.cast(weights, dtype)
     # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
@@ -289,6 +289,11 @@ def _float(size: Any) -> Any:
 def _scalar(value: Any, dtype: str) -> Any:
     """A number that tensors of `dtype` meet: Python's take their dtype by themselves."""
     return ops.cast(value, dtype) if ops.is_tensor(value) else value
+
+
+def _dropout(weights: Tensor, rate: float, seed: Any = None) -> Tensor:
+    """Zero a share of the weights and rescale the rest; a generator goes on from call to call."""
+    return ops.zeros_like(weights) if rate == 1 else keras.random.dropout(weights, rate, seed=seed)
 
 
 def _softmax(logits: Tensor) -> Tensor:

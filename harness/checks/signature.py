@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from attnspec.harness.checks.failure import Failure
-from attnspec.harness.subjects import Subject
+from attnspec.harness.subjects import CLASSES, Subject
 from attnspec.spec.model import Argument, Spec
 
 KINDS = {
@@ -25,7 +25,6 @@ KINDS = {
 REQUIRED = "required"
 NOT_OFFERED = "not offered by the subject"  # what makes an argument inert that a user's function lacks
 WEIGHTS = "params"  # a layer that is no class is a function of its weights first
-CLASSES = ("torch", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")  # a layer is a class: its constructor shows
 
 
 @dataclass(frozen=True, slots=True)
