@@ -9,6 +9,8 @@ from attnspec.harness.cases import Case, pool
 from attnspec.harness.checks import NAMES
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.known_deviations import Deviation, DeviationError, Ledger, load, within
+from attnspec.harness.plan import Item
+from attnspec.harness.recorder import Recorder
 from attnspec.harness.subjects import natives
 from attnspec.spec.loader import builtin
 
@@ -104,6 +106,14 @@ def test_one_that_was_tried_and_does_not_show_is_stale() -> None:
     book = ledger()
     book.tried(SUBJECT, "oracle", SPEC, CAUSAL)
     assert book.stale == (DEVIATION,)
+
+
+def test_pairwise_agreement_does_not_find_again_what_is_excused() -> None:
+    alone, excused = (Recorder(None, Item(SPEC, SPEC.name, ()), None, ledger(), None) for _ in range(2))  # type: ignore[arg-type]
+    apart = replace(FAILURE, check="pairwise")
+    alone.add([apart])
+    excused.add([FAILURE, apart])
+    assert (len(alone._records), len(excused._records)) == (1, 0)
 
 
 def test_one_whose_guard_never_held_is_untried() -> None:
