@@ -8,7 +8,22 @@ from attnspec.codegen.index_notation import LoweringError, transpose
 from attnspec.codegen.program import ELEMENTWISE, Assign, Const, Node, Op, Ref
 
 _NO_GRADIENT = frozenset(
-    {"arange", "floor", "is_empty", "size", "dtype_of", "at_least_float32", "stop_gradient", "lt", "le", "gt", "ge", "eq", "ne"}
+    {
+        "arange",
+        "zeros",
+        "floor",
+        "is_empty",
+        "size",
+        "dtype_of",
+        "at_least_float32",
+        "stop_gradient",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "eq",
+        "ne",
+    }
 )
 
 SELF = "<self>"
@@ -123,6 +138,10 @@ def _rule(op: Op, up: Node, statement: Assign | None) -> Iterator[tuple[Node, No
             yield args[0], Op("sum_to", (up, args[0]), args[0].dims)
         case "drop_last":
             yield args[0], Op("pad_last", (up,), dims)
+        case "select":
+            yield args[0], Op("placed", (up, *args), args[0].dims, op.attributes)
+        case "pad_last":
+            yield args[0], Op("drop_last", (up,), dims)
         case "gather":
             yield args[0], Op("scatter_last", (up, *args), args[0].dims)
         case "softmax":

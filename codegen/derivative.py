@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 
 from attnspec.codegen.adjoint import SELF, Leaf, adjoint
 from attnspec.codegen.index_notation import elementwise
-from attnspec.codegen.program import Assign, If, Line, Node, Op, Program, Ref, Return, Statement, reads, statements, walk
-from attnspec.codegen.prologue import lift_names
-from attnspec.spec.expression import Expression, IsNone, Unary
-from attnspec.spec.model import Argument, Spec
+from attnspec.codegen.program import Assign, Dims, If, Line, Node, Op, Program, Ref, Return, Statement, reads, statements, walk
+from attnspec.codegen.prologue import given_as_swapped, is_grouped, lift_names, swap
+from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Unary
+from attnspec.spec.layouts import swapped
+from attnspec.spec.model import Argument, Output, Spec
 
 
 def vjp_program(spec: Spec, program: Program) -> Program:
@@ -37,6 +38,9 @@ def reverse_stages(spec: Spec, stages: tuple[Statement, ...], output: Ref) -> tu
 def _noting_given(spec: Spec, statement: Statement) -> Iterator[Statement]:
     """Where an absent member stands in for another, remember that it was absent: its gradient goes there."""
     for argument in spec.tensor_arguments:
+        if isinstance(statement, If) and any(regroups(each, argument.name) for each in statement.body):
+            given = f"() if {argument.name} is None else " if argument.optional else ""
+            yield Line(f"{argument.name}_shape = {given}{argument.name}.shape")
         defaulted = (
             isinstance(statement, Line) and statement.text.startswith(f"{argument.name} = ") and " if " in statement.text
         )
@@ -45,14 +49,27 @@ def _noting_given(spec: Spec, statement: Statement) -> Iterator[Statement]:
     yield statement
 
 
+def regroups(statement: Statement, name: str) -> bool:
+    """Whether a statement takes the axes of the tensor `name` apart."""
+    value = statement.value if isinstance(statement, Assign) else None
+    return isinstance(value, Op) and value.name == "regroup" and value.arguments[0] == Ref(name, value.arguments[0].dims)
+
+
 def cotangent_name(spec: Spec) -> str:
     """The first parameter: one cotangent, or a tuple where several differentiable outputs are returned."""
     return "d_output" if len(_differentiable(spec)) == 1 else "d_outputs"
 
 
 def _split_prologue(body: tuple[Statement, ...]) -> tuple[tuple[Statement, ...], tuple[Statement, ...]]:
-    first = next(i for i, s in enumerate(body) if isinstance(s, Assign) or (isinstance(s, If) and s.clause.startswith("path.")))
+    first = next(i for i, s in enumerate(body) if _begins(s))
     return body[:first], body[first:]
+
+
+def _begins(statement: Statement) -> bool:
+    """Whether the stages begin here: with the dtype to work in, or a path."""
+    if isinstance(statement, Assign):
+        return statement.target.name == "dtype"
+    return isinstance(statement, If) and statement.clause.startswith("path.")
 
 
 def _vjp_body(spec: Spec, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
@@ -67,7 +84,7 @@ def _vjp_body(spec: Spec, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
 
 
 def _differentiable(spec: Spec) -> list[str]:
-    return [output.name for output in spec.outputs if not output.stop_gradient]
+    return list(dict.fromkeys(output.name for output in spec.outputs if not output.stop_gradient))
 
 
 @dataclass
@@ -87,7 +104,7 @@ class _Reverse:
         yield from pruned(tuple(self.forward(self.stages)), (*backward, *end))
         yield Line("# Backward, last stage first.")
         yield Line("gradients: dict[str, np.ndarray] = {}")
-        yield from (self.where_given(name, _zeros(name)) for name in sorted(self.needs_zero()))
+        yield from (self.where_given(name, _zeros(name), floating=False) for name in sorted(self.needs_zero()))
         yield from backward
         yield from end
 
@@ -129,22 +146,25 @@ class _Reverse:
         every = _differentiable(self.spec)
         names = [name for name in every if name in self.returned()]
         lifted = any(statement.lifted for statement in self.returns if isinstance(statement, Return))
-        values = {assign.target.name: assign for assign in _assigns(self.returns)}
+        values = [assign for assign in _assigns(self.returns) if assign.target.name in names]
         if len(every) > 1:
             yield from self.unpack(names)
         for output in (output for output in self.spec.outputs if output.name in names):
             text = f"d_{output.name}[None] if lifted else d_{output.name}" if lifted else f"d_{output.name}"
             body: list[Statement] = [Line(f"d_{output.name} = np.asarray({text}).astype(compute)")]
             before = set(self.live)
-            if output.name in values:
-                value = values[output.name].value
-                body += self.push(value, Ref(f"d_{output.name}", value.dims), None, conditional=False)
+            if output.swapped_unless:
+                body.append(If(given_as_swapped(output.swapped_unless), (swap(f"d_{output.name}", _swapped_dims(output)),)))
+            made = next((assign for assign in values if assign.target.name == output.name), None)
+            if made is not None:
+                values.remove(made)
+                body += self.push(made.value, Ref(f"d_{output.name}", made.value.dims), None, conditional=False)
             else:
                 self.live.add(output.name)
             if output.when is None:
                 yield from body
             else:
-                absent = tuple(_zeros(name) for name in sorted(self.live - before))
+                absent = tuple(_zeros(name) for name in sorted((self.live - before) & self.always_assigned()))
                 yield If(output.when, tuple(body), absent, f"returns.{output.name}")
 
     def returned(self) -> set[str]:
@@ -154,7 +174,7 @@ class _Reverse:
     def unpack(self, names: list[str]) -> Iterator[Statement]:
         optional = [output for output in self.spec.outputs if output.when is not None and output.name in names]
         every = ", ".join(f"d_{name}" for name in names)
-        if not optional:
+        if not optional or len({_names(s) for s in statements(self.returns) if isinstance(s, Return)}) == 1:
             yield Line(f"{every} = d_outputs")
             return
         when = optional[0].when
@@ -271,26 +291,53 @@ class _Reverse:
                 for leaf, _ in adjoint(assign.value, Ref("upstream", assign.value.dims), assign):
                     if leaf.name in self.leaf_names() - overwritten and self.wants(leaf):
                         counts.setdefault(leaf.name, []).append(isinstance(statement, If))
-        return {name for name, inside in counts.items() if any(inside) and len(inside) > 1}
+        return {name for name, inside in counts.items() if any(inside) and len(inside) > 1} | self.rewritten()
+
+    def rewritten(self) -> set[str]:
+        """Arguments whose own variable some stage changes, such as a padded mask: their gradient begins in that shape."""
+        names = {assign.target.name for assign in _assigns(self.stages)} - self.always_assigned()
+        return {a.name for a in self.spec.tensor_arguments if a.name in names and "floating" in a.dtype}
 
     def collect(self) -> Iterator[Statement]:
         for argument in self.spec.tensor_arguments:
             if argument.unset is not None and argument.optional:
                 other = getattr(argument.unset, "name", "")
                 yield Line(f"if not {argument.name}_given:\n    d_{other} = d_{other} + d_{argument.name}")
+        yield from self.swapped()
         lifted = set(lift_names(self.spec))
         for name in [a.name for a in self.spec.tensor_arguments] + [w.name for w in self.spec.weights]:
             if name in self.live or name in self.needs_zero():
                 text = f"(d_{name}[0] if lifted else d_{name})" if name in lifted else f"d_{name}"
                 given = f"if {name}_given:\n    " if self.stands_in(name) else ""
                 yield self.where_given(name, Line(f'{given}gradients["{name}"] = {text}.astype({name}.dtype)'))
+        yield from self.regrouped()
         yield Line("return gradients")
 
-    def where_given(self, name: str, statement: Statement) -> Statement:
-        """The statement, under a guard where the tensor `name` may be absent and nothing stands in for it."""
+    def swapped(self) -> Iterator[Statement]:
+        """The gradients of batches in the order in which these came."""
+        for argument in self.spec.tensor_arguments:
+            if argument.swapped_unless and argument.name in self.live | self.needs_zero():
+                dims = argument.layouts[0].dims
+                yield If(given_as_swapped(argument.swapped_unless), (swap(f"d_{argument.name}", dims),))
+
+    def regrouped(self) -> Iterator[Statement]:
+        """The gradients of tensors whose axes were taken apart, in their shapes."""
+        grouped = [(a.name, f"{a.name}_shape") for a in self.spec.tensor_arguments if any(map(is_grouped, a.layouts))]
+        grouped += [(w.name, f'params["{w.name}"].shape') for w in self.spec.weights if is_grouped(w.layout)]
+        for name, shape in grouped:
+            yield self.where_given(name, Line(f'gradients["{name}"] = gradients["{name}"].reshape({shape})'))
+
+    def where_given(self, name: str, statement: Statement, floating: bool = True) -> Statement:
+        """The statement, under a guard where the tensor `name` may be absent and nothing stands in for it.
+
+        What some stage rewrites has a gradient on the way even where it is boolean; it is given back where it is `floating`.
+        """
         guards: dict[str, Expression | None] = {weight.name: weight.when for weight in self.spec.weights}
         optional = [a.name for a in self.spec.tensor_arguments if a.optional and not self.stands_in(a.name)]
-        guards |= {given: Unary("not", IsNone(given)) for given in optional}
+        guards |= {each: Unary("not", IsNone(each)) for each in optional}
+        for rewritten in self.rewritten() if floating else ():
+            given: Expression = Unary("not", IsNone(rewritten))
+            guards[rewritten] = Binary("and", given, Call("is_floating", (Name(rewritten),)))
         guard = guards.get(name)
         return statement if guard is None else If(guard, (statement,))
 
@@ -327,13 +374,22 @@ def _added_up(leaves: Iterable[Leaf]) -> list[Leaf]:
     return list(totals.values())
 
 
+def _names(returned: Return) -> tuple[str, ...]:
+    return tuple(value.name for value in returned.values)
+
+
+def _swapped_dims(output: Output) -> Dims:
+    """The dims of an output whose first two axes come in the other order."""
+    return swapped(output.layouts)[0].dims
+
+
 def _zeros(name: str) -> Assign:
     """The gradient of something that may not have been used."""
     return Assign(Ref("d_" + name), Op("zeros_like", (Ref(name),), None))
 
 
 def _may_broadcast(argument: Argument) -> bool:
-    return any(layout.batched or any(axis.or_one for axis in layout.axes) for layout in argument.layouts)
+    return any(layout.batched or is_grouped(layout) or any(axis.or_one for axis in layout.axes) for layout in argument.layouts)
 
 
 def _assigns(block: tuple[Statement, ...]) -> Iterator[Assign]:

@@ -85,6 +85,9 @@ class _Lowering:
             raise self.fail(access, "no such tensor here")
         canonical = self.scope.canonical[access.tensor]
         plain = [self.plain_index(index) for index in access.indices]
+        if isinstance(access.indices[0], Number) and None not in plain[1:] and tensor.dims == canonical:
+            dims = tuple(str(dim) for dim in plain[1:])
+            return Op("select", (Ref(tensor.name, tensor.dims),), dims, (("index", int(access.indices[0].value)),))
         if None in plain:
             return self.gather(access, tensor, plain)
         renamed = dict(zip(canonical, plain, strict=True))

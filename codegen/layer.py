@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from attnspec.codegen.printer import Printer, Target, indent
-from attnspec.codegen.prologue import constructor_checks
-from attnspec.spec.expression import Access, Expression, Name, Sum, substitute, walk
-from attnspec.spec.model import Argument, Spec, Weight
+from attnspec.codegen.prologue import axis_size, constructor_checks, is_grouped
+from attnspec.spec.expression import Access, Expression, Name, Sum, substitute, to_text, walk
+from attnspec.spec.model import Argument, Axis, Spec, Weight
 
 _INIT_HEAD = {
     "numpy": ("rng: np.random.Generator", "dtype: type = np.float32", "np.ndarray"),
@@ -20,12 +20,13 @@ _CONSTANT = {
     "torch": "nn.init.{0}_(self.{2})",
     "tensorflow": "tf.{0}({1}, dtype)",
 }
-_GLOROT = {
-    "numpy": "_glorot_uniform(rng, {1}, {3}, {4}).astype(dtype)",
-    "jax": "_glorot_uniform(next(keys), {1}, {3}, {4}).astype(dtype)",
-    "torch": "_glorot_uniform_(self.{2}, {3}, {4})",
-    "tensorflow": "_glorot_uniform({1}, {3}, {4}, dtype)",
+_DRAWN = {
+    "numpy": "_{0}(rng, {1}, {3}, {4}).astype(dtype)",
+    "jax": "_{0}(next(keys), {1}, {3}, {4}).astype(dtype)",
+    "torch": "_{0}_(self.{2}, {3}, {4})",
+    "tensorflow": "_{0}({1}, {3}, {4}, dtype)",
 }
+_DRAWS = ("glorot_uniform", "glorot_normal", "linear_uniform")
 
 _SEEDED = {
     "torch": "torch.Generator().manual_seed({0})",
@@ -50,11 +51,11 @@ def init_text(spec: Spec, target: Target, parameters: list[str]) -> str:
 def module_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
     """The `nn.Module` of a layer: weights as parameters under their documented names."""
     made_on = ("device: torch.device | None = None", "dtype: torch.dtype | None = None")
-    signature = ", ".join(("self", *parameters, "*", *_size_parameters(spec), *made_on))
-    kept = [*_construction(spec, target), *_kept(spec, target)]
-    made = _each(
-        spec, target, lambda w: f"self.{w.name} = nn.Parameter(torch.empty({_shape(spec, w)}, device=device, dtype=dtype))"
-    )
+    placed = any(argument.role == "placement" for argument in spec.constructor)
+    more = (*_size_parameters(spec), *(() if placed else made_on))
+    signature = ", ".join(("self", *parameters, *(("*", *more) if more else ())))
+    kept = [*_construction(spec, target), *_kept(spec, target), *_attributes(spec, target), *_submodules(spec)]
+    made = _each(spec, target, lambda w: _parameter(spec, w), otherwise=lambda w: _absent(spec, w))
     reset = _each(spec, target, lambda w: _reset(spec, w), prefix="self.")
     passed = (_passed(a) if a.kind == "positional" else f"{a.name}={_passed(a)}" for a in spec.arguments)
     named = ", ".join((*passed, *_own(spec)))
@@ -70,9 +71,44 @@ def module_class(spec: Spec, target: Target, docstring: str, parameters: list[st
             indent(indent("\n".join(('"""Draw the documented initial weights."""', *reset)))),
             "",
             indent(f"def forward({', '.join(('self', *call))}) -> Any:"),
-            indent(indent(f"return _apply(dict(self.named_parameters()), {named})")),
+            indent(indent(f"return _apply({_named_weights(spec)}, {named})")),
+            *(line for method in spec.methods for line in _method(method)),
         )
     )
+
+
+def _parameter(spec: Spec, weight: Weight) -> str:
+    return f"self.{spec.state_key(weight)} = nn.Parameter(torch.empty({_shape(spec, weight)}, device=device, dtype=dtype))"
+
+
+def _absent(spec: Spec, weight: Weight) -> str:
+    """A weight that is not there can be asked for all the same."""
+    module, _, name = f"self.{spec.state_key(weight)}".rpartition(".")
+    return f'{module}.register_parameter("{name}", None)'
+
+
+def _submodules(spec: Spec) -> Iterator[str]:
+    """The modules of weights that the owner keeps one level down."""
+    modules = dict.fromkeys(spec.state_key(weight).rpartition(".")[0] for weight in spec.weights)
+    yield from (f"self.{module} = nn.Module()" for module in modules if module)
+
+
+def _attributes(spec: Spec, target: Target) -> Iterator[str]:
+    printer = Printer(target, batched=False)
+    yield from (f"self.{name} = {printer.guard(rule)[0]}" for name, rule in spec.attributes.items())
+
+
+def _named_weights(spec: Spec) -> str:
+    """The weights by the names that the function knows them by."""
+    if all(spec.state_key(weight) == weight.name for weight in spec.weights):
+        return "dict(self.named_parameters())"
+    return '{name.replace(".", "_"): weight for name, weight in self.named_parameters()}'
+
+
+def _method(name: str) -> Iterator[str]:
+    """A method of the owner's layer, which other code of the owner calls."""
+    yield from ("", indent(f"def {name}(self, *arguments: Any, **named: Any) -> Any:"))
+    yield indent(indent(f"return _{name}(self, *arguments, **named)"))
 
 
 def tensorflow_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
@@ -101,7 +137,7 @@ def tensorflow_class(spec: Spec, target: Target, docstring: str, parameters: lis
 def size_names(spec: Spec) -> list[str]:
     """Dims of the weights that no argument of the constructor tells, in order."""
     dims = dict.fromkeys(dim for weight in spec.weights for dim in weight.layout.dims)
-    return [dim for dim in dims if spec.teller(dim) is None]
+    return [dim for dim in dims if dim not in spec.told]
 
 
 def _size_parameters(spec: Spec) -> list[str]:
@@ -116,6 +152,9 @@ def _construction(spec: Spec, target: Target) -> Iterator[str]:
     own = [f"{a.name}=({a.name}, {a.default!r})" for a in spec.constructor if a.role == "object"]
     if own:
         yield f"_default_only({', '.join(own)})"
+    for argument in spec.constructor:
+        if argument.tells and argument.unset is not None:
+            yield f"{argument.name} = {to_text(argument.unset)} if {argument.name} is None else {argument.name}"
     printer = Printer(target, batched=False)
     for statement in constructor_checks(spec):
         yield printer.statement(statement)
@@ -126,7 +165,7 @@ def _construction(spec: Spec, target: Target) -> Iterator[str]:
 
 def _kept(spec: Spec, target: Target) -> Iterator[str]:
     """The constructor's arguments, and what dropout draws from: a seed starts it, and every call goes on with it."""
-    for argument in spec.constructor:
+    for argument in (argument for argument in spec.constructor if argument.role != "placement"):
         yield f"self.{argument.name} = {argument.name}"
         if argument.role == "seed":
             yield f"self._generator = None if {argument.name} is None else {_SEEDED[target.name].format(argument.name)}"
@@ -135,12 +174,14 @@ def _kept(spec: Spec, target: Target) -> Iterator[str]:
 def _own(spec: Spec) -> Iterator[str]:
     """What a layer hands on to its function of what it was constructed with."""
     for argument in spec.constructor:
-        if argument.role != "object":
+        if argument.role not in ("object", "placement"):
             yield f"{argument.name}=self.{'_generator' if argument.role == 'seed' else argument.name}"
 
 
 def _passed(argument: Argument) -> str:
     """An argument as forward hands it on: the module's own mode where nobody said whether it is training."""
+    if argument.mode:
+        return "self.training"
     return f"self.training if {argument.name} is None else {argument.name}" if argument.role == "training" else argument.name
 
 
@@ -160,37 +201,59 @@ def _contracted(spec: Spec, name: str) -> set[str]:
 
 
 def _shape(spec: Spec, weight: Weight) -> str:
-    sizes = [size_of(spec, dim) for dim in weight.layout.dims]
+    sizes = [_axis_size(spec, axis) for axis in weight.layout.axes]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
 def size_of(spec: Spec, dim: str) -> str:
-    """A size by the name of the argument that tells it."""
-    teller = spec.teller(dim)
-    return teller.name if teller else dim
+    """A size over the arguments that tell it."""
+    return to_text(spec.told[dim]) if dim in spec.told else dim
+
+
+def _axis_size(spec: Spec, axis: Axis) -> str:
+    return to_text(axis_size(spec, axis.dims))
 
 
 def _initial(spec: Spec, weight: Weight, target: str) -> str:
     inner, outer = fans(spec, weight)
     if target != "torch":
-        inner, outer = ([size_of(spec, dim) for dim in dims] for dims in (inner, outer))
-    template = _GLOROT if weight.initializer == "glorot_uniform" else _CONSTANT
+        inner, outer = ([_axis_size(spec, Axis(tuple(dims)))] for dims in (inner, outer))
     fan_in, fan_out = (" * ".join(sizes) or "1" for sizes in (inner, outer))
-    return template[target].format(weight.initializer, _shape(spec, weight), weight.name, fan_in, fan_out)
+    if weight.fans or (target == "torch" and is_grouped(weight.layout)):
+        fan_in, fan_out = _grouped_fans(spec, weight, "self." if target == "torch" else "")
+    key = spec.state_key(weight) if target == "torch" else weight.name
+    template = _DRAWN if weight.initializer in _DRAWS else _CONSTANT
+    return template[target].format(weight.initializer, _shape(spec, weight), key, fan_in, fan_out)
+
+
+def _grouped_fans(spec: Spec, weight: Weight, prefix: str) -> tuple[str, str]:
+    """The fans over the constructor's arguments: as declared, or of the dims that are contracted and those that are made."""
+    kept = {argument.name: Name(prefix + argument.name) for argument in spec.constructor}
+    rules = [substitute(fan, spec.told) for fan in weight.fans] or [axis_size(spec, tuple(dims)) for dims in fans(spec, weight)]
+    fan_in, fan_out = (to_text(substitute(rule, kept)) for rule in rules)
+    return fan_in, fan_out
 
 
 def _reset(spec: Spec, weight: Weight) -> str:
-    """One weight drawn again; its fans are read off its own shape."""
+    """One weight drawn again; its fans are read off its own shape, or told."""
     line = _initial(spec, weight, "torch")
-    if weight.initializer != "glorot_uniform":
+    if weight.initializer not in _DRAWS or is_grouped(weight.layout) or weight.fans:
         return line
     return f"{', '.join(weight.layout.dims)} = self.{weight.name}.shape\n{line}"
 
 
-def _each(spec: Spec, target: Target, line: Callable[[Weight], str], prefix: str = "") -> Iterator[str]:
+def _each(
+    spec: Spec,
+    target: Target,
+    line: Callable[[Weight], str],
+    prefix: str = "",
+    otherwise: Callable[[Weight], str] | None = None,
+) -> Iterator[str]:
     """A line for every weight, under the guard of those that exist only sometimes; `prefix` is where its names are kept."""
     kept = {argument.name: Name(prefix + argument.name) for argument in spec.constructor}
     for when, weights in groupby(spec.weights, key=lambda weight: weight.when):
-        text = "\n".join(map(line, weights))
+        group = list(weights)
+        text = "\n".join(map(line, group))
         guard = "" if when is None else Printer(target, batched=False).guard(substitute(when, kept))[0]
-        yield f"if {guard}:\n{indent(text)}" if guard else text
+        absent = "\n".join(map(otherwise, group)) if otherwise else ""
+        yield (f"if {guard}:\n{indent(text)}" + (f"\nelse:\n{indent(absent)}" if absent else "")) if guard else text

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from attnspec.codegen.index_notation import LoweringError, Scope, align, elementwise, lower, transpose
-from attnspec.codegen.program import ELEMENTWISE, Assign, Const, Dims, If, Node, Op, Program, Ref, Return, Statement, reads
-from attnspec.codegen.prologue import canonical_dims, layout_text, lift_names, prologue
-from attnspec.spec.expression import Binary, Concat, Expression, Name, names
-from attnspec.spec.model import Output, Path, Spec, Stage
+from attnspec.codegen.program import (
+    ELEMENTWISE,
+    Assign,
+    Const,
+    Dims,
+    If,
+    Node,
+    Op,
+    Program,
+    Ref,
+    Return,
+    Statement,
+    nodes,
+    reads,
+)
+from attnspec.codegen.prologue import (
+    canonical_dims,
+    given_as_swapped,
+    is_grouped,
+    lift_names,
+    prologue,
+    swap,
+    told_sizes,
+)
+from attnspec.spec.expression import Binary, Concat, Name, Number, Unary, names
+from attnspec.spec.layouts import layout_text
+from attnspec.spec.model import Layout, Output, Path, Spec, Stage
+from attnspec.spec.returns import may_return, parts
 
 HIDDEN = Ref("hidden")
+SWAPPED = "returns.order"
+"""The clause of the statement that gives batches back in the order in which they came."""
 VARIABLES = {"logit": "logits", "weight": "weights"}
 """Operator tensors whose variable has another name, as the field writes it."""
 DTYPES = {"input": "dtype", "at least float32": "compute", "float32": "float32"}
@@ -37,12 +64,13 @@ class Body:
         return self.path.policies["mask.fill"].detail
 
     def stages(self) -> tuple[Statement, ...]:
-        """Projections first, which the paths of a layer share; then what only some of them need."""
-        first = tuple(itertools.takewhile(lambda stage: stage.kind == "project", self.path.stages))
-        projected = tuple(statement for stage in first for statement in self.guarded(stage))
-        lowered = tuple(statement for stage in self.path.stages[len(first) :] for statement in self.guarded(stage))
+        """Projections and assembly first, which paths of a layer may share; then what only some of them need."""
+        first = tuple(itertools.takewhile(lambda stage: stage.kind in ("project", "assemble"), self.path.stages))
+        projected = _merged(statement for stage in first for statement in self.guarded(stage))
+        lowered = _merged(statement for stage in self.path.stages[len(first) :] for statement in self.guarded(stage))
         early = tuple(self.indices(projected))
-        late = (grid for grid in self.indices((*projected, *lowered)) if grid not in early)
+        late = tuple(grid for grid in self.indices((*projected, *lowered)) if grid not in early)
+        projected = _without_unread_sizes(projected, (*late, *lowered))
         return (*self.dtypes(), *early, *projected, *late, *self.hidden(), *lowered)
 
     def dtypes(self) -> Iterator[Statement]:
@@ -116,8 +144,15 @@ class Body:
         order = self.physical(stage.defines)
         dim = self.scope.indices[stage.expression.index]
         parts: list[Node] = []
+        like = self.scope.tensors[next(part.name for part in stage.expression.parts if isinstance(part, Name))]
+        if stage.expression.parts[1:] == (Number(0),) and order[-1] == dim:
+            yield self.assign(stage, Op("pad_last", (like,), like.dims))
+            return
         for part in stage.expression.parts:
-            assert isinstance(part, Name)
+            if not isinstance(part, Name):
+                shape = tuple("1" if d == dim else d for d in order)
+                parts.append(Op("zeros", (like,), order, (("shape", shape),)))
+                continue
             piece = self.piece(self.scope.tensors[part.name], order, dim)
             if not isinstance(piece, Ref):
                 named = Ref(f"{part.name}_piece", piece.dims)
@@ -233,11 +268,38 @@ class Body:
 
 def _widened(node: Node, dims: Dims) -> Node:
     """Arithmetic with the tensors that broadcast (biases) in the accumulation dtype: their gradient is a sum over the rest."""
-    if isinstance(node, Ref) and node.dims is not None and set(node.dims) != set(dims):
-        return Op("cast", (node,), node.dims, (("to", "compute"),))
-    if isinstance(node, Op) and node.name in {*ELEMENTWISE, "align"}:
+    if isinstance(node, Op) and node.name in {*ELEMENTWISE, "align", "sum"}:
         return replace(node, arguments=tuple(_widened(argument, dims) for argument in node.arguments))
+    if node.dims is not None and set(node.dims) != set(dims):
+        return Op("cast", (node,), node.dims, (("to", "compute"),))
     return node
+
+
+def _without_unread_sizes(body: tuple[Statement, ...], rest: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """Assembled keys have a new length; where nothing after them is made of sizes, it is left out."""
+    if any(isinstance(node, Op) and node.name in _OF_SIZES for node in nodes(rest)):
+        return body
+    kept = (statement for statement in body if not _is_size(statement))
+    return tuple(replace(s, body=_without_unread_sizes(s.body, rest)) if isinstance(s, If) else s for s in kept)
+
+
+_OF_SIZES = frozenset({"arange", "split", "merge", "broadcast", "zeros"})
+
+
+def _is_size(statement: Statement) -> bool:
+    return isinstance(statement, Assign) and isinstance(statement.value, Op) and statement.value.name == "size"
+
+
+def _merged(statements: Iterable[Statement]) -> tuple[Statement, ...]:
+    """Neighbours under one guard in one block."""
+    found: list[Statement] = []
+    for statement in statements:
+        last = found[-1] if found else None
+        if isinstance(statement, If) and isinstance(last, If) and last.test == statement.test:
+            found[-1] = replace(last, body=(*last.body, *statement.body))
+        else:
+            found.append(statement)
+    return tuple(found)
 
 
 def variable(tensor: str) -> str:
@@ -267,36 +329,34 @@ def _shared(one: tuple[Statement, ...], other: tuple[Statement, ...]) -> int:
 
 
 def _refuse_grouped_axes(spec: Spec) -> None:
-    """`(N H)` in a layout is part of the language, but nothing here splits it yet."""
-    layouts = [(a.name, layout) for a in spec.tensor_arguments for layout in a.layouts]
-    layouts += [(output.name, layout) for output in spec.outputs for layout in output.layouts]
-    for name, layout in layouts:
-        if any(len(axis.dims) > 1 for axis in layout.axes):
-            raise LoweringError(f"{spec.name}: {name}: the grouped axes of `{layout_text(layout)}` cannot be compiled yet")
+    """`(N H)` is taken apart where all its sizes are known from elsewhere; what is returned is not grouped yet."""
+    known = {*told_sizes(spec)}
+    for name, layout in [(a.name, layout) for a in spec.tensor_arguments for layout in a.layouts]:
+        known |= {dim for axis in layout.axes if len(axis.dims) == 1 for dim in axis.dims}
+        if is_grouped(layout) and (layout.batched or not set(layout.dims) <= known):
+            raise _not_yet(spec, name, layout)
+    for output in spec.outputs:
+        for layout in (layout for layout in output.layouts if is_grouped(layout)):
+            raise _not_yet(spec, output.name, layout)
+
+
+def _not_yet(spec: Spec, name: str, layout: Layout) -> LoweringError:
+    return LoweringError(f"{spec.name}: {name}: the grouped axes of `{layout_text(layout)}` cannot be compiled yet")
 
 
 def _lower_path(spec: Spec, path: Path) -> tuple[Statement, ...]:
-    spec = replace(spec, outputs=tuple(output for output in spec.outputs if _may_return(output, path, spec)))
-    saved = frozenset(output.tensor for output in spec.outputs if "@" in output.tensor)
-    body = Body(spec, path, canonical_scope(spec), saved)
+    returned = tuple(_on_path(output, path) for output in spec.outputs if may_return(output, path, spec.paths))
+    saved = frozenset(output.tensor for output in returned if "@" in output.tensor)
+    body = Body(replace(spec, outputs=returned), path, canonical_scope(spec), saved)
     return (*body.stages(), *_returns(spec, body))
 
 
-def _may_return(output: Output, path: Path, spec: Spec) -> bool:
-    """Whether a path can return an output: not where a path before it is taken whenever the output is wanted."""
-    before = itertools.takewhile(lambda other: other is not path, spec.paths)
-    taken = [part for other in before if other.when is not None for part in _alternatives(other.when)]
-    return output.when is None or output.when not in taken
-
-
-def _alternatives(guard: Expression) -> Iterator[Expression]:
-    """The parts of a disjunction."""
-    match guard:
-        case Binary("or", left, right):
-            yield from _alternatives(left)
-            yield from _alternatives(right)
-        case _:
-            yield guard
+def _on_path(output: Output, path: Path) -> Output:
+    """The output with what is left of its guard where that of the path holds."""
+    if output.when is None or path.when is None:
+        return output
+    rest = [part for part in parts(output.when, "and") if part not in {*parts(path.when, "and")}]
+    return replace(output, when=functools.reduce(lambda one, other: Binary("and", one, other), rest) if rest else None)
 
 
 def canonical_scope(spec: Spec) -> Scope:
@@ -310,19 +370,44 @@ def canonical_scope(spec: Spec) -> Scope:
 
 
 def _returns(spec: Spec, body: Body) -> Iterator[Statement]:
-    """The outputs under their documented names; where one depends on an argument, a return with it and one without."""
-    optional = [output for output in spec.outputs if output.when is not None]
-    if len(optional) > 1:
+    """The outputs under their documented names; where one depends on an argument, a return with it and one without.
+
+    Of several outputs of one name each has its own return. `None` stands where a value may be and is not.
+    """
+    outputs, lifted = body.spec.outputs, bool(lift_names(spec))
+    optional = [output for output in outputs if output.when is not None]
+    if len({output.name for output in optional}) > 1:
         raise LoweringError(f"{spec.name}: outputs: at most one output may depend on an argument, got {len(optional)}")
-    made = {output.name: _output(output, body) for output in spec.outputs}
-    lifted = bool(lift_names(spec))
-    always = [made[output.name] for output in spec.outputs if output.when is None]
-    yield from (assign for assign in always if assign.value != assign.target)
-    for output in optional:
+    made = {output: _output(output, body) for output in outputs}
+    always = [output for output in outputs if output.when is None]
+    yield from (made[output] for output in always if made[output].value != made[output].target)
+    yield from _swapped_back(always)
+    for number, output in enumerate(optional):
+        returned = Return(tuple(_place(name, [*always, output], made) for name in _places(spec, outputs)), lifted)
+        branch = (made[output], *_swapped_back([output]), returned)
+        others = [other.when for other in optional[:number]]
+        if output.when in [Unary("not", when) for when in others if when is not None]:
+            yield from branch
+            return
         assert output.when is not None
-        returned = Return(tuple(assign.target for assign in made.values()), lifted)
-        yield If(output.when, (made[output.name], returned), clause=f"returns.{output.name}")
-    yield Return(tuple(assign.target for assign in always), lifted)
+        yield If(output.when, branch, clause=f"returns.{output.name}")
+    yield Return(tuple(_place(name, always, made) for name in _places(spec, always)), lifted)
+
+
+def _places(spec: Spec, outputs: Iterable[Output]) -> list[str]:
+    """The names of what is returned with these outputs, in order, those that are None among them."""
+    held = {output.name for output in outputs}
+    return list(dict.fromkeys(output.name for output in spec.outputs if output.name in held or output.otherwise))
+
+
+def _place(name: str, outputs: Iterable[Output], made: Mapping[Output, Assign]) -> Ref:
+    return next((made[output].target for output in outputs if output.name == name), Ref("None"))
+
+
+def _swapped_back(outputs: list[Output]) -> Iterator[Statement]:
+    """A call gets its batches back in the order in which it gave them."""
+    for output in (output for output in outputs if output.swapped_unless):
+        yield If(given_as_swapped(output.swapped_unless), (swap(output.name, output.layouts[0].dims),), clause=SWAPPED)
 
 
 def _output(output: Output, body: Body) -> Assign:

@@ -18,22 +18,21 @@ from attnspec.codegen.layer import init_text, module_class, tensorflow_class
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.program import Program
-from attnspec.codegen.prologue import layout_text
+from attnspec.codegen.prologue import is_grouped
 from attnspec.codegen.verify import verify
 from attnspec.spec.expression import fold, to_text
-from attnspec.spec.model import Argument, Spec
+from attnspec.spec.model import Argument, Layout, Spec
 
 HELPERS = "# -- helpers: argument checks, and what the framework lacks " + "-" * 60
 _PYTHON_TYPES = {
     "number": "float", "integer": "int", "flag": "bool", "choice": "str", "sizes": "int | tuple[int, int]",
-    "training": "bool", "seed": "int", "object": "str",
+    "training": "bool", "seed": "int", "object": "str", "placement": "",
 }  # fmt: skip
 
 
 def module_text(spec: Spec, target: Target) -> str:
     """The source of one implementation, before formatting. Raises LoweringError."""
-    if not covers(target, spec):
-        raise LoweringError(f"{spec.name}: a {spec.form} with weights cannot be compiled to {target.name} yet")
+    require(target, spec)
     if spec.form == "layer" and target.name == "keras":
         return _keras_text(spec, target)
     program = lower_spec(spec)
@@ -46,10 +45,22 @@ def module_text(spec: Spec, target: Target) -> str:
     return assemble(spec, target, f"`{spec.name}` for {target.name}.\n\n{spec.summary}\n", parts)
 
 
+def require(target: Target, spec: Spec) -> None:
+    """LoweringError where the target does not cover the spec."""
+    if not covers(target, spec):
+        lacking = "grouped axes" if spec.form == "function" or target.layers else "weights"
+        raise LoweringError(f"{spec.name}: a {spec.form} with {lacking} cannot be compiled to {target.name} yet")
+
+
 def covers(target: Target, spec: Spec) -> bool:
-    """Whether a spec of that form can be compiled to the target; a Keras layer has places in a checkpoint for its weights."""
+    """Whether a spec of that form, with such axes, can be compiled to the target.
+
+    A Keras layer has places in a checkpoint for its weights.
+    """
     kept = target.name == "keras" and all(weight.path for weight in spec.weights)
-    return spec.form == "function" or target.layers or kept
+    layouts = [layout for a in spec.tensor_arguments for layout in a.layouts] + [weight.layout for weight in spec.weights]
+    readable = target.row_major or not any(map(is_grouped, layouts))
+    return readable and (spec.form == "function" or target.layers or kept)
 
 
 def _keras_text(spec: Spec, target: Target) -> str:
@@ -66,11 +77,13 @@ def _keras_text(spec: Spec, target: Target) -> str:
 def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:
     if spec.form != "layer":
         return
-    constructor = [_parameter(argument, target) for argument in spec.constructor]
+    own = spec.constructor if spec.owner == target.name else [a for a in spec.constructor if a.role != "placement"]
+    constructor = [_parameter(argument, target) for argument in own]
     if target.name == "tensorflow":
         yield tensorflow_class(spec, target, _docstring(spec, target), constructor, list(_call_parameters(spec, target)))
     elif target.name == "torch":
-        yield module_class(spec, target, _docstring(spec, target), constructor, list(_call_parameters(spec, target)))
+        call = replace(spec, arguments=tuple(argument for argument in spec.arguments if not argument.mode))
+        yield module_class(spec, target, _docstring(call, target), constructor, list(_call_parameters(call, target)))
     else:
         yield init_text(spec, target, constructor)
 
@@ -144,7 +157,7 @@ def _parameters(spec: Spec, target: Target) -> Iterator[str]:
     yield from _call_parameters(spec, target)
     if spec.constructor and not any(argument.kind == "keyword-only" for argument in spec.arguments):
         yield "*"
-    yield from (_parameter(argument, target) for argument in spec.constructor if argument.role != "object")
+    yield from (_parameter(argument, target) for argument in spec.constructor if argument.role not in ("object", "placement"))
 
 
 def _call_parameters(spec: Spec, target: Target) -> Iterator[str]:
@@ -158,17 +171,19 @@ def _call_parameters(spec: Spec, target: Target) -> Iterator[str]:
 
 def _parameter(argument: Argument, target: Target) -> str:
     base = {"tensor": target.array_type, "tensors": f"list[{target.array_type} | None]"}.get(argument.role)
-    kind = "Any" if argument.role == "object" and target.name == "keras" else base or _PYTHON_TYPES[argument.role]
+    role, base = argument.role, "Any" if argument.role == "object" and target.name == "keras" else base
+    kind = base or (f"{target.name}.{argument.name}" if role == "placement" else _PYTHON_TYPES[role])
     if argument.required:
         return f"{argument.name}: {kind}"
     return f"{argument.name}: {kind}{' | None' if argument.default is None else ''} = {argument.default!r}"
 
 
 def _returned_type(spec: Spec, target: Target) -> str:
-    many = f"tuple[{', '.join([target.array_type] * len(spec.outputs))}]"
-    if len(spec.outputs) == 1:
+    kinds = {o.name: f"{target.array_type} | None" if o.otherwise else target.array_type for o in spec.outputs}
+    many = f"tuple[{', '.join(kinds.values())}]"
+    if len(kinds) == 1:
         return target.array_type
-    return many if all(o.when is None for o in spec.outputs) else f"{target.array_type} | {many}"
+    return many if all(o.when is None or o.otherwise for o in spec.outputs) else f"{target.array_type} | {many}"
 
 
 def _docstring(spec: Spec, target: Target) -> str:
@@ -191,13 +206,21 @@ def _wrap(line: str) -> list[str]:
 
 
 def _argument_line(argument: Argument) -> str:
-    shape = f", {_shape_text(argument.layouts)}, {argument.dtype}" if argument.role == "tensor" else ""
+    swap = f", with the first two axes in the other order unless {argument.swapped_unless}" if argument.swapped_unless else ""
+    shape = f", {_shape_text(argument.layouts)}{swap}, {argument.dtype}" if argument.role == "tensor" else ""
     inert = f" (inert: {argument.inert})" if argument.inert else ""
     return f"{argument.name}{shape}: {argument.doc}{inert}".rstrip(": ")
 
 
-def _shape_text(layouts: Iterable[object]) -> str:
-    return " or ".join(f"({', '.join(layout_text(layout).split())})" for layout in layouts)  # type: ignore[arg-type]
+def _shape_text(layouts: Iterable[Layout]) -> str:
+    return " or ".join(f"({', '.join(_axes_text(layout))})" for layout in layouts)
+
+
+def _axes_text(layout: Layout) -> Iterator[str]:
+    if layout.batched:
+        yield "..."
+    for axis in layout.axes:
+        yield (" * ".join(axis.dims) or "1") + ("|1" if axis.or_one else "")
 
 
 def _raises(spec: Spec) -> Iterator[str]:

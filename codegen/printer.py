@@ -49,7 +49,8 @@ class Target:
     `ops` prints an op from its printed arguments; a template such as `np.tanh({0})` or a function of (printer, op).
     `guards` prints a guard function of an argument's name. `concrete` asks whether numbers have values, where they may be
     traced; `unknown_size` prints a size in arithmetic on floats, where sizes too may be unknown while a graph is traced.
-    `explicit_casts` says that operands of two dtypes are refused, `layers` that specs with weights can be compiled too.
+    `explicit_casts` says that operands of two dtypes are refused, `layers` that specs with weights can be compiled too,
+    `row_major` that axes which hold several dims can be taken apart as they are.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Target:
     unknown_size: str = ""
     explicit_casts: bool = False
     layers: bool = True
+    row_major: bool = True
 
 
 @dataclass
@@ -134,8 +136,7 @@ class Printer:
                 condition = f"{known} and {self.guarded(fails, BOTH)}" if known else self.guard(fails)[0]
                 return f'if {condition}:\n{INDENT}raise {raises}({"f" if "{" in message else ""}"{message}")'
             case Return(values, lifted):
-                returned = [f"{value.name}[0] if lifted else {value.name}" if lifted else value.name for value in values]
-                return f"return {', '.join(f'({name})' if lifted and len(returned) > 1 else name for name in returned)}"
+                return f"return {', '.join(_returned(value.name, lifted, alone=len(values) == 1) for value in values)}"
 
     def assigned(self, target: Ref, value: Node) -> Iterator[str]:
         """One step a line: regrouped operands of a product and what follows it get lines of their own."""
@@ -283,6 +284,10 @@ class Printer:
         assert table.dims is not None
         return f"{self.operand(table, ATOM)}[{', '.join([':'] * (len(table.dims) - 1) + [self.node(index)[0]])}]"
 
+    def selected(self, op: Op) -> str:
+        """`x[0]`: one entry of the first axis."""
+        return f"{self.operand(op.arguments[0], ATOM)}[{op['index']}]"
+
     def shape(self, dims: object) -> str:
         """Sizes by their Python names."""
         assert isinstance(dims, tuple)
@@ -299,6 +304,14 @@ def _sides(precedence: int) -> tuple[int, int]:
     if precedence == POWER:
         return ATOM, NEGATE
     return precedence + (precedence == COMPARE), precedence + 1
+
+
+def _returned(name: str, lifted: bool, alone: bool) -> str:
+    """A returned variable, without the leading axis where the call came without it."""
+    if not lifted or name == "None":
+        return name
+    text = f"{name}[0] if lifted else {name}"
+    return text if alone else f"({text})"
 
 
 def leaves(body: tuple[Statement, ...]) -> bool:

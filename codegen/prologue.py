@@ -6,11 +6,13 @@ Checks come before any arithmetic. Static facts (ranks, dtypes, known sizes, Pyt
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from itertools import groupby
 
 from attnspec.codegen.program import Assign, Check, Default, Derived, Dims, If, Line, Op, Ref, Sizes, Statement
-from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary, names, walk
-from attnspec.spec.model import Argument, Axis, Layout, Precondition, Spec
+from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary, names, to_text, walk
+from attnspec.spec.layouts import layout_text, swapped
+from attnspec.spec.model import Argument, Layout, Precondition, Spec
 
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 
@@ -22,57 +24,67 @@ def prologue(spec: Spec) -> Iterator[Statement]:
             yield from _unpack(argument)
         elif isinstance(argument.unset, Name) and argument.role == "tensor":
             yield _stand_in(argument)
+    early = _told_by_rule(spec)
     yield from _told(spec)
+    if early:
+        yield from _constructed(spec)
+    yield _first_sizes(spec)
     for argument in spec.tensor_arguments:
-        yield from _tensor(argument)
+        yield from _tensor(spec, argument)
     yield from _weights(spec)
     yield from _same_dtype(spec)
     yield from _sizes(spec)
-    for argument in (*spec.constructor, *spec.arguments):
+    for argument in (*(() if early else spec.constructor), *spec.arguments):
         yield from _scalars(argument)
-    for precondition in spec.preconditions:
+    done = _own_preconditions(spec) if early else ()
+    for precondition in (each for each in spec.preconditions if each not in done):
         yield _check(spec, precondition)
     yield from _derived(spec)
     yield from _lift(spec)
     yield from _lacking_axes(spec)
+    yield from _regrouped(spec)
 
 
 def constructor_checks(spec: Spec) -> Iterator[Check]:
     """The preconditions that a constructor can tell by itself."""
-    yield from (_check(spec, precondition) for precondition in spec.preconditions if _is_constructors(spec, precondition))
+    yield from (_check(spec, precondition) for precondition in _own_preconditions(spec))
 
 
 def call_checks(spec: Spec) -> Iterator[Check]:
     """The preconditions that ask for something of a call."""
-    yield from (_check(spec, precondition) for precondition in spec.preconditions if not _is_constructors(spec, precondition))
+    own = _own_preconditions(spec)
+    yield from (_check(spec, precondition) for precondition in spec.preconditions if precondition not in own)
 
 
 def tensor_checks(spec: Spec) -> Iterator[Statement]:
     """The tensors of a call: their shapes, their kinds of dtype, and the sizes that they share."""
     yield Line("sizes: dict[str, tuple[int, str]] = {}")
     for argument in spec.tensor_arguments:
-        yield from _tensor(argument)
+        yield from _tensor(spec, argument)
 
 
-def _is_constructors(spec: Spec, precondition: Precondition) -> bool:
-    parts = (part for part in (precondition.when, precondition.requires) if part is not None)
-    return frozenset().union(*map(names, parts)) <= {argument.name for argument in spec.constructor}
+def _own_preconditions(spec: Spec) -> tuple[Precondition, ...]:
+    """The preconditions over the constructor's arguments alone."""
+    own = {argument.name for argument in spec.constructor}
+
+    def named(precondition: Precondition) -> frozenset[str]:
+        parts = (part for part in (precondition.when, precondition.requires) if part is not None)
+        return frozenset().union(*map(names, parts))
+
+    return tuple(precondition for precondition in spec.preconditions if named(precondition) <= own)
+
+
+def _constructed(spec: Spec) -> Iterator[Statement]:
+    """What a constructor checks, before sizes are made of its arguments."""
+    for argument in spec.constructor:
+        yield from _scalars(argument)
+    yield from constructor_checks(spec)
 
 
 def canonical_dims(layout: Layout, canonical: Dims) -> Dims:
     """A layout's dims in the operator's letters: where an API says `B S K H` for value, its last axis is `V`."""
     extra = [dim for dim in canonical if dim not in layout.dims]
     return tuple(dim if dim in canonical else extra.pop(0) if extra else dim for dim in layout.dims)
-
-
-def layout_text(layout: Layout) -> str:
-    """The layout as the spec writes it: `... N|1 T S`."""
-    return " ".join((*(["..."] if layout.batched else []), *map(_axis_text, layout.axes)))
-
-
-def _axis_text(axis: Axis) -> str:
-    text = axis.dims[0] if len(axis.dims) == 1 else f"({' '.join(axis.dims)})"
-    return f"{text}|1" if axis.or_one else text
 
 
 def _unpack(argument: Argument) -> Iterator[Statement]:
@@ -92,23 +104,87 @@ def _stand_in(argument: Argument) -> Line:
 
 def _told(spec: Spec) -> Iterator[Statement]:
     """The sizes that arguments of the constructor tell, before any tensor is looked at."""
-    tellers = [argument for argument in spec.constructor if argument.tells]
-    yield from (Line(f'{a.name} = _integer("{a.name}", {a.name})') for a in tellers)
-    told = ", ".join(f'"{dim}": ({a.name}, "{a.name}")' for a in tellers for dim in a.tells)
-    yield Line(f"sizes: dict[str, tuple[int, str]] = {{{told}}}")
+    for argument in (argument for argument in spec.constructor if argument.tells):
+        integer = f'_integer("{argument.name}", {argument.name})'
+        unset = f"{to_text(argument.unset)} if {argument.name} is None else " if argument.unset is not None else ""
+        yield Line(f"{argument.name} = {unset}{integer}")
 
 
-def _tensor(argument: Argument) -> Iterator[Statement]:
-    layouts = ", ".join(f'"{layout_text(layout)}"' for layout in argument.layouts)
+def _first_sizes(spec: Spec) -> Line:
+    """The sizes by dim that no tensor has to tell, each with its owner."""
+    told = ", ".join(f'"{dim}": ({to_text(rule)}, "{to_text(rule)}")' for dim, rule in _first(spec).items())
+    return Line(f"sizes: dict[str, tuple[int, str]] = {{{told}}}")
+
+
+def _first(spec: Spec) -> dict[str, Expression]:
+    """The told sizes, and those of axes that are made of these: `(N*H)`, and `1`."""
+    told, grouped = told_sizes(spec), [weight.layout for weight in spec.weights]
+    grouped += [layout for a in spec.tensor_arguments for layout in a.layouts]
+    axes = dict.fromkeys(axis.dims for layout in grouped for axis in layout.axes if len(axis.dims) != 1)
+    return told | {_axis_text(dims): axis_size(spec, dims) for dims in axes if set(dims) <= told.keys()}
+
+
+def axis_size(spec: Spec, dims: Dims) -> Expression:
+    """The size of an axis: `embed_dim` for `num_heads * (embed_dim // num_heads)`, which divides."""
+    told = {dim: spec.told.get(dim, Name(dim)) for dim in dims}
+    for dim, rule in list(told.items()):
+        match rule:
+            case Binary("//", whole, part) if part in told.values():
+                del told[next(each for each, one in told.items() if one == part)]
+                told[dim] = whole
+    return reduce(lambda one, other: Binary("*", one, other), told.values()) if told else Number(1)
+
+
+def _axis_text(dims: Dims) -> str:
+    """A grouped axis as one word, which its size is known by."""
+    return f"({'*'.join(dims)})" if dims else "1"
+
+
+def _written(layout: Layout) -> str:
+    """The layout as generated checks read it: one word per axis."""
+    axes = (layout_text(Layout((axis,))) if len(axis.dims) == 1 else _axis_text(axis.dims) for axis in layout.axes)
+    return " ".join((*(["..."] if layout.batched else []), *axes))
+
+
+def told_sizes(spec: Spec) -> dict[str, Expression]:
+    """The dims of layouts whose sizes the constructor decides."""
+    layouts = [layout for a in spec.tensor_arguments for layout in a.layouts] + [weight.layout for weight in spec.weights]
+    used = {dim for layout in layouts for dim in layout.dims} | {dim for a in spec.constructor for dim in a.tells}
+    return {dim: rule for dim, rule in spec.told.items() if dim in used}
+
+
+def _told_by_rule(spec: Spec) -> bool:
+    """Whether some size is worked out of the constructor's arguments: then these are checked first."""
+    return any(not isinstance(rule, Name) for rule in told_sizes(spec).values())
+
+
+def _tensor(spec: Spec, argument: Argument) -> Iterator[Statement]:
+    for layout in (layout for layout in argument.layouts if is_grouped(layout)):
+        yield from (_bound_by_call(spec, axis.dims) for axis in layout.axes if len(axis.dims) > 1)
+    layouts = ", ".join(f'"{_written(layout)}"' for layout in argument.layouts)
+    if argument.swapped_unless:
+        other = _written(swapped(argument.layouts)[0])
+        kept = _written(argument.layouts[0])
+        layouts = layouts.replace(f'"{kept}"', f'"{kept}" if {argument.swapped_unless} else "{other}"', 1)
     call = f'{argument.name} = _tensor(sizes, "{argument.name}", {argument.name}, "{argument.dtype}", {layouts})'
     stands_in = isinstance(argument.unset, Name)
     yield Line(call if not argument.optional or stands_in else f"if {argument.name} is not None:\n    {call}")
+    first = next((a for a in spec.tensor_arguments if a.swapped_unless), None)
+    if argument is first and len(argument.layouts) > 1:
+        short, *_ = set(swapped(argument.layouts)[0].dims) - set(argument.layouts[1].dims)
+        yield Line(f'sizes.setdefault("{short}", (1, "{argument.name}"))')
+
+
+def _bound_by_call(spec: Spec, dims: Dims) -> Line:
+    """The size of a grouped axis that some tensor before has bound a part of."""
+    sizes = " * ".join(f'sizes["{dim}"][0]' for dim in dims)
+    return Line(f'sizes["{_axis_text(dims)}"] = ({sizes}, "{" * ".join(dims)}")')
 
 
 def _weights(spec: Spec) -> Iterator[Statement]:
     for when, weights in groupby(spec.weights, key=lambda weight: weight.when):
         lines = [
-            Line(f'{w.name} = _tensor(sizes, "{w.name}", params["{w.name}"], "floating", "{layout_text(w.layout)}")')
+            Line(f'{w.name} = _tensor(sizes, "{w.name}", params["{w.name}"], "floating", "{_written(w.layout)}")')
             for w in weights
         ]
         yield from lines if when is None else (If(when, tuple(lines)),)
@@ -123,7 +199,7 @@ def _same_dtype(spec: Spec) -> Iterator[Statement]:
 
 def _sizes(spec: Spec) -> Iterator[Statement]:
     bound = sorted({dim for a in spec.tensor_arguments if not a.optional for layout in a.layouts[:1] for dim in _named(layout)})
-    bound += sorted({dim for w in spec.weights if w.when is None for dim in w.layout.dims} - set(bound))
+    bound += sorted(({dim for w in spec.weights if w.when is None for dim in w.layout.dims} | {*told_sizes(spec)}) - set(bound))
     yield Sizes(tuple(bound))
 
 
@@ -140,7 +216,10 @@ def _named(layout: Layout) -> list[str]:
 def lift_names(spec: Spec) -> list[str]:
     """Tensors that may come without their leading axes."""
     return [
-        a.name for a in spec.tensor_arguments if len({len(layout.axes) for layout in a.layouts if not _broadcasts(layout)}) > 1
+        a.name
+        for a in spec.tensor_arguments
+        if len({len(layout.axes) for layout in a.layouts if not _broadcasts(layout)}) > 1
+        and not any(len(axis.dims) > 1 for layout in a.layouts for axis in layout.axes)
     ]
 
 
@@ -149,13 +228,59 @@ def _broadcasts(layout: Layout) -> bool:
 
 
 def _lift(spec: Spec) -> Iterator[Statement]:
-    names = lift_names(spec)
+    every = lift_names(spec)
+    names = [name for name in every if not spec.argument(name).optional]
     if not names:
         return
-    shortest = min(len(layout.axes) for layout in spec.argument(names[0]).layouts)
     given = ", ".join(f"{name}={name}" for name in names)
-    yield Line(f"lifted = _lacks_leading_axis({shortest}, {given})")
+    yield Line(f"lifted = _lacks_leading_axis({_shortest(spec, names[0])}, {given})")
+    for name in (name for name in every if name not in names):
+        yield Line(f"_lacks_it_too(lifted, {_shortest(spec, name)}, {name}={name})")
     yield Line(f"if lifted:\n    {', '.join(names)} = {', '.join(f'{name}[None]' for name in names)}")
+    for name in (name for name in every if name not in names):
+        yield Line(f"if lifted and {name} is not None:\n    {name} = {name}[None]")
+    for flag, arguments in groupby((a for a in spec.tensor_arguments if a.swapped_unless), key=lambda a: a.swapped_unless):
+        swaps = (swap(a.name, swapped(a.layouts)[0].dims) for a in arguments)
+        yield If(given_as_swapped(flag), tuple(swaps))
+
+
+def given_as_swapped(flag: str) -> Expression:
+    """Whether a call's batches come with their first two axes in the other order."""
+    return Binary("and", Unary("not", Name("lifted")), Unary("not", Name(flag)))
+
+
+def swap(name: str, dims: Dims) -> Assign:
+    """The tensor with its first two axes in the other order."""
+    one, two, *rest = dims
+    order = (two, one, *rest)
+    return Assign(Ref(name, order), Op("transpose", (Ref(name, dims),), order))
+
+
+def _shortest(spec: Spec, name: str) -> int:
+    return min(len(layout.axes) for layout in spec.argument(name).layouts)
+
+
+def _regrouped(spec: Spec) -> Iterator[Statement]:
+    """Axes that hold several dims are taken apart, axes of 1 that stand for none are left out."""
+    for argument in spec.tensor_arguments:
+        for layout in (layout for layout in argument.layouts if is_grouped(layout)):
+            ranked: Expression = Binary("==", Call("rank", (Name(argument.name),)), Number(len(layout.axes)))
+            if argument.optional:
+                ranked = Binary("and", Unary("not", IsNone(argument.name)), ranked)
+            yield If(ranked, (_regroup(argument.name, layout),))
+    for when, weights in groupby((w for w in spec.weights if is_grouped(w.layout)), key=lambda weight: weight.when):
+        body = tuple(_regroup(weight.name, weight.layout) for weight in weights)
+        yield from body if when is None else (If(when, body),)
+
+
+def is_grouped(layout: Layout) -> bool:
+    """Whether an axis holds several dims, or none."""
+    return any(len(axis.dims) != 1 for axis in layout.axes)
+
+
+def _regroup(name: str, layout: Layout) -> Assign:
+    merged = tuple(" ".join(axis.dims) or str(place) for place, axis in enumerate(layout.axes))
+    return Assign(Ref(name, layout.dims), Op("regroup", (Ref(name, merged),), layout.dims))
 
 
 def _lacking_axes(spec: Spec) -> Iterator[Statement]:
@@ -179,9 +304,11 @@ def _scalars(argument: Argument) -> Iterator[Statement]:
         yield Line(f'{", ".join(argument.names)} = _pair("{argument.name}", {argument.name})')
     elif argument.role == "choice":
         yield Line(f'_choice("{argument.name}", {argument.name}, {argument.choices!r})')
+    elif argument.tells:
+        return
     elif argument.role == "number" and argument.unset is not None:
         yield Default(argument.name, argument.unset)
-    elif argument.role in ("number", "integer") and not argument.tells:
+    elif argument.role in ("number", "integer"):
         checked = f'{argument.name} = _{argument.role}("{argument.name}", {argument.name})'
         yield Line(f"if {argument.name} is not None:\n    {checked}" if argument.optional else checked)
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from attnspec.codegen import VERSION
 from attnspec.codegen.blockwise import blockwise_modules
-from attnspec.codegen.module import covers, module_text
+from attnspec.codegen.module import covers, module_text, require
 from attnspec.codegen.r.package import package
 from attnspec.codegen.targets import TARGETS
+from attnspec.codegen.targets.r import R
 from attnspec.spec.model import Spec
 
 MANIFEST = "manifest.json"
@@ -65,7 +66,11 @@ def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, 
 def _render(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:
     """Relative path -> (spec name, formatted text)."""
     modules = _modules(specs, targets if targets is None else [target for target in targets if target in TARGETS])
-    r_files = package(specs) if targets is None or "r" in targets else ()
+    in_r = [spec for spec in specs if targets is not None or covers(R, spec)]
+    if targets is not None and "r" in targets:
+        for spec in specs:
+            require(R, spec)
+    r_files = package(in_r) if targets is None or "r" in targets else ()
     return modules | {f"r/{path}": (spec, text) for path, spec, text in r_files}
 
 

@@ -7,7 +7,7 @@ float32 that bfloat16 can hold. Integers and booleans are bit fields of one word
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
 from typing import Any
@@ -20,7 +20,7 @@ from attnspec.harness.facts import facts
 from attnspec.harness.oracle.plan import Plan, plan_of
 from attnspec.harness.profiles import Masks, Values, masks_of, values_of
 from attnspec.spec.binding import tensors_of
-from attnspec.spec.expression import Access, Binary, Name, walk
+from attnspec.spec.expression import Access, Binary, Name, Number, Sum, walk
 from attnspec.spec.model import Spec
 
 Array = NDArray[Any]
@@ -106,6 +106,10 @@ def _floats(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Arra
         return np.rint(shifted) if values.grid and not values.logit else shifted
     if sheet.role == "mean":
         return (1.0 + normal) * sheet.scale
+    if sheet.role == "packed":  # in averaging entries 1 / fan-in, which is 4 of the others' squared
+        assert sheet.offset is not None
+        means = np.repeat(sheet.offset, normal.size // sheet.offset.size)
+        return np.where(means == 1.0, (1.0 + normal) * 4 * sheet.scale**2, normal * sheet.scale)
     if sheet.role not in ("query", "key"):
         return normal * sheet.scale
     if values.grid == "positive":
@@ -201,7 +205,8 @@ def _recipe(spec: Spec, configuration: Configuration) -> Recipe:
 def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
     plan = plan_of(spec, configuration)
     sizes = dict(configuration.sizes)
-    dims = {tensor.name: tensor.layouts[0].dims for tensor in tensors_of(spec)}
+    values = facts(spec, configuration).values
+    dims = {tensor.name: tensor.under(values).layouts[0].dims for tensor in tensors_of(spec)}
     feeds = {a.name: a.feeds or a.name for a in spec.tensor_arguments}
     weights = {weight.name for weight in spec.weights}
     wanted = [(name, p.shape, p.dtype) for name, p in configuration.tensors]
@@ -219,8 +224,9 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
         operator = feeds.get(name, name)
         role = "weight" if name in weights else _role(operator)
         if kind == "float":
-            role, scale = _weight(name, dims[name], sizes) if role == "weight" else (role, 1.0)
-            offset = _position_code(dims[name], shape) if role == "value" else None
+            scale, offset = 1.0, _position_code(dims[name], shape) if role == "value" else None
+            if role == "weight":
+                role, scale, offset = _weight(spec, name, sizes)
             floats.append(Sheet(name, shape, dtype, role, start, start + prod(shape), scale, offset))
         else:
             most = _length_limit(spec, operator, sizes)
@@ -244,16 +250,45 @@ def _role(operator: str) -> str:
     return "bias" if operator in ("bias", "attn_mask") else "other"
 
 
-def _weight(name: str, dims: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[str, float]:
-    """Role and scale of a layer's weight.
+def _weight(spec: Spec, name: str, sizes: Mapping[str, int]) -> tuple[str, float, Array | None]:
+    """Role, scale and, for a packed weight, what its entries have in front: 1 where they average.
 
     Kernels of query and key keep bfloat16's logits well-conditioned: half of 1 / sqrt(fan-in). The others average, so that
-    the sign-coded positions of the values stay visible behind two projections.
+    the sign-coded positions of the values stay visible behind two projections. What no index is summed over is a bias.
     """
-    if len(dims) <= 2:
-        return "bias of a projection", 0.25
-    fan_in = max(1, prod(sizes.get(dim, 1) for dim in (dims[:-1] if dims[-1] == "E" else dims[:1])))
-    return ("logits' kernel", 0.5 / sqrt(fan_in)) if _role(name) in ("query", "key") else ("mean", 1.0 / fan_in)
+    readings = tuple(_readings(spec, name))
+    summed = {place for reading in readings for place in reading.summed}
+    if not summed:
+        return "bias of a projection", 0.25, None
+    dims = next(weight.layout.dims for weight in spec.weights if weight.name == name)
+    fan_in = max(1, prod(sizes.get(dims[place], 1) for place in summed))
+    packed = {reading.entry: _role(reading.defines) for reading in readings if reading.entry >= 0}
+    if packed:
+        means = [0.0 if packed.get(entry) in ("query", "key") else 1.0 for entry in range(max(packed) + 1)]
+        return "packed", 0.5 / sqrt(fan_in), np.asarray(means)
+    logits = any(_role(reading.defines) in ("query", "key") for reading in readings)
+    return ("logits' kernel", 0.5 / sqrt(fan_in), None) if logits else ("mean", 1.0 / fan_in, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One place where a stage reads a weight: what it defines, at which entry of the first axis, and the axes it sums over."""
+
+    defines: str
+    entry: int
+    summed: tuple[int, ...]
+
+
+def _readings(spec: Spec, name: str) -> Iterator[_Reading]:
+    for stage in (stage for path in spec.paths for stage in path.stages):
+        letters = {node.index for node in walk(stage.expression) if isinstance(node, Sum)}
+        for node in walk(stage.expression):
+            if isinstance(node, Access) and node.tensor == name:
+                entry = int(node.indices[0].value) if isinstance(node.indices[0], Number) else -1
+                places = (
+                    place for place, index in enumerate(node.indices) if isinstance(index, Name) and index.name in letters
+                )
+                yield _Reading(stage.defines, entry, tuple(places))
 
 
 def _position_code(dims: tuple[str, ...], shape: tuple[int, ...]) -> Array:

@@ -36,6 +36,7 @@ class Deviation:
 
     `clause` may name several, `query,key`: each is excused, and one has to show; none of those that show `seldom`, which says
     why: where rounding is just over a bound, say.
+    `shortcut` names one of the spec's, whose guard then holds too.
     """
 
     subject: str
@@ -48,6 +49,7 @@ class Deviation:
     when: str = ""
     dtype: str = ""
     seldom: str = ""
+    shortcut: str = ""
 
     def __str__(self) -> str:
         return f"{self.subject} {self.versions}: {self.check}, `{self.clause}`: {self.seen}. {self.why}"
@@ -168,7 +170,7 @@ class Ledger:
 
     def _guard_holds(self, deviation: Deviation, spec: Spec, configuration: Configuration | None) -> bool:
         if configuration is None:
-            return not deviation.when and not deviation.dtype
+            return not (deviation.when or deviation.dtype or deviation.shortcut)
         key = deviation, configuration
         if key not in self._holds:
             self._holds[key] = _holds(deviation, spec, configuration)
@@ -178,9 +180,11 @@ class Ledger:
 def _holds(deviation: Deviation, spec: Spec, configuration: Configuration) -> bool:
     if deviation.dtype and configuration.dtype not in deviation.dtype.split(","):
         return False
-    if deviation.guard is None:
-        return True
+    guards = [deviation.guard, *(each.when for each in spec.shortcuts if each.name == deviation.shortcut)]
+    if deviation.shortcut and len(guards) == 1:
+        return False
+    known = facts_as_meant(spec, configuration)
     try:
-        return holds(deviation.guard, facts_as_meant(spec, configuration))
+        return all(holds(guard, known) for guard in guards)
     except EvaluationError:  # an invalid call need not have what the guard asks for
         return False

@@ -20,10 +20,13 @@ from hypothesis import strategies as st
 from attnspec.harness.configuration import Configuration, TensorPlan
 from attnspec.harness.sizes import SHAPES, sizes_for
 from attnspec.spec.binding import ShapeMismatch, Tensor, tensors_of
+from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary
 from attnspec.spec.model import Argument, Default, Layout, Spec
 from attnspec.spec.resolve import EvaluationError, Facts, evaluate, facts_of, holds, resolve
+from attnspec.spec.returns import parts
 
 CANDIDATES = 40
+EVERY = 6  # one configuration in so many takes a shortcut of the owner's, where there is one
 Option = object
 Choice = Mapping[str, Option]
 
@@ -60,6 +63,8 @@ class Factors:
         for tensor in tensors:
             if tensor.name in arguments and not tensor.required and not arguments[tensor.name].inert:
                 options[tensor.name] = (None, *_forms(tensor, arguments[tensor.name], dtype))
+            elif tensor.name in arguments and arguments[tensor.name].examples:
+                options[tensor.name] = ("", *arguments[tensor.name].examples)
         for argument in (*spec.constructor, *spec.arguments):
             values = tuple(_values(argument))
             if values:
@@ -95,7 +100,10 @@ def _kinds(options: Sequence[Option]) -> Iterator[Option]:
 
 def _values(argument: Argument) -> Iterator[Default]:
     """The Python values to try for an argument; one that is inert, or no matter of the call, stays at its default."""
-    if argument.role in ("tensor", "tensors", "object", "seed") or argument.inert:
+    if argument.role in ("tensor", "tensors", "object", "placement", "seed") or argument.inert:
+        return
+    if argument.tells and not argument.required:  # left out, or told
+        yield from (None, True)
         return
     tried: list[Default] = [] if argument.required else [argument.default]
     if argument.role in ("flag", "training") and not argument.examples:
@@ -134,8 +142,10 @@ def configuration(factors: Factors, sizes: Mapping[str, int], choice: Choice) ->
     """The call that a choice describes; None where its shapes do not fit together or a precondition fails."""
     spec = factors.spec
     sizes = _agreeing(factors, sizes, choice)
-    choice = {**choice, **{a.name: sizes[a.tells[0]] for a in spec.constructor if a.tells}}
+    told = [a for a in spec.constructor if a.tells and choice.get(a.name, True)]
+    choice = {**choice, **{a.name: sizes[a.tells[0]] for a in told}}
     chosen = {a.name: choice[a.name] for a in (*spec.constructor, *spec.arguments) if a.name in choice and a.role != "tensor"}
+    chosen |= _places(spec, choice)
     values = {name: value for name, value in chosen.items() if _differs(spec.argument(name), value)}
     try:
         scope = facts_of(spec, values, {}, {})  # type: ignore[arg-type]
@@ -157,21 +167,53 @@ def configuration(factors: Factors, sizes: Mapping[str, int], choice: Choice) ->
     )
 
 
+def _places(spec: Spec, choice: Choice) -> dict[str, Option]:
+    """The tensors that are another one, which is itself in its own place."""
+    found: dict[str, Option] = {}
+    for argument in spec.tensor_arguments:
+        other = choice.get(argument.name)
+        if other and isinstance(other, str):
+            found[argument.name] = found.get(other, other)
+    return found
+
+
 def _agreeing(factors: Factors, sizes: Mapping[str, int], choice: Choice) -> Mapping[str, int]:
-    """The sizes with those equal that one argument tells, and those of a tensor that another one stands in for.
+    """The sizes, made to fit: what arguments tell together, what follows from it, and tensors in each other's places.
 
     A dim of the spec's own gets an odd size, beside E.
     """
-    own = {dim for tensor in factors.tensors for layout in tensor.layouts for dim in layout.dims}
-    agreed = dict.fromkeys(own, sizes["E"] + 3) | dict(sizes)
-    for argument in factors.spec.constructor:
-        agreed |= dict.fromkeys(argument.tells, agreed[argument.tells[0]]) if argument.tells else {}
+    spec = factors.spec
+    agreed = _divisible(spec, sizes)
+    own = {dim for tensor in factors.tensors for layout in tensor.layouts for dim in layout.dims} - agreed.keys()
+    agreed |= {dim: agreed["E"] + 3 + 2 * place for place, dim in enumerate(sorted(own))}
+    told: dict[str, int] = {}
+    for argument in (a for a in spec.constructor if a.tells):
+        size = agreed[argument.tells[0]]
+        if argument.unset is not None and choice.get(argument.name) is None:
+            size = int(evaluate(argument.unset, told))
+        told[argument.name] = size
+        agreed |= dict.fromkeys(argument.tells, size)
     by_name = {tensor.name: tensor for tensor in factors.tensors}
     for tensor in factors.tensors:
-        if tensor.stands_in and choice.get(tensor.name) is None:
-            pairs = zip(tensor.layouts[0].dims, by_name[tensor.stands_in].layouts[0].dims, strict=True)
+        place = choice.get(tensor.name)
+        other = tensor.stands_in if place is None else place
+        if other and isinstance(other, str):
+            pairs = zip(tensor.layouts[0].dims, by_name[other].layouts[0].dims, strict=True)
             agreed |= {own: agreed[other] for own, other in pairs}
-    return agreed
+    derived = {dim: rule for dim, rule in spec.told.items() if not isinstance(rule, Name) and dim != "G"}
+    return agreed | {dim: int(evaluate(rule, told)) for dim, rule in derived.items()}
+
+
+def _divisible(spec: Spec, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The sizes where the constructor tells a product (`H = E // N`): that of its parts."""
+    found, done = dict(sizes), set[str]()
+    told = {dim for argument in spec.constructor for dim in argument.tells}
+    for dim, rule in spec.sizes.items():
+        match rule:
+            case Binary("//", Name(whole), Name(part)) if {whole, part} <= told and dim in sizes and whole not in done:
+                found[whole] = sizes[dim] * sizes[part]
+                done.add(whole)
+    return found
 
 
 class _DoesNotFit(Exception):
@@ -198,20 +240,28 @@ def _tensors(factors: Factors, sizes: Mapping[str, int], choice: Choice, facts: 
     batch = _batch(sizes, choice) if "batch" in choice and factors.tensors[0].layouts[number].batched else ()
     weights = {weight.name: weight for weight in factors.spec.weights}
     sizes = {**sizes, **_missing(factors, number)}
-    for tensor in factors.tensors:
+    for tensor in (each.under(facts.values) for each in factors.tensors):
         form = choice.get(tensor.name)
         if tensor.name in weights:
             if holds(weights[tensor.name].when, facts):
                 yield tensor.name, TensorPlan(_shape(tensor.layouts[0], sizes, (), batch), factors.dtype)
-        elif tensor.required:
+        elif tensor.required and not form:
             layout = tensor.layouts[min(number, len(tensor.layouts) - 1)]
             dtype = _dtypes(factors.spec.argument(tensor.name), factors.dtype)[0]
             yield tensor.name, TensorPlan(_shape(layout, sizes, (), batch), dtype)
         elif isinstance(form, Form):
-            if len(tensor.layouts) > 1 and form.layout < number:
+            if not _fits(tensor, form, number):
                 raise _DoesNotFit
             own = {"full": batch, "ones": (1,) * len(batch), "none": ()}[form.batch]
             yield tensor.name, TensorPlan(_shape(tensor.layouts[form.layout], sizes, form.ones, own), form.dtype)
+
+
+def _fits(tensor: Tensor, form: Form, number: int) -> bool:
+    """Whether an optional tensor can come in a form when the required ones have their layout of that number."""
+    grouped = any(len(axis.dims) > 1 for axis in tensor.layouts[form.layout].axes)
+    if len(tensor.layouts) == 1 or grouped:
+        return True
+    return form.layout == number if tensor.aligned else form.layout >= number
 
 
 def _missing(factors: Factors, number: int) -> dict[str, int]:
@@ -263,7 +313,13 @@ def pool(spec: Spec, dtype: str, count: int) -> tuple[Configuration, ...]:
 
 def _best(factors: Factors, sizes: Mapping[str, int], number: int, random: Random, seen: set[Option]) -> Configuration | None:
     """The valid candidate that shows most for the first time; the first of all is the simplest call."""
-    candidates = [*(factors.draw(random) for _ in range(CANDIDATES if number else 0)), factors.simplest()]
+    drawn = (factors.draw(random) for _ in range(CANDIDATES if number else 0))
+    candidates: list[dict[str, Option]]
+    if factors.spec.shortcuts and number % EVERY == EVERY - 1:
+        shortcut = factors.spec.shortcuts[number // EVERY % len(factors.spec.shortcuts)].when
+        candidates = [_toward(factors, choice, shortcut) for choice in drawn]
+    else:
+        candidates = [*drawn, factors.simplest()]
     best, most, shown = None, -1.0, frozenset[Option]()
     for candidate in candidates:
         new = _shown(candidate) - seen
@@ -275,6 +331,24 @@ def _best(factors: Factors, sizes: Mapping[str, int], number: int, random: Rando
             best, most, shown = made, worth, frozenset(new)
     seen |= shown
     return best
+
+
+def _toward(factors: Factors, choice: dict[str, Option], guard: Expression) -> dict[str, Option]:
+    """The choice with the flags, places and ranks that a guard asks for; what else it asks for is left to chance."""
+    for part in parts(guard, "and"):
+        match part:
+            case Name(flag) if flag in choice:
+                choice[flag] = True
+            case Unary("not", Name(flag)) if flag in choice:
+                choice[flag] = False
+            case IsNone(name) if name in choice:
+                choice[name] = None
+            case Call("same", (Name(one), Name(other))):
+                choice[other] = one
+            case Binary("==", Call("rank", (Name(tensor),)), Number(rank)):
+                layouts = factors.spec.argument(tensor).layouts
+                choice["layout"] = next(place for place, layout in enumerate(layouts) if len(layout.axes) == rank)
+    return choice
 
 
 def _shown(choice: Choice) -> set[Option]:

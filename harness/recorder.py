@@ -60,18 +60,23 @@ class Recorder:
         self._tally = tally
         self._records: dict[Key, Record] = {}
         self._wrong: set[tuple[str, str]] = set()  # subject and clause, where the oracle said so: excused or not
+        self._excused: set[tuple[Case | None, str]] = set()  # where somebody is known to be apart from all others
 
     def add(self, failures: Iterable[Failure], gradient: bool = False) -> None:
         """Gather failures; known deviations are counted in the ledger instead."""
         for failure in failures:
             if failure.check in ("oracle", "gradients"):
                 self._wrong.add((failure.subject, failure.clause))
-            if not self._ledger.excuses(failure, self.item.spec) and not self._follows(failure):
+            if self._ledger.excuses(failure, self.item.spec):
+                self._excused.add((failure.case, failure.clause))
+            elif not self._follows(failure):
                 self._records.setdefault(failure.key, Record(failure, gradient)).add(failure, gradient)
 
     def _follows(self, failure: Failure) -> bool:
         """Whether it is the shadow of a failure that is known already: apart from others for being wrong."""
-        return failure.check == "pairwise" and (failure.subject, failure.clause) in self._wrong
+        if failure.check != "pairwise":
+            return False
+        return (failure.subject, failure.clause) in self._wrong or (failure.case, failure.clause) in self._excused
 
     def findings(self) -> Iterator[Finding]:
         """One finding per cause, or per record that has none in common with others: shrunk, with everybody's answer."""

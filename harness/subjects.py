@@ -107,7 +107,7 @@ def generated(spec: Spec, lane: str, folder: Path | None = None) -> Iterator[Sub
 
 def natives(spec: Spec) -> tuple[Subject, ...]:
     """The framework's own function, or layer where lanes can call one, in each of its lanes."""
-    if spec.family != "api" or (spec.form == "layer" and spec.owner != "keras"):
+    if spec.family != "api" or (spec.form == "layer" and spec.owner not in ("keras", "torch")):
         return ()
     module, _, function = spec.name.rpartition(".")
     lanes = lanes_of(spec.owner)

@@ -125,7 +125,7 @@ def _tensor(argument: Argument, configuration: Configuration) -> str:
 
 def can_vary(argument: Argument) -> bool:
     """Whether a run is expected to show more than one value. An argument that is no matter of the call may stay where it is."""
-    if argument.inert or argument.role in ("seed", "object"):
+    if argument.inert or argument.role in ("seed", "object", "placement"):
         return False
     if argument.tells or argument.role in ("tensor", "flag", "training"):
         return True

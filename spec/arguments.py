@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from attnspec.spec.errors import Key, alternatives, described
-from attnspec.spec.model import Argument, Default, Role, Weight
-from attnspec.spec.reading import Reading, literal
+from attnspec.spec.expression import Expression, Number
+from attnspec.spec.model import Argument, Default, Layout, Role, Weight
+from attnspec.spec.reading import Reading, constant, literal
 from attnspec.spec.schema import ArgumentTable, ElementTable, WeightTable
 
 
@@ -29,6 +30,7 @@ FITS: dict[Role, tuple[Callable[[Default], bool], str]] = {
     "sizes": (lambda value: value is None or _is_integer(value) or _is_pair(value), 'an integer, a pair or "None"'),
     "training": (lambda value: value is None or isinstance(value, bool), 'true, false or "None"'),
     "seed": (lambda value: value is None or _is_integer(value), 'an integer or "None"'),
+    "placement": (lambda value: value is None, '"None"'),
     "object": (lambda value: value is None or isinstance(value, str), 'a name or "None"'),
 }
 
@@ -64,6 +66,8 @@ class ArgumentReader:
             feeds=table.feeds,
             inert=table.inert,
             tells=tuple(table.tells),
+            mode=table.mode,
+            swapped_unless=table.swapped_unless,
             examples=tuple(literal(example) for example in table.examples),
             doc=table.doc,
         )
@@ -88,7 +92,7 @@ class ArgumentReader:
 
     def _check_values(self, argument: Argument, key: Key) -> None:
         fits, expected = FITS[argument.role]
-        values = [("examples", example) for example in argument.examples]
+        values = [("examples", example) for example in argument.examples if argument.role != "tensor"]
         values += [] if argument.required else [("default", argument.default)]
         for name, value in values:
             if not fits(value) or (argument.choices and value is not None and value not in argument.choices):
@@ -114,8 +118,9 @@ class ArgumentReader:
                 self.reading.errors.add((*key, name), f'an argument of role "{role}" needs it')
         if argument.role == "sizes" and len(argument.names) != 2:
             self.reading.errors.add((*key, "names"), f"expected two names, got {len(argument.names)}")
-        if argument.role == "tensor" and argument.examples:
-            self.reading.errors.add((*key, "examples"), "a tensor has no examples; the harness makes its values")
+        if argument.mode and (argument.role != "training" or argument.kind != "keyword-only"):
+            self.reading.errors.add((*key, "mode"), 'only a keyword-only argument of role "training" has it')
+        check_swap(argument.layouts, argument.swapped_unless, key, self.reading)
 
     def _check_order(self, arguments: Iterable[Argument], section: str) -> None:
         keyword_only = has_default = False
@@ -139,6 +144,20 @@ class ArgumentReader:
             when = self.reading.optional(table.when, (*key, "when"))
             if layout is not None and (layout.batched or any(axis.or_one for axis in layout.axes)):
                 self.reading.errors.add((*key, "layout"), f'expected plain axes, got "{table.layout}"')
+            if len(table.fans) == 1:
+                self.reading.errors.add((*key, "fans"), "expected fan in and fan out, got 1")
             if layout is not None:
-                found.append(Weight(table.name, layout, table.initializer, when, table.chosen_by, table.path, table.doc))
+                fans = tuple(self._fan(fan, (*key, "fans")) for fan in table.fans)
+                found.append(Weight(table.name, layout, table.initializer, when, table.chosen_by, table.path, fans, table.doc))
         return tuple(found)
+
+    def _fan(self, text: str | int | float, key: Key) -> Expression:
+        found = self.reading.expression(text, key) if isinstance(text, str) else constant(text)
+        return found or Number(1)
+
+
+def check_swap(layouts: tuple[Layout, ...], flag: str, key: Key, reading: Reading) -> None:
+    """Axes change places in the first layout, which is the longest: two plain ones."""
+    axes = layouts[0].axes[:2] if layouts and not layouts[0].batched else ()
+    if flag and (len(axes) < 2 or any(len(axis.dims) != 1 or axis.or_one for axis in axes)):
+        reading.errors.add((*key, "swapped_unless"), "only a tensor whose first layout begins with two plain axes has it")

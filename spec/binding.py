@@ -9,18 +9,19 @@
 * A dim that the chosen layouts lack (`T N H` has no B) has size 1.
 * Where an API writes another letter than the operator (`B S K H` for value), both get the size: V = H.
 * A tensor that is left out binds as the one that stands in for it.
-* An integer of a constructor may tell the sizes of dims, before any shape.
+* An integer of a constructor may tell the sizes of dims, before any shape, and with them what follows from told sizes alone.
+* `1` binds nothing. A tensor whose first two axes change places unless a flag is set has its layouts as the call's flag says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
-from attnspec.spec.layouts import paired_dims
-from attnspec.spec.model import Axis, Layout, Spec
+from attnspec.spec.layouts import paired_dims, swapped
+from attnspec.spec.model import Axis, Default, Layout, Spec
 from attnspec.spec.nodes import Name
 
 
@@ -30,13 +31,29 @@ class ShapeMismatch(ValueError):
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a call. Each layout comes with the dims that the operator has for its own (value's H is also V)."""
+    """A tensor of a call. Each layout comes with the dims that the operator has for its own (value's H is also V).
+
+    `swapped_unless` is the flag that keeps the first two axes in their order; `layouts` are those where it is set.
+    """
 
     name: str
     layouts: tuple[Layout, ...]
     required: bool
     stands_in: str = ""
     renamed: tuple[tuple[str, str], ...] = ()
+    swapped_unless: str = ""
+
+    def under(self, values: Mapping[str, Default]) -> Tensor:
+        """The tensor as the flags of a call order its axes."""
+        if not self.swapped_unless or values.get(self.swapped_unless):
+            return self
+        return replace(self, layouts=swapped(self.layouts), swapped_unless="")
+
+    @cached_property
+    def aligned(self) -> bool:
+        """Whether it uses the same entry of its layouts as the others: not where it may broadcast, or groups axes."""
+        axes = (axis for layout in self.layouts for axis in layout.axes)
+        return self.required or (not self.batched and all(len(axis.dims) == 1 and not axis.or_one for axis in axes))
 
     @cached_property
     def batched(self) -> bool:
@@ -49,7 +66,7 @@ class Tensor:
 
 
 def _shape_text(layout: Layout) -> str:
-    axes = [" * ".join(axis.dims) + (" or 1" if axis.or_one else "") for axis in layout.axes]
+    axes = [(" * ".join(axis.dims) or "1") + (" or 1" if axis.or_one else "") for axis in layout.axes]
     texts = ["...", *axes] if layout.batched else axes
     return f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
 
@@ -62,7 +79,8 @@ def tensors_of(spec: Spec) -> tuple[Tensor, ...]:
         pairs = (pair for lay in argument.layouts for pair in zip(lay.dims, paired_dims(lay.dims, canonical), strict=True))
         renamed = tuple(dict.fromkeys(pair for pair in pairs if pair[0] != pair[1]))
         stands_in = argument.unset.name if isinstance(argument.unset, Name) else ""
-        found.append(Tensor(argument.name, argument.layouts, not argument.optional, stands_in, renamed))
+        swap = argument.swapped_unless
+        found.append(Tensor(argument.name, argument.layouts, not argument.optional, stands_in, renamed, swap))
     found += [Tensor(weight.name, (weight.layout,), weight.when is None) for weight in spec.weights]
     return tuple(sorted(found, key=lambda tensor: not tensor.required))
 
@@ -113,7 +131,7 @@ class Binder:
         if not exact and not open_:
             raise self._mismatch(tensor, shape)
         number = (exact or open_)[0]
-        if tensor.required and not tensor.batched and self.chosen.setdefault(len(tensor.layouts), number) != number:
+        if tensor.aligned and not tensor.batched and self.chosen.setdefault(len(tensor.layouts), number) != number:
             wanted = _shape_text(tensor.layouts[self.chosen[len(tensor.layouts)]])
             raise ShapeMismatch(f"`{tensor.name}` must have shape {wanted}, as the tensors before it, got {shape}")
         return tensor.layouts[number]
@@ -123,7 +141,7 @@ class Binder:
         if layout.batched:
             self._broadcast(tensor, shape, shape[:front])
         for axis, size in zip(layout.axes, shape[front:], strict=True):
-            if axis.or_one or len(axis.dims) > 1:
+            if axis.or_one or len(axis.dims) != 1:
                 self.later.append((tensor, layout, shape, axis, size))
             elif self.sizes.setdefault(axis.dims[0], size) == size:
                 self.owners.setdefault(axis.dims[0], tensor.name)

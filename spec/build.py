@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from attnspec.spec.arguments import ArgumentReader
+from attnspec.spec.arguments import ArgumentReader, check_swap
 from attnspec.spec.declarations import Declarations, extended
 from attnspec.spec.errors import Errors, Key, described
-from attnspec.spec.expression import Name, names
+from attnspec.spec.expression import Expression, Name, names, to_text
 from attnspec.spec.layouts import paired_dims
-from attnspec.spec.model import Argument, Documented, Output, Path, Precondition, Spec, Weight
+from attnspec.spec.model import Argument, Documented, Output, Path, Precondition, Shortcut, Spec, Weight
 from attnspec.spec.reading import Reading, literal
+from attnspec.spec.returns import may_return
 from attnspec.spec.schema import ApiFile, ArgumentTable, DocumentedTable, ElementTable, OutputTable, PreconditionTable
 from attnspec.spec.scope import Scope
 from attnspec.spec.stage_checks import StageChecks
@@ -69,7 +71,30 @@ class _Builder:
             tensors=scope.tensors,
             sizes=scope.sizes,
             defined_as=file.defined_as or "",
+            shortcuts=tuple(self._shortcuts()),
+            shapes_raise=file.shapes_raise or "",
+            methods=tuple(file.methods),
+            attributes=dict(self._attributes()),
         )
+
+    def _shortcuts(self) -> Iterator[Shortcut]:
+        """The owner's own ways through its paths."""
+        for table in self.file.shortcut:
+            key: Key = ("shortcut", table.name, "when")
+            when = self.reading.expression(table.when, key)
+            self.scope.check_guard(when, key, table.when)
+            if when is not None:
+                yield Shortcut(table.name, when, table.doc)
+
+    def _attributes(self) -> Iterator[tuple[str, Expression]]:
+        """What other code reads off the owner's layer, over the constructor's arguments."""
+        known = {argument.name for argument in self.scope.constructor}
+        for name, text in self.file.attributes.items():
+            rule = self.reading.expression(text, ("attributes", name))
+            for unknown in sorted(names(rule) - known) if rule is not None else ():
+                self.scope.unknown(("attributes", name), text, unknown, known, "argument")
+            if rule is not None:
+                yield name, rule
 
     def _check_signature(self) -> None:
         """Names are unique, layouts name declared dims and fit the tensors they become."""
@@ -81,7 +106,7 @@ class _Builder:
                 self.errors.add(("constructor", argument.name, "role"), f'a constructor takes no "{argument.role}"')
             self._check_dims(argument.tells, ("constructor", argument.name, "tells"))
         for argument in self.scope.arguments:
-            if argument.role in ("seed", "object"):
+            if argument.role in ("seed", "object", "placement"):
                 self.errors.add(("argument", argument.name, "role"), f'only a constructor has one of role "{argument.role}"')
             self._check_tensor(argument, ("argument", argument.name))
             for element in argument.elements:
@@ -94,6 +119,8 @@ class _Builder:
         self.scope.check_guard(weight.when, (*key, "when"), when)
         if self.scope.declared.tensors.get(weight.name, weight.layout.dims) != weight.layout.dims:
             self.errors.add((*key, "name"), "is a tensor of the operator with other dims; choose another name")
+        for fan in weight.fans:
+            self.scope.check_scalar(fan, (*key, "fans"), to_text(fan))
         if weight.chosen_by:
             self._check_chosen(weight, key)
 
@@ -109,6 +136,22 @@ class _Builder:
             got = described(weight.initializer)
             self.errors.add((*key, "initializer"), f"expected {default}, the default of `{weight.chosen_by}`, got {got}")
 
+    def _check_flag(self, flag: str, key: Key) -> None:
+        """What swaps axes is a flag of the signature."""
+        flags = {argument.name for argument in self.scope.flat if argument.role == "flag"}
+        self.scope.used |= {flag}
+        if flag and flag not in flags:
+            self.errors.add((*key, "swapped_unless"), f"expected a flag, got {described(flag)}.{did_you_mean(flag, flags)}")
+
+    def _check_places(self, argument: Argument, key: Key) -> None:
+        """The examples of a tensor are tensors that are always given, before it."""
+        passed = [each.name for each in self.scope.passed if each.required]
+        before = passed[: passed.index(argument.name)] if argument.name in passed else []
+        for example in argument.examples:
+            if example not in before:
+                close = did_you_mean(str(example), before)
+                self.errors.add((*key, "examples"), f"expected a required tensor before it, got {described(example)}.{close}")
+
     def _check_unique(self) -> None:
         lists = [(a.name, *(e.name for e in a.elements), *a.names) for a in (*self.scope.constructor, *self.scope.arguments)]
         flat = [name for group in lists for name in group] + [w.name for w in self.scope.weights]
@@ -120,6 +163,8 @@ class _Builder:
             if argument.feeds:
                 self.errors.add((*key, "feeds"), "only a tensor feeds a tensor")
             return
+        self._check_flag(argument.swapped_unless, key)
+        self._check_places(argument, key)
         tensors = self.scope.tensors
         if argument.feeds and argument.feeds not in self.scope.declared.tensors:
             close = did_you_mean(argument.feeds, self.scope.declared.tensors)
@@ -142,7 +187,17 @@ class _Builder:
         layouts = self.reading.layouts(table.layout, (*key, "layout"))
         when = self.reading.optional(table.when, (*key, "when"))
         self.scope.check_guard(when, (*key, "when"), table.when)
-        self._check_tap(table.tensor, paths, key)
+        output = Output(
+            name=table.name,
+            tensor=table.tensor,
+            layouts=layouts,
+            when=when,
+            stop_gradient=table.stop_gradient,
+            otherwise=table.otherwise or "",
+            swapped_unless=table.swapped_unless,
+            doc=table.doc,
+        )
+        self._check_tap(output, [path for path in paths if may_return(output, path, paths)], key)
         canonical = self.scope.tensors.get(table.tensor.partition("@")[0], ())
         for layout in layouts[:1]:
             self._check_dims(layout.dims, (*key, "layout"))
@@ -151,11 +206,15 @@ class _Builder:
         if not layouts and not isinstance(table.layout, str):
             self.errors.add((*key, "layout"), "expected at least one layout")
         self.scope.used |= {table.tensor}
-        return Output(table.name, table.tensor, layouts, when, table.stop_gradient, table.doc)
+        self._check_flag(table.swapped_unless, key)
+        check_swap(layouts, table.swapped_unless, key, self.reading)
+        if when is None and (table.otherwise or [each.name for each in self.file.output].count(table.name) > 1):
+            self.errors.add((*key, "when"), "what may be None, and what has several outputs of its name, needs it")
+        return output
 
-    def _check_tap(self, tensor: str, paths: tuple[Path, ...], key: Key) -> None:
-        """An output is a tensor that every path defines, or `logit@CLAUSE`, its state after a clause."""
-        name, at, clause = tensor.partition("@")
+    def _check_tap(self, output: Output, paths: list[Path], key: Key) -> None:
+        """An output is a tensor that every path defines that may return it, or `logit@CLAUSE`, its state after a clause."""
+        name, at, clause = output.tensor.partition("@")
         for path in () if self.scope.broken or self.reading.failed else paths:
             defined = self.scope.available | {stage.defines for stage in path.stages} - {"attends"} | {"logsumexp"}
             clauses = {stage.clause for stage in path.stages if stage.defines == name}
@@ -226,7 +285,7 @@ class _Builder:
             used |= {argument.name for argument in self.scope.constructor if argument.role == "seed"}
         for argument in (*self.scope.constructor, *self.scope.arguments):
             section = "constructor" if argument in self.scope.constructor else "argument"
-            if argument.role == "object" or argument.tells:
+            if argument.role in ("object", "placement") or argument.tells:
                 continue
             own = [argument.name, argument.feeds, *argument.names]
             own += [name for element in argument.elements for name in (element.name, element.feeds)]

@@ -1,4 +1,4 @@
-"""Layouts as the spec files write them: `B T N H`, `... N|1 T S`, `B T (N H)`; text to `Layout` and back."""
+"""Layouts as the spec files write them: `B T N H`, `... N|1 T S`, `B T (N H)`, `1 N`; text to `Layout` and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnspec.spec.model import Axis, Layout
 MAX_AXES = 12
 MAX_LENGTH = 200
 
-_AXIS = re.compile(r"(?P<one>[A-Z])(?P<or_one>\|1)?|\((?P<group>[A-Z](?: [A-Z])+)\)")
+_AXIS = re.compile(r"(?P<one>[A-Z])(?P<or_one>\|1)?|\((?P<group>[A-Z](?: [A-Z])+)\)|(?P<single>1)")
 
 
 class LayoutError(ValueError):
@@ -34,7 +34,9 @@ def parse_layout(text: str) -> Layout:
 def _axis(word: str) -> Axis:
     match = _AXIS.fullmatch(word)
     if match is None:
-        raise LayoutError(f'expected an axis such as "N", "N|1", "(N H)" or a leading "...", got "{word[:40]}"')
+        raise LayoutError(f'expected an axis such as "N", "N|1", "(N H)", "1" or a leading "...", got "{word[:40]}"')
+    if match["single"]:
+        return Axis(())
     if match["group"]:
         return Axis(tuple(match["group"].split()))
     return Axis((match["one"],), or_one=match["or_one"] is not None)
@@ -46,8 +48,17 @@ def layout_text(layout: Layout) -> str:
 
 
 def _axis_text(axis: Axis) -> str:
+    if not axis.dims:
+        return "1"
     text = axis.dims[0] if len(axis.dims) == 1 else f"({' '.join(axis.dims)})"
     return f"{text}|1" if axis.or_one else text
+
+
+def swapped(layouts: tuple[Layout, ...]) -> tuple[Layout, ...]:
+    """The layouts with the first two axes of the first one in the other order."""
+    first, *others = layouts
+    one, two, *rest = first.axes
+    return (Layout((two, one, *rest), first.batched), *others)
 
 
 def paired_dims(dims: tuple[str, ...], canonical: tuple[str, ...]) -> tuple[str, ...]:

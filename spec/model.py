@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from attnspec.spec.expression import Expression
+from attnspec.spec.expression import Expression, Name, names, substitute
 
 Default = None | bool | int | float | str | tuple[int, ...]
 Kind = Literal["positional", "keyword-only"]
-Role = Literal["tensor", "tensors", "number", "integer", "flag", "choice", "sizes", "training", "seed", "object"]
+Role = Literal["tensor", "tensors", "number", "integer", "flag", "choice", "sizes", "training", "seed", "object", "placement"]
 DType = Literal["floating", "bool", "integer", "bool or floating"]
 Source = Literal["documented", "observed", "ruled"]
-Initializer = Literal["glorot_uniform", "zeros", "ones"]
+Initializer = Literal["glorot_uniform", "glorot_normal", "linear_uniform", "zeros", "ones"]
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of a layout: `N`, the grouped `(N H)`, or `N|1` where a size of 1 broadcasts."""
+    """One axis of a layout: `N`, the grouped `(N H)`, `N|1` where a size of 1 broadcasts, or `1`, which has no dim."""
 
     dims: tuple[str, ...]
     or_one: bool = False
@@ -56,7 +56,12 @@ class Argument:
 
     `tells` are the dims whose size an integer is (`num_query_heads` tells N). `training` is a flag whose None means the mode of
     the model around the layer, false where there is none. `seed` decides what dropout draws. An `object` is the owner's own
-    (an initialiser, a regulariser): it acts on the weights, never in the call, and other targets take its default alone.
+    (an initialiser, a regulariser): it acts on the weights, never in the call, and other targets take its default alone. A
+    `placement` (device, dtype) says where the owner makes the weights; other targets have words of their own for it.
+    `mode` marks what the owner's call lacks, for its layers know it themselves: whether the model around them is training.
+
+    A tensor's first two axes come in the other order unless the flag `swapped_unless` is set, in the longest layout only. Its
+    `examples` are tensors whose place it may take as the same object.
     """
 
     name: str
@@ -73,6 +78,8 @@ class Argument:
     feeds: str = ""
     inert: str = ""
     tells: tuple[str, ...] = ()
+    mode: bool = False
+    swapped_unless: str = ""
     examples: tuple[Default, ...] = ()
     doc: str = ""
 
@@ -85,8 +92,9 @@ class Argument:
 class Weight:
     """A parameter of a layer. It exists where `when` holds (over constructor arguments).
 
-    `initializer` is its distribution, `chosen_by` the constructor argument whose default that is, `path` where the owner keeps
-    it in a checkpoint.
+    `initializer` is its distribution, `fans` what that takes for fan in and fan out where they are not the sizes of what is
+    contracted and what is made, `chosen_by` the constructor argument whose default it is, `path` where the owner keeps the
+    weight in a checkpoint.
     """
 
     name: str
@@ -95,6 +103,7 @@ class Weight:
     when: Expression | None = None
     chosen_by: str = ""
     path: str = ""
+    fans: tuple[Expression, ...] = ()
     doc: str = ""
 
 
@@ -145,13 +154,19 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One returned value: a tensor of the operator (`output`, `weight`, `key`, `logsumexp`, or `logit@CLAUSE`)."""
+    """One returned value: a tensor of the operator (`output`, `weight`, `key`, `logsumexp`, or `logit@CLAUSE`).
+
+    Where `when` does not hold it is left out, or None where `otherwise` is "None". Outputs of one name are one value, which
+    comes from the first of them whose `when` holds. `swapped_unless` is as for an argument.
+    """
 
     name: str
     tensor: str
     layouts: tuple[Layout, ...]
     when: Expression | None = None
     stop_gradient: bool = False
+    otherwise: str = ""
+    swapped_unless: str = ""
     doc: str = ""
 
 
@@ -172,6 +187,18 @@ class Precondition:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortcut:
+    """A way of the owner's implementation to what a path gives, taken where `when` holds. It has no meaning of its own.
+
+    The harness sees to it that such calls are made.
+    """
+
+    name: str
+    when: Expression
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Documented:
     """Where the owner documents the API. `drift`: what the founding text says otherwise than the documents of `version`."""
 
@@ -186,6 +213,9 @@ class Spec:
     """One API or variant, resolved against the operator: everything there is to know about it.
 
     `tensors` gives every tensor that expressions name its canonical dims; `sizes` gives derived sizes (`G` = `N // K`).
+    `shapes_raise` is the exception for shapes and dtypes that do not fit, where it is not what the owner usually raises,
+    `methods` are those of the owner's layer that its other code calls, `attributes` what that reads, over the constructor's
+    arguments.
     `file` is the TOML it came from (relative), `digest` the SHA-256 of all files that went into it. `defined_as` is what the
     owner calls a layer's class where it exports it under another name: checkpoints go by it.
     """
@@ -204,6 +234,10 @@ class Spec:
     preconditions: tuple[Precondition, ...]
     tensors: Mapping[str, tuple[str, ...]]
     sizes: Mapping[str, Expression]
+    shortcuts: tuple[Shortcut, ...] = ()
+    shapes_raise: str = ""
+    methods: tuple[str, ...] = ()
+    attributes: Mapping[str, Expression] = field(default_factory=dict)
     file: str = ""
     digest: str = ""
     defined_as: str = ""
@@ -224,6 +258,20 @@ class Spec:
         owner = self.name.rpartition(".")[0].replace(".", "_")
         return "_".join(filter(None, (owner, self.function_name))).replace("-", "_")
 
+    def state_key(self, weight: Weight) -> str:
+        """What a torch module calls a weight: its path for torch's own layers, its name for others."""
+        return weight.path if self.owner == "torch" and weight.path else weight.name
+
+    @property
+    def told(self) -> Mapping[str, Expression]:
+        """The dims whose sizes the constructor decides, over its arguments: told, or following from told ones."""
+        found: dict[str, Expression] = {dim: Name(argument.name) for argument in self.constructor for dim in argument.tells}
+        tells = bool(found)
+        for name, rule in self.sizes.items() if tells else ():
+            if name not in found and names(rule) <= found.keys():
+                found[name] = substitute(rule, found)
+        return found
+
     def teller(self, dim: str) -> Argument | None:
         """The constructor's argument that is the size of a dim."""
         return next((argument for argument in self.constructor if dim in argument.tells), None)
@@ -231,7 +279,7 @@ class Spec:
     @property
     def layout_error(self) -> str:
         """The exception that the owner raises for shapes and dtypes that do not fit."""
-        return "RuntimeError" if self.owner == "torch" else "ValueError"
+        return self.shapes_raise or ("RuntimeError" if self.owner == "torch" else "ValueError")
 
     def argument(self, name: str) -> Argument:
         """The argument (or list element) of that name; KeyError when there is none."""

@@ -72,7 +72,9 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Concat:
-    """`concat(s, a, b, ...)`: pieces joined along the dim of one index; a piece without that dim adds length 1."""
+    """`concat(s, a, b, ...)`: pieces joined along the dim of one index; a piece without that dim adds length 1.
+
+    The piece `0` is zeros, or False where the others are bool."""
 
     index: str
     parts: tuple[Expression, ...]

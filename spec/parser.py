@@ -203,7 +203,8 @@ class _Converter:
         if len(node.args) < 3:
             self.fail("expected `concat(index, tensor, tensor, ...)`", node)
         for part in node.args[1:]:
-            if not isinstance(part, ast.Name):
+            zeros = isinstance(part, ast.Constant) and type(part.value) is int and part.value == 0
+            if not isinstance(part, ast.Name) and not zeros:
                 self.fail("`concat` joins tensors by name", part)
         return Concat(self.index(node.args[0]), tuple(self.expression(part, 2) for part in node.args[1:]))
 

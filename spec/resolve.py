@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import combinations
 
 from attnspec.spec.binding import Binder, ShapeMismatch, Tensor, tensors_of
 from attnspec.spec.evaluate import NO_FACTS, EvaluationError, Evaluator, Facts, Scalar, evaluate, evaluator
 from attnspec.spec.model import Argument, Default, Output, Path, Spec, Stage
 from attnspec.spec.nodes import Expression, names
+from attnspec.spec.unparser import to_text
 
 __all__ = ["Attention", "EvaluationError", "Facts", "ShapeMismatch", "evaluate", "facts_of", "holds", "resolve"]
 
@@ -36,7 +38,7 @@ class _Plan:
     spec: Spec
     tensors: tuple[Tensor, ...]
     scalars: tuple[Argument, ...]
-    tellers: tuple[Argument, ...]
+    told: tuple[tuple[str, str, Evaluator], ...]
     sizes: tuple[tuple[str, frozenset[str], Evaluator], ...]
     paths: tuple[tuple[Evaluator | None, Path, tuple[tuple[Evaluator | None, Stage], ...]], ...]
     outputs: tuple[tuple[Evaluator | None, Output], ...]
@@ -60,8 +62,8 @@ def _planned(spec: Spec) -> _Plan:
     paths = [(_when(p.when), p, tuple((_when(s.when), s) for s in p.stages)) for p in spec.paths]
     outputs = tuple((_when(output.when), output) for output in spec.outputs)
     sizes = tuple((name, names(rule), evaluator(rule)) for name, rule in spec.sizes.items())
-    tellers = tuple(a for a in scalars if a.tells)
-    return _Plan(spec, tensors_of(spec), scalars, tellers, sizes, tuple(paths), outputs)
+    told = tuple((dim, to_text(rule), evaluator(rule)) for dim, rule in spec.told.items())
+    return _Plan(spec, tensors_of(spec), scalars, told, sizes, tuple(paths), outputs)
 
 
 def _when(guard: Expression | None) -> Evaluator | None:
@@ -77,16 +79,19 @@ def facts_of(
 ) -> Facts:
     """The facts of a call: its Python values with defaults filled in, and the sizes its shapes bind.
 
-    `shapes` and `dtypes` have the tensors that are given (list elements and weights by their own names). Raises
-    ShapeMismatch.
+    `shapes` and `dtypes` have the tensors that are given (list elements and weights by their own names). The value of a tensor
+    is the name of another one, which is given in its place too. Raises ShapeMismatch.
     """
     plan = _plan(spec)
     filled = {a.name: a.default for a in plan.scalars if not a.required}
     filled.update(values)
+    places = {t.name: str(values[t.name]) for t in plan.tensors if values.get(t.name) in shapes}
+    shapes = {**shapes, **{name: shapes[other] for name, other in places.items()}}
+    dtypes = {**dtypes, **{name: dtypes[other] for name, other in places.items()}}
+    same = same | _pairs(places)
     binder = Binder()
-    for argument in plan.tellers:
-        binder.tell(argument.name, argument.tells, filled.get(argument.name))
-    binder.bind(plan.tensors, shapes)
+    _tell(plan, binder, _scope(plan, filled, {}))
+    binder.bind(tuple(tensor.under(filled) for tensor in plan.tensors), shapes)
     scope: dict[str, Scalar] = {**binder.sizes}
     scope.update((name, value) for name, value in filled.items() if isinstance(value, int))
     bound = binder.sizes
@@ -94,6 +99,19 @@ def facts_of(
         if name not in bound and needed <= scope.keys():
             _derive(name, rule, scope, bound)
     return Facts(filled, shapes, dtypes, bound, binder.batch, same, _scope(plan, filled, bound))
+
+
+def _tell(plan: _Plan, binder: Binder, scope: Mapping[str, Scalar]) -> None:
+    """The sizes that the constructor decides; where one has no value a precondition of the spec says why."""
+    for dim, text, rule in plan.told:
+        with suppress(EvaluationError):
+            binder.tell(text, (dim,), rule(scope, NO_FACTS))
+
+
+def _pairs(places: Mapping[str, str]) -> frozenset[frozenset[str]]:
+    """The arguments that are one object, two by two."""
+    groups = ([other, *(name for name, one in places.items() if one == other)] for other in set(places.values()))
+    return frozenset(frozenset(pair) for group in groups for pair in combinations(group, 2))
 
 
 def _derive(name: str, rule: Evaluator, scope: dict[str, Scalar], bound: dict[str, int]) -> None:

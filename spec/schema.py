@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from attnspec.spec.model import DType, Initializer, Kind, Role, Source
 from attnspec.spec.toml_types import (
+    Attribute,
     Clause,
     Dim,
     Dotted,
@@ -122,6 +123,8 @@ class ArgumentTable(Table):
     feeds: str = ""
     inert: Line = ""
     tells: list[Dim] = Field(default=[], max_length=MAX_ITEMS)
+    mode: bool = False
+    swapped_unless: str = ""
     examples: list[Literal_] = Field(default=[], max_length=MAX_ITEMS)
     doc: Line = ""
 
@@ -135,6 +138,7 @@ class WeightTable(Table):
     when: str | None = None
     chosen_by: str = ""
     path: Line = ""
+    fans: list[ExpressionText] = Field(default=[], max_length=2)
     doc: Line = ""
 
 
@@ -168,6 +172,14 @@ class PathTable(Table):
     stage: list[StageTable] = Field(max_length=MAX_ITEMS)
 
 
+class ShortcutTable(Table):
+    """`[[shortcut]]`."""
+
+    name: Slug
+    when: str
+    doc: Line = ""
+
+
 class OutputTable(Table):
     """`[[output]]`."""
 
@@ -176,6 +188,8 @@ class OutputTable(Table):
     layout: Layouts
     when: str | None = None
     stop_gradient: bool = False
+    otherwise: Literal["None"] | None = None
+    swapped_unless: str = ""
     doc: Line = ""
 
 
@@ -207,11 +221,15 @@ class ApiFile(Declared):
     owner: Slug
     defined_as: Slug | None = None
     summary: Line
+    shapes_raise: Exception_ | None = None
+    methods: list[Identifier] = Field(default=[], max_length=MAX_ITEMS)
+    attributes: dict[Attribute, str] = Field(default={}, max_length=MAX_ITEMS)
     documented: DocumentedTable = DocumentedTable()
     constructor: list[ArgumentTable] = Field(default=[], max_length=MAX_ITEMS)
     argument: list[ArgumentTable] = Field(min_length=1, max_length=MAX_ITEMS)
     weight: list[WeightTable] = Field(default=[], max_length=MAX_ITEMS)
     path: list[PathTable] = Field(min_length=1, max_length=MAX_PATHS)
+    shortcut: list[ShortcutTable] = Field(default=[], max_length=MAX_PATHS)
     output: list[OutputTable] = Field(min_length=1, max_length=MAX_ITEMS)
     precondition: list[PreconditionTable] = Field(default=[], max_length=MAX_ITEMS)
 

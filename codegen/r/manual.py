@@ -7,10 +7,10 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from attnspec.codegen.prologue import layout_text
 from attnspec.codegen.r.layout import laid_out
 from attnspec.codegen.r.lines import calling, literal, variable
 from attnspec.spec.expression import to_text
+from attnspec.spec.layouts import layout_text
 from attnspec.spec.model import Argument, Layout, Spec
 
 WIDTH = 96

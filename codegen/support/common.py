@@ -68,6 +68,13 @@ def _lacks_leading_axis(rank: int, **tensors: Any) -> bool:
     return bool(short)
 
 
+def _lacks_it_too(lifted: bool, rank: int, **tensors: Any) -> None:
+    """A tensor that may be None comes in its shortest layout, of `rank`, where the others do, and only there."""
+    for name, tensor in tensors.items():
+        if tensor is not None and (tensor.ndim == rank) != lifted:
+            raise _LayoutError(f"`{name}` must {'lack' if lifted else 'have'} the leading axis, as the other tensors do")
+
+
 def _pair(name: str, value: Any) -> tuple[Any, Any]:
     """The two sizes of `value`: an int means both, None means neither."""
     if value is None:

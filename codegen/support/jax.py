@@ -60,6 +60,21 @@ def _dropout(weights: jax.Array, rate: Any, seed: Any = None) -> jax.Array:
     return jnp.where(jax.random.bernoulli(jax.random.key(seed), 1 - rate, weights.shape), weights * scale, 0)
 
 
+def _pad_last(array: jax.Array) -> jax.Array:
+    """The array with a zero (False) appended to its last axis."""
+    padded: jax.Array = jnp.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, 1)])
+    return padded
+
+
+def _glorot_normal(key: jax.Array, shape: tuple[int, ...], fan_in: int, fan_out: int) -> jax.Array:
+    drawn: jax.Array = jax.random.normal(key, shape) * (2 / (fan_in + fan_out)) ** 0.5
+    return drawn
+
+
+def _linear_uniform(key: jax.Array, shape: tuple[int, ...], fan_in: int, fan_out: int) -> jax.Array:
+    return jax.random.uniform(key, shape, minval=-(fan_in**-0.5), maxval=fan_in**-0.5)
+
+
 def _glorot_uniform(key: jax.Array, shape: tuple[int, ...], fan_in: int, fan_out: int) -> jax.Array:
     limit = (6 / (fan_in + fan_out)) ** 0.5
     return jax.random.uniform(key, shape, minval=-limit, maxval=limit)

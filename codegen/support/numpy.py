@@ -82,9 +82,16 @@ def _part(gradient: np.ndarray, axis: int, index: int, parts: Sequence[np.ndarra
     return gradient.take(range(start, start + parts[index].shape[axis]), axis=axis)
 
 
-def _pad_last(gradient: np.ndarray) -> np.ndarray:
-    """The gradient with a zero appended to its last axis."""
-    return np.concatenate((gradient, np.zeros_like(gradient, shape=(*gradient.shape[:-1], 1))), axis=-1)
+def _pad_last(array: np.ndarray) -> np.ndarray:
+    """The array with a zero (False) appended to its last axis."""
+    return np.concatenate((array, np.zeros_like(array, shape=(*array.shape[:-1], 1))), axis=-1)
+
+
+def _placed(gradient: np.ndarray, shape: Sequence[int], index: int) -> np.ndarray:
+    """Zeros of `shape` with the gradient at one index of the first axis."""
+    whole = np.zeros(shape, gradient.dtype)
+    whole[index] = gradient
+    return whole
 
 
 def _scatter_last(gradient: np.ndarray, shape: Sequence[int], index: np.ndarray) -> np.ndarray:
@@ -105,6 +112,14 @@ def _logsumexp_vjp(logits: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """The log-sum-exp's derivative is the softmax; rows that see nothing get zero."""
     empty = np.isneginf(logits).all(axis=-1, keepdims=True)
     return np.where(empty, 0, _softmax(np.where(empty, 0, logits)) * gradient[..., None])
+
+
+def _glorot_normal(rng: np.random.Generator, shape: Sequence[int], fan_in: int, fan_out: int) -> np.ndarray:
+    return rng.normal(0, (2 / (fan_in + fan_out)) ** 0.5, shape)
+
+
+def _linear_uniform(rng: np.random.Generator, shape: Sequence[int], fan_in: int, fan_out: int) -> np.ndarray:
+    return rng.uniform(-(fan_in**-0.5), fan_in**-0.5, shape)
 
 
 def _glorot_uniform(rng: np.random.Generator, shape: Sequence[int], fan_in: int, fan_out: int) -> np.ndarray:

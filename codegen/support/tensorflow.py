@@ -101,6 +101,19 @@ def _dropout(weights: tf.Tensor, rate: Any, seed: Any = None) -> tf.Tensor:
     return tf.where(drawn >= tf.cast(rate, tf.float32), weights / _scalar(1 - rate, weights.dtype), tf.zeros_like(weights))
 
 
+def _pad_last(tensor: tf.Tensor) -> tf.Tensor:
+    """The tensor with a zero (False) appended to its last axis."""
+    return tf.concat((tensor, tf.zeros((*_shape(tensor)[:-1], 1), tensor.dtype)), axis=-1)
+
+
+def _glorot_normal(shape: tuple[int, ...], fan_in: int, fan_out: int, dtype: tf.DType) -> tf.Tensor:
+    return tf.cast(tf.random.normal(shape, stddev=(2 / (fan_in + fan_out)) ** 0.5), dtype)
+
+
+def _linear_uniform(shape: tuple[int, ...], fan_in: int, fan_out: int, dtype: tf.DType) -> tf.Tensor:
+    return tf.cast(tf.random.uniform(shape, -(fan_in**-0.5), fan_in**-0.5), dtype)
+
+
 def _glorot_uniform(shape: tuple[int, ...], fan_in: int, fan_out: int, dtype: tf.DType) -> tf.Tensor:
     limit = (6 / (fan_in + fan_out)) ** 0.5
     return tf.cast(tf.random.uniform(shape, -limit, limit), dtype)

@@ -115,6 +115,32 @@ def _dropout(weights: Tensor, rate: float, seed: int | torch.Generator | None) -
     return torch.where(drawn >= rate, weights / (1 - rate), 0)
 
 
+def _pad_last(tensor: Tensor) -> Tensor:
+    """The tensor with a zero (False) appended to its last axis."""
+    return nn.functional.pad(tensor, (0, 1))
+
+
+def _glorot_normal_(weight: Tensor, fan_in: int, fan_out: int) -> None:
+    nn.init.normal_(weight, std=(2 / (fan_in + fan_out)) ** 0.5)
+
+
+def _linear_uniform_(weight: Tensor, fan_in: int, fan_out: int) -> None:
+    nn.init.uniform_(weight, -(fan_in**-0.5), fan_in**-0.5)
+
+
+def _merge_masks(
+    layer: Any, attn_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tensor
+) -> tuple[Tensor | None, int | None]:
+    """The masks as one, and its kind: 1 only key_padding_mask (B, S), 2 of shape (B, N, T, T); None where there is none."""
+    if attn_mask is None:
+        return key_padding_mask, None if key_padding_mask is None else 1
+    B, T = query.shape[:2]
+    merged = attn_mask.reshape(B, -1, T, T) if attn_mask.ndim == 3 else attn_mask.expand(B, layer.num_heads, T, T)
+    if key_padding_mask is not None:
+        merged = merged + key_padding_mask.reshape(B, 1, 1, T)
+    return merged, 2
+
+
 def _glorot_uniform_(weight: Tensor, fan_in: int, fan_out: int) -> None:
     limit = (6 / (fan_in + fan_out)) ** 0.5
     nn.init.uniform_(weight, -limit, limit)

@@ -43,6 +43,7 @@ JAX = Target(
         "cast": _cast,
         "einsum": _einsum,
         "concat": _concat,
+        "zeros": lambda printer, op: _renamed(NUMPY.ops["zeros"], printer, op),
         "broadcast": _broadcast,
         "broadcast_last": _broadcast_last,
         "sigmoid": "jax.nn.sigmoid({0})",

@@ -32,6 +32,16 @@ def _broadcast_last(printer: Printer, op: Op) -> str:
     return f"np.broadcast_to({column}, (*{like}.shape[:-1], 1))"
 
 
+def _zeros(printer: Printer, op: Op) -> str:
+    return f"np.zeros(({printer.shape(op['shape'])}), {printer.operand(op.arguments[0], ATOM)}.dtype)"
+
+
+def _placed(printer: Printer, op: Op) -> str:
+    """The gradient of one entry of an array's first axis."""
+    gradient, whole = (printer.node(argument)[0] for argument in op.arguments)
+    return f"_placed({gradient}, {whole}.shape, {op['index']})"
+
+
 def _part(printer: Printer, op: Op) -> str:
     """The gradient of one piece of a concatenation."""
     gradient, *parts = (printer.node(argument)[0] for argument in op.arguments)
@@ -68,6 +78,9 @@ NUMPY = Target(
         "sum": Printer.summed,
         "concat": _concat,
         "gather": Printer.gathered,
+        "select": Printer.selected,
+        "regroup": Printer.reshaped,
+        "zeros": _zeros,
         "cast": _cast,
         "at_least_float32": "np.promote_types({0}.dtype, np.float32)",
         "dtype_of": "{0}.dtype",
@@ -86,6 +99,7 @@ NUMPY = Target(
         "reshape_like": "{0}.reshape({1}.shape)",
         "broadcast_like": "np.broadcast_to({0}, {1}.shape)",
         "part": _part,
+        "placed": _placed,
         "pad_last": "_pad_last({0})",
         "scatter_last": "_scatter_last({0}, {1}.shape, {2})",
         "softmax_vjp": "_softmax_vjp({0}, {1})",

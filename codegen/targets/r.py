@@ -125,4 +125,5 @@ R = Target(
     fill_max="3.4028234663852886e+38",
     array_type="array",
     imports=(),
+    row_major=False,
 )

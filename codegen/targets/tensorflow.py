@@ -63,6 +63,10 @@ def _broadcast(printer: Printer, op: Op) -> str:
     return f"tf.broadcast_to({printer.node(op.arguments[0])[0]}, ({printer.shape(op['shape'])}))"
 
 
+def _zeros(printer: Printer, op: Op) -> str:
+    return f"tf.zeros(({printer.shape(op['shape'])}), {printer.node(op.arguments[0])[0]}.dtype)"
+
+
 def _size(printer: Printer, op: Op) -> str:
     return f"_shape({printer.node(op.arguments[0])[0]})[{printer.axis(op.arguments[0].dims, op['dim'])}]"
 
@@ -93,6 +97,10 @@ TENSORFLOW = Target(
         "sum": _sum,
         "concat": _concat,
         "gather": "tf.gather({0}, {1}, axis=-1)",
+        "select": Printer.selected,
+        "regroup": _reshape,
+        "zeros": _zeros,
+        "pad_last": "_pad_last({0})",
         "cast": _cast,
         "at_least_float32": "tf.float64 if {0}.dtype == tf.float64 else tf.float32",
         "dtype_of": "{0}.dtype",

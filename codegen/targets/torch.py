@@ -56,6 +56,10 @@ def _concat(printer: Printer, op: Op) -> str:
     return f"torch.cat(({parts}), dim={axis})"
 
 
+def _zeros(printer: Printer, op: Op) -> str:
+    return f"{printer.operand(op.arguments[0], ATOM)}.new_zeros(({printer.shape(op['shape'])}))"
+
+
 def _broadcast(printer: Printer, op: Op) -> str:
     shape = printer.shape(op["shape"])
     return f"{printer.operand(op.arguments[0], ATOM)}.expand({shape})"
@@ -97,6 +101,10 @@ TORCH = Target(
         "sum": Printer.summed,
         "concat": _concat,
         "gather": Printer.gathered,
+        "select": Printer.selected,
+        "regroup": Printer.reshaped,
+        "zeros": _zeros,
+        "pad_last": "_pad_last({0})",
         "cast": _cast,
         "at_least_float32": "torch.promote_types({0}.dtype, torch.float32)",
         "dtype_of": "{0}.dtype",

@@ -443,19 +443,31 @@ class GroupQueryAttention(nn.Module):
         self.query_kernel = nn.Parameter(torch.empty((E, num_query_heads, head_dim), device=device, dtype=dtype))
         if use_bias:
             self.query_bias = nn.Parameter(torch.empty((num_query_heads, head_dim), device=device, dtype=dtype))
+        else:
+            self.register_parameter("query_bias", None)
         self.key_kernel = nn.Parameter(torch.empty((D, num_key_value_heads, head_dim), device=device, dtype=dtype))
         if use_bias:
             self.key_bias = nn.Parameter(torch.empty((num_key_value_heads, head_dim), device=device, dtype=dtype))
+        else:
+            self.register_parameter("key_bias", None)
         if use_gate:
             self.gate_kernel = nn.Parameter(torch.empty((E, num_query_heads, head_dim), device=device, dtype=dtype))
+        else:
+            self.register_parameter("gate_kernel", None)
         if use_gate and use_bias:
             self.gate_bias = nn.Parameter(torch.empty((num_query_heads, head_dim), device=device, dtype=dtype))
+        else:
+            self.register_parameter("gate_bias", None)
         self.value_kernel = nn.Parameter(torch.empty((E, num_key_value_heads, head_dim), device=device, dtype=dtype))
         if use_bias:
             self.value_bias = nn.Parameter(torch.empty((num_key_value_heads, head_dim), device=device, dtype=dtype))
+        else:
+            self.register_parameter("value_bias", None)
         self.attention_output_kernel = nn.Parameter(torch.empty((num_query_heads, head_dim, E), device=device, dtype=dtype))
         if use_bias:
             self.attention_output_bias = nn.Parameter(torch.empty((E,), device=device, dtype=dtype))
+        else:
+            self.register_parameter("attention_output_bias", None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

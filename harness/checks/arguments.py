@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, count
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -152,11 +153,15 @@ def _without(configuration: Configuration, name: str) -> Configuration:
 
 
 def _with_weights(spec: Spec, configuration: Configuration) -> Configuration:
-    """The call with exactly the weights that its constructor's arguments ask for."""
-    known, sizes = facts(spec, configuration), dict(configuration.sizes)
+    """The call with exactly the weights that its constructor's arguments ask for; as it is where its tensors do not fit."""
+    try:
+        known, sizes = facts(spec, configuration), dict(configuration.sizes)
+    except ShapeMismatch:
+        return configuration
     plans = dict(configuration.tensors)
     for weight in spec.weights:
-        plan = TensorPlan(tuple(sizes[dim] for dim in weight.layout.dims), configuration.dtype)
+        shape = tuple(prod(sizes[dim] for dim in axis.dims) for axis in weight.layout.axes)
+        plan = TensorPlan(shape, configuration.dtype)
         if holds(weight.when, known):
             plans.setdefault(weight.name, plan)
         else:

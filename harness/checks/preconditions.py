@@ -14,9 +14,10 @@ from itertools import product
 
 from attnspec.harness.cases import Case, Configuration, TensorPlan, pool
 from attnspec.harness.checks.failure import Failure
-from attnspec.harness.facts import facts
+from attnspec.harness.facts import facts, facts_as_meant
 from attnspec.harness.lanes.messages import Answer, Lost, Raised
 from attnspec.harness.subjects import Subject
+from attnspec.spec.expression import names
 from attnspec.spec.model import Argument, Axis, Default, Layout, Precondition, Spec
 from attnspec.spec.resolve import EvaluationError, Facts, ShapeMismatch, holds
 
@@ -52,7 +53,7 @@ def violations(spec: Spec, dtype: str) -> tuple[list[Violation], list[str]]:
         if not broken and spec.preconditions[-1].raises != ANY:
             unbroken.append(precondition.clause)
     for clause, implied in _implied(spec, bases).items():
-        found += _varied([Violation(clause, configuration, REFUSALS) for configuration in implied])
+        found += _varied([Violation(clause, configuration, (*REFUSALS, spec.layout_error)) for configuration in implied])
     return found, unbroken
 
 
@@ -126,8 +127,14 @@ def _breaks(spec: Spec, precondition: Precondition, configuration: Configuration
     try:
         known = facts(spec, configuration)
     except ShapeMismatch:
-        return False
+        if not _is_constructors(spec, precondition):
+            return False
+        known = facts_as_meant(spec, configuration)  # the constructor refuses it before any tensor is seen
     return all(_fails(other, known) == (other.clause == precondition.clause) for other in spec.preconditions)
+
+
+def _is_constructors(spec: Spec, precondition: Precondition) -> bool:
+    return names(precondition.requires) <= {argument.name for argument in spec.constructor}
 
 
 def _fails(precondition: Precondition, known: Facts) -> bool:
@@ -282,4 +289,4 @@ def said(answer: Answer) -> str:
 def violation_of(spec: Spec, clause: str, configuration: Configuration) -> Violation:
     """The violation that a finding was about."""
     declared = {precondition.clause: precondition.raises for precondition in spec.preconditions}
-    return Violation(clause, configuration, (declared[clause],) if clause in declared else REFUSALS)
+    return Violation(clause, configuration, (declared[clause],) if clause in declared else (*REFUSALS, spec.layout_error))

@@ -39,15 +39,17 @@ class Parameter:
 def documented(spec: Spec, lane: str) -> list[Parameter]:
     """The parameters that a subject of `spec` has in that lane. What it does not offer need not be there."""
     arguments = [_of(argument, argument.kind) for argument in spec.arguments if argument.inert != NOT_OFFERED]
+    own = [argument for argument in spec.constructor if argument.role != "placement" or lane == spec.owner]
     if lane == "r":  # where every argument may come by position
         arguments = [replace(argument, kind="positional") for argument in arguments]
     if spec.form == "function":
         return arguments
     if lane in CLASSES:
-        return [_of(argument, argument.kind) for argument in spec.constructor]
+        return [_of(argument, argument.kind) for argument in own]
     weights = Parameter(WEIGHTS, "positional", REQUIRED)
+    constructor = (argument for argument in own if argument.role not in ("object", "placement"))
     kind = "positional" if lane == "r" else "keyword-only"
-    return [weights, *arguments, *(_of(argument, kind) for argument in spec.constructor if argument.role != "object")]
+    return [weights, *arguments, *(_of(argument, kind) for argument in constructor)]
 
 
 def _of(argument: Argument, kind: str) -> Parameter:
@@ -105,7 +107,9 @@ def check(spec: Spec, subject: Subject, answer: Mapping[str, Any]) -> Iterator[F
     open_ended = spec.form == "layer" and subject.lane in CLASSES  # the sizes of its weights follow
     wrong = list(differences(documented(spec, subject.lane), parameters, more=open_ended))
     if "call" in answer and spec.form == "layer":
-        wrong += differences([_of(argument, argument.kind) for argument in spec.arguments], _read(answer["call"]))
+        modes = subject.lane == "torch"  # its modules know theirs
+        offered = (argument for argument in spec.arguments if not (argument.mode and modes))
+        wrong += differences([_of(argument, argument.kind) for argument in offered], _read(answer["call"]))
     for name, seen, message in wrong:
         yield Failure(subject.name, "signature", name, seen, message, spec.name)
 

@@ -20,13 +20,20 @@ from attnspec.spec.resolve import resolve
 COTANGENT = "d_"
 
 
-def bind(spec: Spec, values: Mapping[str, Default], tensors: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Positional and keyword arguments of a call of `spec` (for a layer: of its call, not of its constructor)."""
+def bind(
+    spec: Spec, values: Mapping[str, Default], tensors: Mapping[str, Any], *, modes: bool = True
+) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments of a call of `spec` (for a layer: of its call, not of its constructor).
+
+    `modes` says whether there are arguments for what an object of a framework knows by itself.
+    """
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     for argument in spec.arguments:
         given, value = _value(argument, values, tensors)
         if not given:
+            continue
+        if argument.mode and not modes:
             continue
         if argument.required and argument.kind == "positional" and not keywords:
             positional.append(value)
@@ -49,7 +56,7 @@ def layer_sizes(spec: Spec, configuration: Configuration) -> dict[str, int]:
     """The sizes of a layer's weights that no documented argument tells."""
     sizes = dict(configuration.sizes)
     dims = dict.fromkeys(dim for weight in spec.weights for dim in weight.layout.dims)
-    return {dim: sizes[dim] for dim in dims if spec.teller(dim) is None}
+    return {dim: sizes[dim] for dim in dims if dim not in spec.told}
 
 
 def weights_of(spec: Spec, tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +67,8 @@ def weights_of(spec: Spec, tensors: Mapping[str, Any]) -> dict[str, Any]:
 def _value(argument: Argument, values: Mapping[str, Default], tensors: Mapping[str, Any]) -> tuple[bool, Any]:
     """Whether the call passes `argument`, and what."""
     if argument.role == "tensor":
-        return argument.name in tensors, tensors.get(argument.name)
+        name = values.get(argument.name, argument.name)  # it may be another tensor, in this place too
+        return name in tensors, tensors.get(str(name))
     if argument.role == "tensors":
         return True, _members(argument, tensors)
     if argument.name not in values:
@@ -79,18 +87,25 @@ def _members(argument: Argument, tensors: Mapping[str, Any]) -> list[Any]:
 
 
 def output_names(spec: Spec, configuration: Configuration) -> tuple[str, ...]:
-    """What a call returns under `configuration`, in order."""
-    return tuple(output.name for output in resolve(spec, facts(spec, configuration)).outputs)
+    """What a call returns under `configuration`, in order; nothing stands for a value that is None."""
+    held = {output.name for output in resolve(spec, facts(spec, configuration)).outputs}
+    every = dict.fromkeys(output.name for output in spec.outputs if output.name in held or output.otherwise)
+    return tuple(name if name in held else "" for name in every)
 
 
 def named(names: tuple[str, ...] | None, result: Any) -> dict[str, Any]:
     """The returned value or tuple by output name; a wrong count is an error of the subject. No names: an attempt."""
     values = result if isinstance(result, (tuple, list)) else (result,)
     if names is None:
-        return {str(position): value for position, value in enumerate(values)}
+        return {str(position): value for position, value in enumerate(values) if value is not None}
     if len(values) != len(names):
-        raise WrongCount(f"returned {len(values)} value(s), expected {len(names)}: {', '.join(names)}")
-    return dict(zip(names, values, strict=True))
+        raise WrongCount(
+            f"returned {len(values)} value(s), expected {len(names)}: {', '.join(name or 'None' for name in names)}"
+        )
+    by_name = dict(zip(names, values, strict=True))
+    if by_name.pop("", None) is not None:
+        raise WrongCount(f"returned a value where None belongs: {', '.join(name or 'None' for name in names)}")
+    return by_name
 
 
 class WrongCount(TypeError):

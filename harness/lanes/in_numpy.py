@@ -34,7 +34,16 @@ class NumpyFramework:
         given = list(call.cotangents(arrays).values())
         args, keywords = _arguments(request, arrays)
         result = request.subject.vjp(given[0] if len(given) == 1 else tuple(given), *args, **keywords)
-        return {name: _tensor(value) for name, value in result.items()}
+        return {name: _tensor(value) for name, value in _joined(request, result).items()}
+
+
+def _joined(request: Call, gradients: Mapping[str, Array]) -> dict[str, Array]:
+    """Where one array was given in several places, its gradient is the sum of theirs."""
+    found = dict(gradients)
+    for name in [name for name in found if name in request.values]:
+        other = str(request.values[name])
+        found[other] = (found[other].astype(np.float64) + found.pop(name)).astype(found[other].dtype)
+    return found
 
 
 def _arguments(request: Call, arrays: Mapping[str, Array]) -> tuple[list[Any], dict[str, Any]]:

@@ -58,12 +58,13 @@ def _natives(request: Call, arrays: Mapping[str, Array]) -> dict[str, torch.Tens
 
 
 def _forward(request: Call, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    args, keywords = call.bind(request.spec, request.values, tensors)
     function = request.subject.function
-    if request.spec.form == "layer" and isinstance(function, type):
-        weights = call.weights_of(request.spec, tensors)
-        module = _module(request, function)
-        result = torch.func.functional_call(module, weights, tuple(args), keywords)
+    layer = request.spec.form == "layer" and isinstance(function, type)
+    args, keywords = call.bind(request.spec, request.values, tensors, modes=not layer)
+    if layer and isinstance(function, type):
+        keys = {weight.name: request.spec.state_key(weight) for weight in request.spec.weights}
+        weights = {keys[name]: value for name, value in call.weights_of(request.spec, tensors).items()}
+        result = _called(_module(request, function), weights, args, keywords)
     elif request.spec.form == "layer":
         weights = call.weights_of(request.spec, tensors)
         result = function(weights, *args, **keywords, **call.constructor_arguments(request.spec, request.values))
@@ -78,7 +79,16 @@ def _module(request: Call, layer: type) -> torch.nn.Module:
     keywords |= call.layer_sizes(request.spec, request.configuration)
     module = layer(**keywords)
     assert isinstance(module, torch.nn.Module)
-    return module.eval().to(getattr(torch, request.configuration.dtype))
+    module.train(any(request.values.get(a.name) for a in request.spec.arguments if a.mode))
+    return module.to(getattr(torch, request.configuration.dtype))
+
+
+def _called(module: torch.nn.Module, weights: dict[str, torch.Tensor], args: list[Any], keywords: dict[str, Any]) -> Any:
+    """The module's call with these weights: its own parameters where no gradient is wanted, as a user would."""
+    if torch.is_grad_enabled():
+        return torch.func.functional_call(module, weights, tuple(args), keywords)
+    module.load_state_dict(weights)
+    return module(*args, **keywords)
 
 
 def _tensor(value: torch.Tensor) -> Tensor:

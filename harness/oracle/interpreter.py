@@ -213,9 +213,19 @@ class Interpreter:
         if term is None:
             raise ValueError(f"tensor `{tensor}` is not defined here")
         own = tuple(dim.lower() for dim in self.canonical[tensor])
-        if tuple(index.name if isinstance(index, Name) else "" for index in indices) == own:
+        letters = tuple(index.name if isinstance(index, Name) else "" for index in indices)
+        if letters == own:
             return term
-        return self.gather(term, own, indices)
+        return self.renamed(term, dict(zip(own, letters, strict=True))) or self.gather(term, own, indices)
+
+    def renamed(self, term: Term, letters: Mapping[str, str]) -> Slot | None:
+        """The same slot where the indices are other letters of the same sizes, and leave its axes in order."""
+        if not isinstance(term, Slot) or not all(letters.values()):
+            return None
+        axes = tuple(letters[axis] for axis in term.axes)
+        if axes != ordered(axes) or any(self.sizes.get(axis) != size for axis, size in zip(axes, term.shape, strict=True)):
+            return None
+        return replace(term, axes=axes)
 
     def gather(self, term: Term, own: tuple[str, ...], indices: Sequence[Expression]) -> Term:
         """The tensor at computed indices. An axis of size 1 broadcasts: its index is 0."""

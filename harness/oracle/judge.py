@@ -129,9 +129,8 @@ def _ill_conditioned(plan: Plan, values: list[Dual | None], run: Run) -> bool:
     assert logit is not None and value is not None and combined is not None
     if combined.value.size == 0:
         return False
-    if run.finite:
-        largest, most, bound = np.abs(logit.value).max(), np.abs(value.value).max(), np.max(combined.error)
-    else:
+    largest, most, bound = np.abs(logit.value).max(initial=0.0), np.abs(value.value).max(initial=0.0), np.max(combined.error)
+    if not run.finite or np.isnan(bound):  # a row of NaN says nothing about the others
         largest, most = _finite_max(logit.value), _finite_max(value.value)
         bound = _finite_max(np.where(np.isfinite(combined.value), combined.error, 0.0))
     return bool(largest * plan.units.logit >= 1.0 or bound >= 0.5 * most > 0.0)

@@ -20,7 +20,7 @@ from attnspec.harness.oracle.softmax import Rule, Softmax
 from attnspec.harness.oracle.terms import Exact, Fixed, Term, aligned_shape, apply, on_axes
 from attnspec.spec.binding import Tensor, tensors_of
 from attnspec.spec.expression import Concat, Expression, Name
-from attnspec.spec.layouts import paired_dims
+from attnspec.spec.layouts import paired_dims, swapped
 from attnspec.spec.model import Axis, Layout, Output, Spec, Stage
 from attnspec.spec.resolve import Attention, Facts, resolve
 
@@ -116,14 +116,15 @@ class Compiler:
     def _load(self) -> None:
         plans = dict(self.configuration.tensors)
         names = {a.name: (a.feeds or a.name) for a in self.spec.tensor_arguments}
-        for tensor in tensors_of(self.spec):
+        for tensor in (each.under(self.facts.values) for each in tensors_of(self.spec)):
             if tensor.name in plans:
                 operator = names.get(tensor.name, tensor.name)
                 self.interpreter.tensors[operator] = self._input(tensor, operator, plans[tensor.name].dtype)
         for argument in self.spec.tensor_arguments:
             operator = names[argument.name]
-            if argument.name not in plans and isinstance(argument.unset, Name):
-                self.interpreter.tensors[operator] = self._stand_in(operator, names[argument.unset.name])
+            other = argument.unset.name if isinstance(argument.unset, Name) else self.facts.values.get(argument.name)
+            if argument.name not in plans and isinstance(other, str):
+                self.interpreter.tensors[operator] = self._stand_in(operator, names[other])
 
     def _stand_in(self, operator: str, other: str) -> Term:
         """Another tensor in place of one that is not given, its axes under the missing one's letters."""
@@ -180,6 +181,8 @@ class Compiler:
         assert isinstance(stage.expression, Concat)
         letter = stage.expression.index
         axes = ordered([dim.lower() for dim in self.spec.tensors[stage.defines]])
+        if any(isinstance(self.interpreter.term(part), Exact) for part in stage.expression.parts):
+            return self._assemble_exact(stage.expression, axes)
         pieces = [self._piece(part, axes, letter) for part in stage.expression.parts]
         axis = axes.index(letter)
         shapes = tuple(piece.shape for piece in pieces)
@@ -187,6 +190,27 @@ class Compiler:
         self.interpreter.sizes[letter] = length
         whole = (*shapes[0][:axis], length, *shapes[0][axis + 1 :])
         return self.interpreter.emit(Join(axis, shapes), pieces, axes, whole)
+
+    def _assemble_exact(self, expression: Concat, axes: tuple[str, ...]) -> Exact:
+        """The same for booleans and integers, with axes of 1 left as they are; a constant piece has length 1."""
+        letter, axis = expression.index, axes.index(expression.index)
+        pieces = [self.interpreter.term(part) for part in expression.parts]
+        plain = [piece for piece in pieces if not isinstance(piece, Slot)]
+        if len(plain) != len(pieces):
+            raise ValueError(f"the pieces along `{letter}` must be all booleans and integers, or all floating")
+        shapes = [aligned_shape(piece, axes) for piece in plain]
+        rest = np.broadcast_shapes(*((*shape[:axis], 1, *shape[axis + 1 :]) for shape in shapes))
+        own = [(*rest[:axis], shape[axis], *rest[axis + 1 :]) for shape in shapes]
+        parts = [on_axes(piece, axes) for piece in plain]
+        self.interpreter.sizes[letter] = length = sum(shape[axis] for shape in shapes)
+
+        def joined(arrays: Mapping[str, Array]) -> Array:
+            values = [np.asarray(part(arrays) if callable(part) else part) for part in parts]
+            kind = next(v.dtype for v, piece in zip(values, plain, strict=True) if isinstance(piece, Exact))
+            whole = [np.broadcast_to(v.reshape(s), o).astype(kind) for v, s, o in zip(values, shapes, own, strict=True)]
+            return np.concatenate(whole, axis=axis)
+
+        return Exact(axes, (*rest[:axis], length, *rest[axis + 1 :]), joined)
 
     def _piece(self, part: Expression, axes: tuple[str, ...], letter: str) -> Slot:
         term = self.interpreter.lifted(self.interpreter.term(part))
@@ -261,7 +285,9 @@ class Compiler:
         term = self.taps[name] if name in self.taps else self.interpreter.tensors[name]
         slot = self.interpreter.lifted(term)
         canonical = self.spec.tensors[name.partition("@")[0]]
-        layout = output.layouts[self.chosen if len(output.layouts) > 1 else 0]
+        swap = output.swapped_unless and not self.facts.values.get(output.swapped_unless)
+        layouts = swapped(output.layouts) if swap else output.layouts
+        layout = layouts[self.chosen if len(layouts) > 1 else 0]
         shape = self._documented(layout, canonical, slot)
         sizes = {x.upper(): n for x, n in zip(slot.axes, slot.shape, strict=True)}
         way = port(_renamed(layout, canonical), canonical, shape, sizes, self.facts.batch)

@@ -75,8 +75,9 @@ class Product:
         errors = self.left.fold_error(inputs[0].error), self.right.fold_error(inputs[1].error)
         if not run.finite:
             errors = _cleaned(errors[0]), _cleaned(errors[1])
-        # A NaN weight (an empty row) does reach the gradients of all values; a NaN value that nobody sees does not.
-        weights = self.left.fold(inputs[0].value) if self.weighs and spots is not None else left
+        # A NaN weight (an empty row) does reach the gradients of all values, and its row those of the projections behind it
+        # (what is stored); a NaN key or value that nobody sees does not.
+        weights = self.left.fold(inputs[0].value) if self.stored and spots is not None else left
         kept = Kept(weights, right, size(left), size(right), *errors)
         value = left @ right.swapaxes(1, 2)
         terms = left.shape[2]

@@ -26,10 +26,14 @@ FILLS = {"-inf": -np.inf, "-0.7 * max(float32)": -0.7 * float(np.finfo(np.float3
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a hidden key's logit becomes, and what a row without any finite logit becomes."""
+    """What a hidden key's logit becomes, and what a row without any finite logit becomes.
+
+    Where the fill is added, a row of NaN has NaN gradients at hidden keys too; a replaced logit passes none on.
+    """
 
     fill: float
     empty: str
+    adds: bool = False
 
     @classmethod
     def of(cls, policies: Mapping[str, Policy]) -> Rule:
@@ -38,7 +42,7 @@ class Rule:
         empty = policies["empty_row"].value
         if np.isfinite(fill) and empty != "uniform":
             raise ValueError(f"policies: a finite mask.fill makes an empty row uniform, got empty_row = {empty!r}")
-        return cls(fill, empty)
+        return cls(fill, empty, policies["mask.fill"].value == "add")
 
 
 class Kept(NamedTuple):
@@ -122,7 +126,8 @@ class Softmax:
         value = sum((p[0] for p in parts[1:]), parts[0][0])
         bound = sum((p[1] for p in parts[1:]), parts[0][1])
         if kept.visible is not None:
-            value, bound = np.where(kept.visible, value, 0.0), np.where(kept.visible, bound, 0.0)
+            passes = kept.visible | np.isnan(kept.weight) if self.rule.adds else kept.visible
+            value, bound = np.where(passes, value, 0.0), np.where(passes, bound, 0.0)
         if kept.sink:
             return Dual(value[..., :-1], bound[..., :-1]), Dual(value[..., -1:], bound[..., -1:])
         return (Dual(value, bound),)

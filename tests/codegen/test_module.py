@@ -175,7 +175,7 @@ def test_every_spec_gives_python_with_the_documented_signature(name: str, target
     assert positional == [*(["params"] if spec.weights else []), *(a.name for a in spec.arguments if a.kind == "positional")]
     assert keywords == [
         *(a.name for a in spec.arguments if a.kind != "positional"),
-        *(a.name for a in spec.constructor if a.role != "object"),
+        *(a.name for a in spec.constructor if a.role not in ("object", "placement")),
     ]
     defaults = [ast.literal_eval(d) for d in function.args.defaults]
     assert defaults == [a.default for a in spec.arguments if a.kind == "positional" and not a.required]
