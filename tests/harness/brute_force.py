@@ -12,7 +12,7 @@ import numpy as np
 from attnspec.harness.configuration import Case
 from attnspec.harness.facts import facts
 from attnspec.spec.binding import tensors_of
-from attnspec.spec.expression import Concat, Expression, Name, to_text
+from attnspec.spec.expression import Binary, Concat, Expression, Name, Sum, to_text
 from attnspec.spec.layouts import paired_dims
 from attnspec.spec.model import Spec
 from attnspec.spec.resolve import resolve
@@ -53,6 +53,8 @@ class World:
             names.update((name, value) for name, value in self.tensors.items() if name not in names or f"{name}[" in body)
             return eval(body, {"__builtins__": {}, "total": total}, names)
 
+        if isinstance(expression, Binary) and isinstance(expression.left, Sum) and expression.operator == "/":
+            return self.text(expression.left, dims) / self.text(expression.right, dims)
         body = to_text(expression)
         while body.startswith("sum("):
             letter, rest = body[4:-1].split(", ", 1)
@@ -94,7 +96,7 @@ def canonical(spec: Spec, case: Case, arrays: dict[str, Any], known: Any) -> dic
     """Every given tensor with its canonical axes in their canonical order."""
     feeds = {a.name: a.feeds or a.name for a in spec.tensor_arguments}
     found = {}
-    for tensor in tensors_of(spec):
+    for tensor in (each.under(known.values) for each in tensors_of(spec)):
         name = feeds.get(tensor.name, tensor.name)
         if tensor.name not in arrays:
             continue
@@ -102,6 +104,8 @@ def canonical(spec: Spec, case: Case, arrays: dict[str, Any], known: Any) -> dic
         dims = spec.tensors[name]
         exact = [x for x in tensor.layouts if not x.batched and len(x.axes) == array.ndim]
         layout = (exact or [x for x in tensor.layouts if x.batched])[0]
+        if any(len(axis.dims) != 1 for axis in layout.axes):
+            array = array.reshape([known.sizes[dim] for dim in layout.dims])
         own = list(paired_dims(layout.dims[layout.batched :], tuple(d for d in dims if not (layout.batched and d == "B"))))
         if layout.batched:
             own = ["B", *own]
@@ -112,8 +116,9 @@ def canonical(spec: Spec, case: Case, arrays: dict[str, Any], known: Any) -> dic
         array = array.transpose(order)
         found[name] = array.reshape([array.shape[[d for d in dims if d in own].index(d)] if d in own else 1 for d in dims])
     for argument in spec.tensor_arguments:
-        if argument.name not in arrays and isinstance(argument.unset, Name):
-            found[feeds[argument.name]] = found[feeds[argument.unset.name]]
+        other = argument.unset.name if isinstance(argument.unset, Name) else known.values.get(argument.name)
+        if argument.name not in arrays and other is not None:
+            found[feeds[argument.name]] = found[feeds[other]]
     return found
 
 
@@ -129,6 +134,8 @@ def attend(spec: Spec, case: Case, arrays: dict[str, Any]) -> dict[str, np.ndarr
             case "assemble":
                 assert isinstance(stage.expression, Concat)
                 world.tensors[stage.defines] = Tensor(joined(world, stage.expression, dims))
+                axis = dims.index(stage.expression.index.upper())
+                world.scope[dims[axis]] = world.tensors[stage.defines].array.shape[axis]
             case "mask":
                 seen = world.fill(stage.expression, spec.tensors["logit"]).astype(bool)
                 world.tensors["logit"] = Tensor(np.where(seen, world.tensors["logit"].array, fill))
@@ -149,6 +156,9 @@ def attend(spec: Spec, case: Case, arrays: dict[str, Any]) -> dict[str, np.ndarr
 def joined(world: World, concat: Concat, dims: tuple[str, ...]) -> np.ndarray[Any, Any]:
     pieces = []
     for part in concat.parts:
+        if to_text(part) == "0":
+            pieces.append(np.zeros([1 if dim == concat.index.upper() else world.scope[dim] for dim in dims], pieces[0].dtype))
+            continue
         own = world.spec.tensors[to_text(part)]
         array = world.tensors[to_text(part)].array
         for axis, dim in enumerate(dims):
