@@ -27,7 +27,7 @@ class Profile:
 
 
 PROFILES: Mapping[str, Profile] = {
-    "quick": Profile("quick", 24, 6, 3, 96, 48, 8.0, 200),
+    "quick": Profile("quick", 24, 4, 2, 48, 24, 8.0, 200),
     "ci": Profile("ci", 24, 24, 24, 512, 256, 20.0, 500),
     "full": Profile("full", 48, 48, 48, 2048, 2048, 60.0, 2000),
 }

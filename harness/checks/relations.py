@@ -165,8 +165,8 @@ def _hidden(setting: Setting) -> Iterator[Related]:
         if name not in plan.inputs:
             return
         slot, port = plan.inputs[name]
-        if port.full != port.documented or len(slot.shape) != 4:
-            return
+        if port.full != port.documented or len(slot.shape) != 4 or slot.shape[2] != hidden.shape[-1]:
+            return  # also where keys are assembled: not all that are seen are this input's
         by_head = hidden.reshape(hidden.shape[0], slot.shape[1], -1, hidden.shape[-1]).all(axis=2)
         where = port.out(np.broadcast_to(np.expand_dims(by_head, -1), slot.shape))
         if not where.any():
@@ -178,7 +178,8 @@ def _hidden(setting: Setting) -> Iterator[Related]:
 
 def _keys(setting: Setting) -> Iterator[Related]:
     if "s" not in positions(setting.attention) and setting.sizes.get("S", 1) > 1:
-        yield _related(setting, "permuted-keys", _all(setting.given, _along(setting, "S", np.flip)))
+        moved = _along(setting, "S", np.flip)
+        yield _related(setting, "permuted-keys", _all(setting.given, moved), moved=moved)
 
 
 def _batch(setting: Setting) -> Iterator[Related]:
@@ -212,8 +213,8 @@ def _repeated(setting: Setting) -> Iterator[Related]:
     grouped = [name for name in ("key", "value") if name in given and setting.axis(name, "K", given[name].shape) is not None]
     if sizes.get("G", 1) == 1 or len(grouped) < 2:
         return
-    other = _all(given, _along(setting, "K", lambda array, axis: np.repeat(array, sizes["G"], axis)))
-    related = _related(setting, "repeated-heads", other)
+    moved = _along(setting, "K", lambda array, axis: np.repeat(array, sizes["G"], axis))
+    related = _related(setting, "repeated-heads", _all(given, moved), moved=moved)
     changed = replace(related.changed, sizes=tuple((sizes | {"K": sizes["N"], "G": 1}).items()))
     if is_valid(setting.spec, changed):
         yield replace(related, changed=changed)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attnspec.codegen.module import covers
 from attnspec.codegen.targets import TARGETS
+from attnspec.codegen.targets.r import R
 from attnspec.codegen.write import changes
 from attnspec.harness import known_deviations
 from attnspec.harness.checks import NAMES
@@ -23,7 +24,7 @@ from attnspec.spec.model import Spec
 from in_r import needs_r
 
 SMALL = sorted((Path(__file__).parents[1] / "specs").glob("*.toml"))
-PROFILE = replace(PROFILES["quick"], cases=48, gradient_cases=24, compiled_pool=3, compiled_gradient_pool=2, shrink_seconds=5.0)
+PROFILE = replace(PROFILES["quick"], cases=32, gradient_cases=16, compiled_pool=2, compiled_gradient_pool=1, shrink_seconds=5.0)
 INSTALLED = tuple(lane for lane in LANES if all(map(importlib.util.find_spec, lane.split("-"))))
 
 
@@ -47,7 +48,7 @@ def check(specs: Mapping[str, Spec], folder: Path | None, dtypes: tuple[str, ...
 
 
 def test_built_in_specs() -> None:
-    check(builtin(), None, ("float16", "bfloat16", "float32"))
+    check(builtin(), None, ("float16", "float32"))
 
 
 def test_small_specs(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_r(tmp_path: Path) -> None:
     """Every spec in R, by one lane: it has float64, and no gradients."""
     small = [find(str(file)) for file in SMALL]
     changes(small, ["r"], tmp_path, False).apply()
-    items = [Item(spec, spec.name, subjects_of(spec, ("r",))) for spec in builtin().values()]
+    items = [Item(spec, spec.name, subjects_of(spec, ("r",))) for spec in builtin().values() if covers(R, spec)]
     items += [Item(spec, spec.name, subjects_of(spec, ("r",), folder=tmp_path)) for spec in small]
     assert all(len(item.subjects) == 1 for item in items)
     checks = tuple(name for name in NAMES if name not in ("coverage", "arguments"))

@@ -225,7 +225,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "dropout": (
         lambda: sdpa(ONE, ONE, ONE, dropout_p=0.5),
         NotImplementedError,
-        "jax: dropout needs a random key, which the documented signature does not carry",
+        "jax: dropout needs a `seed`, another one in every step",
     ),
 }
 

@@ -217,6 +217,7 @@ STATE = (
         "wide = torch.promote_types(query.dtype, torch.float32)\n",
         "wide = torch.promote_types(query.dtype, torch.float32)\n    query.mul_(1)\n",
         ANSWERS,
+        survives=False,
     ),
 )
 

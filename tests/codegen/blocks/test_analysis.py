@@ -144,7 +144,7 @@ def compared(predicate: Expression, tried: Tried) -> Blocks:
     blocks, scope = analyse([predicate], VOCABULARY), tried.scope
     pairs = visible([predicate], scope)
     for start, b in product(range(0, scope["T"], tried.block[0]), range(scope["B"])):
-        names = {**scope, "start": start, "stop": min(start + tried.block[0], scope["T"]), "b": b}
+        names = {**scope, "start": start, "stop": min(start + tried.block[0], scope["T"]), "b": b, "n": 0}
         here = pairs[b, 0, start : names["stop"]]
         for regions, keys in ((blocks.seen, here.any(0)), (blocks.hidden, ~here.all(0))):
             assert keys_of(regions, names) >= {*np.flatnonzero(keys)}
@@ -158,7 +158,7 @@ def test_ranges_of_a_mask_are_the_visible_and_the_hidden_keys(name: str, tried: 
     blocks, scope = compared(MASKS[name], tried), tried.scope
     pairs = visible([MASKS[name]], scope)
     for start, b in product(range(0, scope["T"], tried.block[0]), range(scope["B"])):
-        names = {**scope, "start": start, "stop": min(start + tried.block[0], scope["T"]), "b": b}
+        names = {**scope, "start": start, "stop": min(start + tried.block[0], scope["T"]), "b": b, "n": 0}
         here = pairs[b, 0, start : names["stop"]]
         assert blocks.needs_table or keys_of(blocks.seen, names) == {*np.flatnonzero(here.any(0))}
         assert blocks.needs_table or keys_of(blocks.hidden, names) == {*np.flatnonzero(~here.all(0))}
