@@ -120,8 +120,8 @@ def positions(attention: Attention) -> frozenset[str]:
     """The indices and sizes on which the stages depend otherwise than by reading a tensor there."""
 
     def bare(expression: Expression) -> frozenset[str]:
-        if isinstance(expression, Access):
-            return frozenset()
+        if isinstance(expression, Access):  # a computed index says where something is, a plain one only reads it there
+            return frozenset().union(*(names(index) for index in expression.indices if not isinstance(index, Name)))
         own = names(expression) if isinstance(expression, Name) else frozenset[str]()
         return own.union(*map(bare, children(expression)))
 
