@@ -24,7 +24,7 @@ from attnspec.spec.model import Spec
 from in_r import needs_r
 
 SMALL = sorted((Path(__file__).parents[1] / "specs").glob("*.toml"))
-PROFILE = replace(PROFILES["quick"], cases=32, gradient_cases=16, compiled_pool=2, compiled_gradient_pool=1, shrink_seconds=5.0)
+PROFILE = replace(PROFILES["quick"], cases=48, gradient_cases=24, compiled_pool=3, compiled_gradient_pool=2, shrink_seconds=5.0)
 INSTALLED = tuple(lane for lane in LANES if all(map(importlib.util.find_spec, lane.split("-"))))
 
 
@@ -48,7 +48,7 @@ def check(specs: Mapping[str, Spec], folder: Path | None, dtypes: tuple[str, ...
 
 
 def test_built_in_specs() -> None:
-    check(builtin(), None, ("float16", "float32"))
+    check(builtin(), None, ("float16", "bfloat16", "float32"))
 
 
 def test_small_specs(tmp_path: Path) -> None:
