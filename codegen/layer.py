@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 from attnspec.codegen.printer import Printer, Target, indent
@@ -26,6 +26,8 @@ _DRAWN = {
     "torch": "_{0}_(self.{2}, {3}, {4})",
     "tensorflow": "_{0}({1}, {3}, {4}, dtype)",
 }
+_RESET = "_reset_parameters"
+"""What a spec's `methods` name where the owner's layer has it in place of `reset_parameters`."""
 _DRAWS = ("glorot_uniform", "glorot_normal", "linear_uniform")
 
 _SEEDED = {
@@ -54,9 +56,11 @@ def module_class(spec: Spec, target: Target, docstring: str, parameters: list[st
     placed = any(argument.role == "placement" for argument in spec.constructor)
     more = (*_size_parameters(spec), *(() if placed else made_on))
     signature = ", ".join(("self", *parameters, *(("*", *more) if more else ())))
-    kept = [*_construction(spec, target), *_kept(spec, target), *_attributes(spec, target), *_submodules(spec)]
-    made = _each(spec, target, lambda w: _parameter(spec, w), otherwise=lambda w: _absent(spec, w))
-    reset = _each(spec, target, lambda w: _reset(spec, w), prefix="self.")
+    kept = [*_construction(spec, target), *_kept(spec, target), *_attributes(spec, target), *_linears(spec, target)]
+    own = [weight for weight in spec.weights if not _linear(spec, weight)]
+    made = _each(spec, target, lambda w: _parameter(spec, w), own, otherwise=lambda w: _absent(spec, w))
+    reset = _each(spec, target, lambda w: _reset(spec, w), _redrawn(spec), prefix="self.")
+    reset_name = _RESET if _RESET in spec.methods else _RESET.lstrip("_")
     passed = (_passed(a) if a.kind == "positional" else f"{a.name}={_passed(a)}" for a in spec.arguments)
     named = ", ".join((*passed, *_own(spec)))
     return "\n".join(
@@ -65,14 +69,14 @@ def module_class(spec: Spec, target: Target, docstring: str, parameters: list[st
             indent(docstring),
             "",
             indent(f"def __init__({signature}) -> None:"),
-            indent(indent("\n".join(("super().__init__()", *kept, *made, "self.reset_parameters()")))),
+            indent(indent("\n".join(("super().__init__()", *kept, *made, f"self.{reset_name}()")))),
             "",
-            indent("def reset_parameters(self) -> None:"),
+            indent(f"def {reset_name}(self) -> None:"),
             indent(indent("\n".join(('"""Draw the documented initial weights."""', *reset)))),
             "",
             indent(f"def forward({', '.join(('self', *call))}) -> Any:"),
             indent(indent(f"return _apply({_named_weights(spec)}, {named})")),
-            *(line for method in spec.methods for line in _method(method)),
+            *(line for method in spec.methods if method != _RESET for line in _method(method)),
         )
     )
 
@@ -87,10 +91,25 @@ def _absent(spec: Spec, weight: Weight) -> str:
     return f'{module}.register_parameter("{name}", None)'
 
 
-def _submodules(spec: Spec) -> Iterator[str]:
-    """The modules of weights that the owner keeps one level down."""
-    modules = dict.fromkeys(spec.state_key(weight).rpartition(".")[0] for weight in spec.weights)
-    yield from (f"self.{module} = nn.Module()" for module in modules if module)
+def _linear(spec: Spec, weight: Weight) -> str:
+    """The `nn.Linear` that the owner keeps a weight in, one level down."""
+    return spec.state_key(weight).rpartition(".")[0]
+
+
+def _linears(spec: Spec, target: Target) -> Iterator[str]:
+    """The layers in which the owner keeps weights: of the kind that its attention has, which quantisation leaves alone."""
+    for module, group in groupby(spec.weights, key=lambda weight: _linear(spec, weight)):
+        if module:
+            weight, *biases = group
+            outer, inner = _shape(spec, weight).strip("()").split(", ")
+            bias = "".join(Printer(target, batched=False).guard(each.when)[0] for each in biases if each.when) or bool(biases)
+            placed = "device=device, dtype=dtype"
+            yield f"self.{module} = NonDynamicallyQuantizableLinear({inner}, {outer}, bias={bias}, {placed})"
+
+
+def _redrawn(spec: Spec) -> list[Weight]:
+    """The weights that a reset draws: a linear layer has drawn its own when it was made."""
+    return [weight for weight in spec.weights if not (_linear(spec, weight) and weight.initializer == "linear_uniform")]
 
 
 def _attributes(spec: Spec, target: Target) -> Iterator[str]:
@@ -99,10 +118,9 @@ def _attributes(spec: Spec, target: Target) -> Iterator[str]:
 
 
 def _named_weights(spec: Spec) -> str:
-    """The weights by the names that the function knows them by."""
-    if all(spec.state_key(weight) == weight.name for weight in spec.weights):
-        return "dict(self.named_parameters())"
-    return '{name.replace(".", "_"): weight for name, weight in self.named_parameters()}'
+    """The weights by the names that the function knows them by: attributes, which a parametrisation may have replaced."""
+    each = (f'"{weight.name}": self.{spec.state_key(weight)}' for weight in spec.weights)
+    return f"{{{', '.join(each)}}}"
 
 
 def _method(name: str) -> Iterator[str]:
@@ -246,13 +264,14 @@ def _each(
     spec: Spec,
     target: Target,
     line: Callable[[Weight], str],
+    weights: Iterable[Weight] | None = None,
     prefix: str = "",
     otherwise: Callable[[Weight], str] | None = None,
 ) -> Iterator[str]:
     """A line for every weight, under the guard of those that exist only sometimes; `prefix` is where its names are kept."""
     kept = {argument.name: Name(prefix + argument.name) for argument in spec.constructor}
-    for when, weights in groupby(spec.weights, key=lambda weight: weight.when):
-        group = list(weights)
+    for when, members in groupby(spec.weights if weights is None else weights, key=lambda weight: weight.when):
+        group = list(members)
         text = "\n".join(map(line, group))
         guard = "" if when is None else Printer(target, batched=False).guard(substitute(when, kept))[0]
         absent = "\n".join(map(otherwise, group)) if otherwise else ""

@@ -114,6 +114,7 @@ _PATTERNS = {
     r"^[A-Z]$": "N (one capital letter)",
     r"^[a-z]+\.[a-z][a-z0-9_]{0,63}$": "mask.causal",
     r"^[A-Za-z][A-Za-z0-9_-]*$": "a-word",
+    r"^_?[a-z][a-z0-9_]{1,63}$": "head_dim",
 }
 _EXPECTED = {
     "string_type": "text",

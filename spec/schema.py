@@ -222,7 +222,7 @@ class ApiFile(Declared):
     defined_as: Slug | None = None
     summary: Line
     shapes_raise: Exception_ | None = None
-    methods: list[Identifier] = Field(default=[], max_length=MAX_ITEMS)
+    methods: list[Attribute] = Field(default=[], max_length=MAX_ITEMS)
     attributes: dict[Attribute, str] = Field(default={}, max_length=MAX_ITEMS)
     documented: DocumentedTable = DocumentedTable()
     constructor: list[ArgumentTable] = Field(default=[], max_length=MAX_ITEMS)

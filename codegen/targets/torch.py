@@ -131,6 +131,10 @@ TORCH = Target(
     float32="torch.float32",
     fill_max="torch.finfo(torch.float32).max",
     array_type="Tensor",
-    imports=("import torch", "from torch import Tensor, nn"),
+    imports=(
+        "import torch",
+        "from torch import Tensor, nn",
+        "from torch.nn.modules.linear import NonDynamicallyQuantizableLinear",
+    ),
     decorator="_autocast",
 )

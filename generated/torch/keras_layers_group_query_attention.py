@@ -508,7 +508,18 @@ class GroupQueryAttention(nn.Module):
         use_causal_mask: bool = False,
     ) -> Any:
         return _apply(
-            dict(self.named_parameters()),
+            {
+                "query_kernel": self.query_kernel,
+                "query_bias": self.query_bias,
+                "key_kernel": self.key_kernel,
+                "key_bias": self.key_bias,
+                "gate_kernel": self.gate_kernel,
+                "gate_bias": self.gate_bias,
+                "value_kernel": self.value_kernel,
+                "value_bias": self.value_bias,
+                "attention_output_kernel": self.attention_output_kernel,
+                "attention_output_bias": self.attention_output_bias,
+            },
             query,
             value,
             key,

@@ -79,6 +79,38 @@ def test_attributes_are_torchs() -> None:
         assert (ours.out_proj.bias is None) == (own.out_proj.bias is None)
 
 
+def test_the_last_projection_is_the_linear_layer_that_torchs_is() -> None:
+    """Quantisation and parametrisations look for it; what they put in the place of its weight is what counts."""
+    own, ours = pair()
+    assert type(ours.out_proj) is type(own.out_proj)
+    assert (ours.out_proj.in_features, ours.out_proj.out_features) == (8, 8)
+    query = torch.randn(4, 3, 8)
+    for layer in (own, ours):
+        nn.utils.parametrize.register_parametrization(layer.out_proj, "weight", Doubled())
+        nn.utils.parametrize.register_parametrization(layer, "in_proj_weight", Doubled())
+    torch.testing.assert_close(ours(query, query, query), own(query, query, query))
+    torch.testing.assert_close(
+        *(torch.func.functional_call(layer, dict(layer.named_parameters()), (query,) * 3) for layer in (own, ours))
+    )
+
+
+class Doubled(nn.Module):
+    def forward(self, weight: Any) -> Any:
+        return 2 * weight
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_one_seed_draws_the_weights_that_torch_draws(settings: dict[str, Any]) -> None:
+    own, ours = (
+        (torch.manual_seed(5), layer(8, 2, **settings))[1] for layer in (nn.MultiheadAttention, TORCH.MultiheadAttention)
+    )
+    torch.testing.assert_close(ours.state_dict(), own.state_dict())
+    for layer in (own, ours):
+        torch.manual_seed(6)
+        layer._reset_parameters()
+    torch.testing.assert_close(ours.state_dict(), own.state_dict())
+
+
 @pytest.mark.parametrize("masks", list(product((None, 2, 3), (False, True))), ids=str)
 def test_masks_merge_as_torchs_do(masks: tuple[int | None, bool]) -> None:
     own, ours = pair(batch_first=True)
@@ -114,6 +146,50 @@ def test_encoder_layers_take_it_in_training_and_evaluation(norm_first: bool, tra
         torch.testing.assert_close(swapped(source, **call), encoder(source, **call))
     swapped(source, **call).sum().backward()
     assert all(weight.grad is not None for weight in swapped.parameters())
+
+
+def test_encoder_layers_take_their_own_fast_path_with_it() -> None:
+    """It reads the weights, masks and sizes off the attention, and never calls it."""
+    torch.manual_seed(1)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    swapped = copy.deepcopy(layer)
+    swapped.self_attn = TORCH.MultiheadAttention(8, 2, dropout=0.1, batch_first=True).eval()
+    swapped.load_state_dict(layer.state_dict())
+    source, mask = torch.randn(3, 5, 8), torch.ones(5, 5, dtype=torch.bool).triu(1)
+    padded = torch.arange(5)[None] >= torch.tensor([[5], [4], [3]])
+    fast = torch._transformer_encoder_layer_fwd
+    with torch.no_grad(), mock.patch.object(torch, "_transformer_encoder_layer_fwd", side_effect=fast) as taken:
+        for call in (
+            {},
+            {"src_mask": mask},
+            {"src_key_padding_mask": padded},
+            {"src_mask": mask, "src_key_padding_mask": padded},
+        ):
+            torch.testing.assert_close(swapped(source, **call), layer(source, **call))
+    assert taken.call_count == 8
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_decoder_layers_take_it(norm_first: bool) -> None:
+    torch.manual_seed(2)
+    layer = nn.TransformerDecoderLayer(8, 2, 16, dropout=0.0, norm_first=norm_first)
+    swapped = copy.deepcopy(layer)
+    for name in ("self_attn", "multihead_attn"):
+        setattr(swapped, name, TORCH.MultiheadAttention(8, 2))
+    assert not any(swapped.load_state_dict(layer.state_dict()))
+    target, memory = torch.randn(4, 3, 8), torch.randn(5, 3, 8)
+    padded = torch.arange(5)[None] >= torch.tensor([[5], [4], [3]])
+    call = {
+        "tgt_mask": nn.Transformer.generate_square_subsequent_mask(4),
+        "tgt_is_causal": True,
+        "memory_key_padding_mask": padded,
+    }
+    results = [each(target, memory, **call) for each in (layer, swapped)]
+    torch.testing.assert_close(results[1], results[0])
+    for result in results:
+        result.square().sum().backward()
+    gradients = [{name: weight.grad for name, weight in each.named_parameters()} for each in (layer, swapped)]
+    torch.testing.assert_close(gradients[1], gradients[0])
 
 
 def test_the_paths_disagree_on_queries_that_attend_to_nothing_as_torchs_do() -> None:
