@@ -11,15 +11,21 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import chain
+from typing import TypeVar
 
 from attnspec.harness.cases import Case, Configuration, pool
 from attnspec.harness.checks import CASE_CHECKS, arguments, coverage, preconditions, relations, signature
+from attnspec.harness.checks.arguments import Outcome
 from attnspec.harness.checks.evidence import Evidence
+from attnspec.harness.checks.failure import Failure
 from attnspec.harness.checks.preconditions import Violation
+from attnspec.harness.checks.relations import Related
 from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive, drive
 from attnspec.harness.events import Finished, Found, Progress, Started, Subscriber
@@ -28,18 +34,22 @@ from attnspec.harness.introduce import introduced
 from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.lanes.framework import DTYPES, FORWARD_ONLY
 from attnspec.harness.lanes.lane import Job, Lane
-from attnspec.harness.lanes.messages import Lost
+from attnspec.harness.lanes.messages import Answer, Lost
 from attnspec.harness.plan import COMPILED, Item, Plan
 from attnspec.harness.recorder import Recorder
 from attnspec.harness.subjects import Subject
 from attnspec.harness.tally import Tally
 from attnspec.spec.model import Spec
 
+T = TypeVar("T")
 FEW = 4  # one in so many calls is enough where each is compiled
 
 
 def _lanes(plan: Plan) -> list[Lane]:
-    return [Lane(name, python=plan.interpreters.get(name), deadline=plan.deadline, memory=plan.memory) for name in plan.lanes]
+    """The lanes that the plan starts. A short run of what is built in compiles in haste; a user's function never does."""
+    hasty = plan.profile.is_short and not any(subject.is_brought for item in plan.items for subject in item.subjects)
+    lane = partial(Lane, deadline=plan.deadline, memory=plan.memory, hasty=hasty)
+    return [lane(name, python=plan.interpreters.get(name)) for name in plan.lanes]
 
 
 class Conductor:
@@ -153,8 +163,12 @@ class Conductor:
         spec = recorder.item.spec
         if "arguments" not in self._plan.checks:
             return
-        for subject, call, cases in self._varied(spec, subjects, dtype):
-            found = list(arguments.outcomes(call, (each for case in cases for each in arguments.variations(spec, case))))
+
+        def outcomes(subject: Subject) -> list[Outcome]:
+            varied = (each for case in self._varied(spec, subject, dtype) for each in arguments.variations(spec, case))
+            return list(arguments.outcomes(self._call_of(spec, subject), varied))
+
+        for subject, found in self._side_by_side(subjects, outcomes):
             for outcome in found:
                 self._ledger.tried(subject.name, "arguments", spec, outcome.case.configuration, outcome.argument)
             self._tally.add_outcomes(spec, subject.name, found)
@@ -165,47 +179,64 @@ class Conductor:
         spec = recorder.item.spec
         if "relations" not in self._plan.checks:
             return
-        for subject, call, cases in self._varied(spec, subjects, dtype):
-            taken = cases[::FEW] if subject.lane in COMPILED else cases
-            for each in (each for case in taken for each in relations.relations(spec, case)):
-                self._ledger.tried(subject.name, "relations", spec, each.case.configuration, each.relation)
-                recorder.add(relations.check(spec, subject, call, each))
 
-    def _varied(
-        self, spec: Spec, subjects: Sequence[Subject], dtype: str
-    ) -> Iterator[tuple[Subject, arguments.Call, list[Case]]]:
-        """Each subject, how to call it, and the calls in which one argument is given, or two.
+        def broken(subject: Subject) -> list[tuple[Related, list[Failure]]]:
+            call, cases = self._call_of(spec, subject), self._varied(spec, subject, dtype)
+            taken = cases[::FEW] if subject.lane in COMPILED else cases
+            related = (each for case in taken for each in relations.relations(spec, case))
+            return [(each, list(relations.check(spec, subject, call, each))) for each in related]
+
+        for subject, found in self._side_by_side(subjects, broken):
+            for related, failures in found:
+                self._ledger.tried(subject.name, "relations", spec, related.case.configuration, related.relation)
+                recorder.add(failures)
+
+    def _side_by_side(self, subjects: Sequence[Subject], ask: Callable[[Subject], T]) -> list[tuple[Subject, T]]:
+        """What every subject answers, in their order: lanes work at the same time, a lane's own subjects one by one."""
+        self._crew.pardon()
+        lanes = list(dict.fromkeys(subject.lane for subject in subjects))
+        by_lane = [[subject for subject in subjects if subject.lane == lane] for lane in lanes]
+        with ThreadPoolExecutor(max(1, len(lanes))) as threads:
+            rows = threads.map(lambda mine: [(subject.name, ask(subject)) for subject in mine], by_lane)
+            answers = dict(chain.from_iterable(rows))
+        return [(subject, answers[subject.name]) for subject in subjects]
+
+    def _call_of(self, spec: Spec, subject: Subject) -> arguments.Call:
+        return partial(self._crew.lanes[subject.lane].call, spec, subject)
+
+    def _varied(self, spec: Spec, subject: Subject, dtype: str) -> list[Case]:
+        """The calls in which one argument is given, or two.
 
         A user's function gets all of them. In a short run the others get single arguments in float32, and so does a lane
         that compiles each call anew.
         """
-        self._crew.pardon()
         alone, both = arguments.cases(spec, dtype)
-        is_short = self._plan.profile.compiled_pool < self._plan.profile.pool
-        for subject in subjects:
-            compiles = subject.lane in COMPILED
-            is_spared = is_short and (compiles or not subject.is_brought)
-            if dtype == "float32" or not is_spared:
-                call = partial(self._crew.lanes[subject.lane].call, spec, subject)
-                yield subject, call, alone if compiles or is_spared else [*alone, *both]
+        compiles = subject.lane in COMPILED
+        is_spared = self._plan.profile.is_short and (compiles or not subject.is_brought)
+        if is_spared and dtype != "float32":
+            return []
+        return alone if compiles or is_spared else [*alone, *both]
 
     def _check_preconditions(self, recorder: Recorder, subjects: Sequence[Subject]) -> None:
         """Every subject gets all invalid calls, in float32 whatever the plan's dtypes: every lane has it."""
         dtypes = recorder.item.dtypes
         violations, unbroken = preconditions.violations(recorder.item.spec, "float32" if "float32" in dtypes else dtypes[0])
         self._errors += [f"{recorder.item.spec.name}: nothing was found that breaks `{clause}`" for clause in unbroken]
-        self._crew.pardon()
-        for subject in subjects:
-            mine = [each for each in violations if preconditions.is_invalid(each, recorder.item.spec, subject.lane)]
-            self._try_violations(recorder, subject, mine)
 
-    def _try_violations(self, recorder: Recorder, subject: Subject, violations: Sequence[Violation]) -> None:
-        item = recorder.item
+        def attempt(subject: Subject) -> list[tuple[Violation, Case, Answer]]:
+            mine = [each for each in violations if preconditions.is_invalid(each, recorder.item.spec, subject.lane)]
+            return self._attempts(recorder.item.spec, subject, mine)
+
+        for subject, tried in self._side_by_side(subjects, attempt):
+            for violation, case, answer in tried:
+                spec = recorder.item.spec
+                self._ledger.tried(subject.name, "preconditions", spec, violation.configuration, violation.clause)
+                recorder.add(preconditions.check(spec, subject, violation, answer, case))
+
+    def _attempts(self, spec: Spec, subject: Subject, violations: Sequence[Violation]) -> list[tuple[Violation, Case, Answer]]:
         cases = tuple(Case(each.configuration, derive(self._plan.seed, each.clause)) for each in violations)
-        answers = self._crew.lanes[subject.lane].run(Job(item.spec, (subject,), cases, attempt=True))
-        for violation, case, (answer,) in zip(violations, cases, answers, strict=True):
-            self._ledger.tried(subject.name, "preconditions", item.spec, violation.configuration, violation.clause)
-            recorder.add(preconditions.check(item.spec, subject, violation, answer, case))
+        answers = self._crew.lanes[subject.lane].run(Job(spec, (subject,), cases, attempt=True))
+        return [(each, case, answer) for each, case, (answer,) in zip(violations, cases, answers, strict=True)]
 
     def _check_signatures(self, recorder: Recorder, subjects: Sequence[Subject]) -> None:
         item = recorder.item

@@ -25,6 +25,11 @@ class Profile:
     shrink_seconds: float
     shrink_examples: int
 
+    @property
+    def is_short(self) -> bool:
+        """Whether it spares what takes long: compiling."""
+        return self.compiled_pool < self.pool
+
 
 PROFILES: Mapping[str, Profile] = {
     "quick": Profile("quick", 24, 4, 2, 48, 24, 8.0, 200),

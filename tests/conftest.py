@@ -8,6 +8,7 @@ from hypothesis import settings
 
 from own_process import OwnProcess, asked_for_alone, is_alone
 
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # most of the time goes into compiling what runs once
 settings.register_profile("desk", print_blob=True, deadline=None)
 settings.register_profile("ci", print_blob=True, deadline=None, derandomize=True, database=None)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "desk")

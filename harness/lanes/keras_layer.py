@@ -1,6 +1,7 @@
 """A Keras layer as a function of its weights: what a lane differentiates and compiles like any other subject.
 
-The layer is built once for a configuration, eagerly; a call replaces its variables by the case's arrays (`StatelessScope`).
+The layer is built once for a configuration, and nobody draws its first weights, which takes longer than all else on jax:
+a call replaces the variables by the case's arrays (`StatelessScope`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def as_function(request: Call) -> Callable[..., Any]:
     def function(weights: Mapping[str, Any], *inputs: Any, **keywords: Any) -> Any:
         mapping = [(variables[name], weight) for name, weight in weights.items()]
         passed = {name: value for name, value in keywords.items() if name not in own}
-        with keras.StatelessScope(state_mapping=mapping):
+        with keras.StatelessScope(state_mapping=mapping, initialize_variables=False):
             return layer(*inputs, **passed)
 
     return function
@@ -36,7 +37,8 @@ def _built(layer: Callable[..., Any], request: Call) -> Any:
     """The layer of a configuration, constructed with its dtype and built for its shapes."""
     settings = call.constructor_arguments(request.spec, request.values)
     made = layer(**settings, dtype=request.configuration.dtype)
-    made.build(**_shapes(made.build, request.spec, request.configuration))
+    with keras.StatelessScope(initialize_variables=False):
+        made.build(**_shapes(made.build, request.spec, request.configuration))
     return made
 
 

@@ -44,11 +44,20 @@ class Job:
 class Lane:
     """One framework in a process of its own. A context manager; LaneMissing on entry where it is not installed."""
 
-    def __init__(self, framework: str, *, python: str | None = None, deadline: float = 60.0, memory: int = 8 * GIB) -> None:
+    def __init__(
+        self,
+        framework: str,
+        *,
+        python: str | None = None,
+        deadline: float = 60.0,
+        memory: int = 8 * GIB,
+        hasty: bool = False,
+    ) -> None:
         self.framework = framework
+        self.hasty = hasty
         self.restarts = 0
         self.gone = ""  # why the process could not be started again
-        self._process = Process(framework, python, deadline, memory)
+        self._process = Process(framework, python, deadline, memory, hasty)
         self._specs: set[str] = set()
         self._numbers: dict[Configuration, int] = {}
         self._last_number = 0

@@ -43,15 +43,19 @@ class Silent(Exception):
 
 
 class Process:
-    """One interpreter with one framework. `deadline` is how long it may be silent, `memory` what it may allocate."""
+    """One interpreter with one framework. `deadline` is how long it may be silent, `memory` what it may allocate.
 
-    def __init__(self, framework: str, python: str | None, deadline: float, memory: int) -> None:
+    `hasty` says that compiling should take little time, rather than the compiled code.
+    """
+
+    def __init__(self, framework: str, python: str | None, deadline: float, memory: int, hasty: bool) -> None:
         self.framework = framework
         self.versions: dict[str, str] = {}
         self.beat = 0  # the position in the batch that it last reported
         self._python = python or sys.executable
         self._deadline = deadline
         self._memory = memory
+        self._hasty = hasty
         self._group: Any = None
         self._channel: Any = None
         self._pid: int | None = None
@@ -125,6 +129,7 @@ class Process:
         return {
             "framework": self.framework,
             "memory": self._memory,
+            "hasty": self._hasty,
             "packages": {name: str(Path(next(iter(package.__path__)))) for name, package in packages.items()},
             "path": import_path(self._python),
         }

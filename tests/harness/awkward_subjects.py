@@ -33,6 +33,10 @@ def hungry(query: Any, key: Any, value: Any, **rest: Any) -> Any:
     bytearray(1 << 36)
 
 
+def hasty(query: Any, key: Any, value: Any, **rest: Any) -> Any:
+    return value * int(os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "0"))
+
+
 def noisy(query: Any, key: Any, value: Any, **rest: Any) -> Any:
     print("to standard output")
     return value

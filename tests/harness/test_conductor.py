@@ -9,13 +9,13 @@ import pytest
 
 from attnspec.harness.cases import Case, pool
 from attnspec.harness.checks import NAMES
-from attnspec.harness.conductor import Conductor
+from attnspec.harness.conductor import Conductor, _lanes
 from attnspec.harness.drive import BATCH, derive, drive
 from attnspec.harness.events import Event, Finished, Found, Progress, Started
 from attnspec.harness.findings import size_of
 from attnspec.harness.known_deviations import Deviation
 from attnspec.harness.plan import PROFILES, Item, Plan
-from attnspec.harness.subjects import Subject, user
+from attnspec.harness.subjects import Subject, natives, user
 from attnspec.spec.loader import builtin
 from planted_bugs.faults import FAULTS, HERE
 
@@ -42,6 +42,16 @@ def run(chosen: Plan) -> tuple[Finished, list[Event]]:
 def faulty(name: str, folder: Path) -> Subject:
     fault = next(fault for fault in FAULTS if fault.name == name)
     return subject(f"{fault.write(folder)}:{fault.function}", "faulty")
+
+
+# -- lanes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_short_run_compiles_in_haste_unless_a_users_function_is_in_it() -> None:
+    built_in = natives(SPEC)
+    assert all(lane.hasty for lane in _lanes(plan(*built_in)))
+    assert not any(lane.hasty for lane in _lanes(plan(*built_in, profile=PROFILES["ci"])))
+    assert not any(lane.hasty for lane in _lanes(plan(*built_in, subject(RIGHT, "mine"))))
 
 
 # -- drawing ------------------------------------------------------------------------------------------------------

@@ -190,6 +190,15 @@ def test_signature_comes_from_the_lane(numpy_lane: Lane) -> None:
     assert missing["error"].startswith("AttributeError: ")
 
 
+@pytest.mark.parametrize("hasty", [False, True])
+def test_only_a_hasty_lane_compiles_in_haste(hasty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS", raising=False)
+    with Lane("numpy", hasty=hasty) as lane:
+        (answer,) = answers(lane, "hasty", 1)
+    assert isinstance(answer, Returned)
+    assert answer.outputs["output"].array.any() == hasty
+
+
 # -- a lane that does not -----------------------------------------------------------------------------------------
 
 
