@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from own_process import OwnProcess, asked_for_alone, is_alone
+from own_process import OwnProcess, asked_for_alone, is_alone, joined
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # most of the time goes into compiling what runs once
 settings.register_profile("desk", print_blob=True, deadline=None)
@@ -27,3 +27,8 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     if not is_alone(module_path) or asked_for_alone(parent.config):
         return None
     return OwnProcess.from_parent(parent, path=module_path)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process for all files of a framework: importing it takes longer than most tests."""
+    items[:] = joined(items)
