@@ -45,11 +45,13 @@ class Adapter:
     dtypes: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
     vjp: Callable[..., Any] | None = None
+    is_mapping: bool = True  # how its entries are reached: by key, or as attributes
 
     def described(self) -> dict[str, Any]:
         """What the conductor has to know of it."""
         arguments = None if self.arguments is None else dict(self.arguments)
-        return {"arguments": arguments, "layouts": dict(self.layouts), "dtypes": self.dtypes, "requires": self.requires}
+        said = {"arguments": arguments, "layouts": dict(self.layouts), "dtypes": self.dtypes, "requires": self.requires}
+        return {**said, "is_mapping": self.is_mapping}
 
     def own_name(self, name: str) -> str:
         """The function's name for an argument of the API. Raises NotImplementedError."""
@@ -81,6 +83,10 @@ class Adapter:
         for array in moved.values():
             array.flags.writeable = False
         return moved
+
+    def place(self, spec: Spec, name: str, index: tuple[int, ...]) -> tuple[int, ...]:
+        """Where an element of one of the API's tensors is in the function's."""
+        return tuple(index[axis] for axis in self._order(spec, name, len(index)))
 
     def back(self, spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The function's tensors with their axes in the API's order."""
@@ -118,6 +124,16 @@ def reordered(layout: Layout, text: str) -> tuple[int, ...]:
     return tuple(letters.index(letter) for letter in text.split() if letter in letters)
 
 
+def from_described(said: Mapping[str, Any]) -> Adapter:
+    """The adapter of `Adapter.described`, which names and lays out but calls nothing."""
+    arguments, layouts = said["arguments"], said["layouts"]
+    return Adapter(_not_here, arguments, layouts, tuple(said["dtypes"]), tuple(said["requires"]), None, said["is_mapping"])
+
+
+def _not_here(*_: Any, **__: Any) -> Any:
+    raise NotImplementedError("the function is in its lane")
+
+
 def layouts_of(spec: Spec) -> dict[str, tuple[Layout, ...]]:
     """The layouts of every argument and output."""
     arguments = {argument.name: argument.layouts for argument in spec.tensor_arguments}
@@ -135,7 +151,7 @@ def read(value: Any) -> Adapter | None:
     entries = _entries(value)
     if entries is None:
         return None
-    known = [each.name for each in fields(Adapter)]
+    known = [each.name for each in fields(Adapter) if each.name != "is_mapping"]
     for key in entries:
         if key not in known:
             raise AdapterError(f"the adapter has an unknown entry {key!r}.{did_you_mean(str(key), known)}")
@@ -148,6 +164,7 @@ def read(value: Any) -> Adapter | None:
         dtypes=_words("dtypes", entries.get("dtypes") or ()),
         requires=_words("requires", entries.get("requires") or ()),
         vjp=entries.get("vjp"),
+        is_mapping=isinstance(value, Mapping),
     )
 
 

@@ -20,6 +20,7 @@ from attnspec.harness.plan import DTYPES, PROFILES, Item, Plan, Profile
 from attnspec.harness.reports.as_json import JsonReport
 from attnspec.harness.reports.as_json_lines import JsonLinesReport
 from attnspec.harness.reports.as_junit import JunitReport
+from attnspec.harness.reports.scripts import ScriptsReport
 from attnspec.harness.reports.terminal import TerminalReport
 from attnspec.harness.subjects import LANES, Subject, SubjectError, lanes_of, subjects_of, target_of, user
 from attnspec.spec.loader import SpecError, builtin, find
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checks", type=_names(checks.NAMES), default=(), metavar="A,B", help=f"only these checks ({','.join(checks.NAMES)})")
     add("--skip-check", type=_names(checks.NAMES), default=(), metavar="A,B", help="all checks but these")
     add("--format", choices=FORMATS, default="terminal", help=f"{', '.join(FORMATS)} (harness/reports/README.md)")
+    add("--scripts", type=Path, metavar="FOLDER", help="write a stand-alone script for each finding, which needs no attnspec")
     python = "run SUBJECT, or one framework, in another interpreter that has NumPy and the framework; may be repeated"
     add("--python", action="append", default=[], metavar="[FRAMEWORK=]PATH", help=python)
     add("--deadline", type=float, default=120.0, metavar="SECONDS", help="a lane that is silent for longer hangs")
@@ -88,8 +90,11 @@ def _count(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run `attnspec check` with parsed options; returns the exit code."""
+    reporter = FORMATS[options.format](sys.stdout)
+    if options.scripts:
+        reporter = ScriptsReport(options.scripts, reporter)
     try:
-        return OK if Conductor(plan_of(options), [FORMATS[options.format](sys.stdout)]).run().passed else FINDINGS
+        return OK if Conductor(plan_of(options), [reporter]).run().passed else FINDINGS
     except (UsageError, SubjectError, SpecError, known_deviations.DeviationError) as error:
         print(error, file=sys.stderr)
         return USAGE

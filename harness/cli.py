@@ -1,4 +1,4 @@
-"""The command line: `attnspec generate | explain | check | replay | compare | bench`.
+"""The command line: `attnspec generate | explain | check | replay | reproduce | compare | bench`.
 
 Exit codes: 0 all is well, 1 findings, errors of the run or drift, 2 wrong usage or a broken spec.
 """
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from attnspec.harness import bench_command, check_command, compare_command, replay_command
+from attnspec.harness import bench_command, check_command, compare_command, replay_command, reproduce_command
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -38,6 +38,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add(commands, "check", "check implementations against the oracle", check_command.add_arguments, check_command.run)
     _add(commands, "replay", "show a finding again", replay_command.add_arguments, replay_command.run)
+    about = "write a script for each known deviation of the frameworks"
+    _add(commands, "reproduce", about, reproduce_command.add_arguments, reproduce_command.run)
     _add(commands, "bench", "measure cases per second of every lane", bench_command.add_arguments, bench_command.run)
     _add(commands, "compare", "one call, every API's answer", compare_command.add_arguments, compare_command.run)
     _add_compilers(commands, command)

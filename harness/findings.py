@@ -34,7 +34,8 @@ class Shown:
 class Finding:
     """`failing` of `cases` cases showed it, in `dtypes`. `case` is in words, only what is not default, `path` where it goes.
 
-    `causes` are the changes of the spec that the subject equals on `explained` of the `asked` failing cases.
+    `causes` are the changes of the spec that the subject equals on `explained` of the `asked` failing cases. `script` shows
+    it without attnspec (`harness/scripts/`); `file` is where it was written.
     """
 
     failure: Failure
@@ -49,6 +50,8 @@ class Finding:
     causes: tuple[str, ...] = ()
     explained: int = 0
     asked: int = 0
+    script: str = ""
+    file: str = ""
 
     @property
     def title(self) -> str:
@@ -81,6 +84,8 @@ class Finding:
             yield f"  shown by {self.failing} of {self.cases} cases{where}"
         yield f"  versions {', '.join(f'{name} {version}' for name, version in self.versions.items())}"
         yield f"  replay   {self.replay}"
+        if self.file:
+            yield f"  script   {self.file}"
 
     @property
     def _width(self) -> int:
@@ -91,7 +96,7 @@ def worst_text(name: str, worst: Worst) -> str:
     """The element, what it is, what it should be, and by how much it misses."""
     index = ", ".join(map(str, worst.index))
     return (
-        f"{name}[{index}]: got {worst.got:.9g}, want {worst.want:.9g} +- {worst.bound:.2g},"
+        f"{worst.tensor or name}[{index}]: got {worst.got:.9g}, want {worst.want:.9g} +- {worst.bound:.2g},"
         f" error/bound {worst.error_over_bound:.3g}"
     )
 

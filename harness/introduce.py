@@ -19,6 +19,7 @@ from attnspec.harness import adapter
 from attnspec.harness.checks.preconditions import ANY
 from attnspec.harness.checks.signature import NOT_OFFERED
 from attnspec.harness.crew import Crew
+from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.messages import Lost
 from attnspec.harness.lanes.process import import_path
 from attnspec.harness.plan import Item
@@ -98,6 +99,12 @@ def introduced(item: Item, crew: Crew) -> Item:
             answer = crew.lanes[subject.lane].signature(subject)
             item = item if isinstance(answer, Lost) else _known(item, subject, answer)
     return item
+
+
+def adapter_of(lane: Lane, subject: Subject) -> adapter.Adapter | None:
+    """A user's adapter as its lane describes it; None where there is none."""
+    answer = lane.signature(subject) if subject.is_brought else {}
+    return adapter.from_described(answer["adapter"]) if not isinstance(answer, Lost) and "adapter" in answer else None
 
 
 def _known(item: Item, subject: Subject, answer: Mapping[str, Any]) -> Item:

@@ -62,6 +62,12 @@ class Deviation:
     def clauses(self) -> tuple[str, ...]:
         return tuple(self.clause.split(","))
 
+    def holds(self, spec: Spec, configuration: Configuration | None) -> bool:
+        """Whether the guard holds for a call, or for what makes no call."""
+        if configuration is None:
+            return not (self.when or self.dtype or self.shortcut)
+        return _holds(self, spec, configuration)
+
     def excuses(self, failure: Failure) -> bool:
         """Whether it is this failure, wherever the guard holds."""
         found = failure.subject, failure.check, failure.seen
@@ -170,10 +176,10 @@ class Ledger:
 
     def _guard_holds(self, deviation: Deviation, spec: Spec, configuration: Configuration | None) -> bool:
         if configuration is None:
-            return not (deviation.when or deviation.dtype or deviation.shortcut)
+            return deviation.holds(spec, None)
         key = deviation, configuration
         if key not in self._holds:
-            self._holds[key] = _holds(deviation, spec, configuration)
+            self._holds[key] = deviation.holds(spec, configuration)
         return self._holds[key]
 
 

@@ -333,6 +333,14 @@ def _best(factors: Factors, sizes: Mapping[str, int], number: int, random: Rando
     return best
 
 
+def taking(spec: Spec, dtype: str, shortcut: str, count: int) -> list[Configuration]:
+    """Configurations that take a shortcut of the owner's, or try to: of so many choices those that are valid."""
+    factors, random = Factors.of(spec, dtype), Random(count)
+    guard = next(each.when for each in spec.shortcuts if each.name == shortcut)
+    made = (configuration(factors, sizes_for(n), _toward(factors, factors.draw(random), guard)) for n in range(count))
+    return [each for each in made if each is not None]
+
+
 def _toward(factors: Factors, choice: dict[str, Option], guard: Expression) -> dict[str, Option]:
     """The choice with the flags, places and ranks that a guard asks for; what else it asks for is left to chance."""
     for part in parts(guard, "and"):

@@ -14,10 +14,12 @@ from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive
 from attnspec.harness.facts import facts
 from attnspec.harness.findings import Finding, Replay, answers_at, case_text, size_of
+from attnspec.harness.introduce import adapter_of
 from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.lanes.messages import Returned
 from attnspec.harness.perturbations import Cause
 from attnspec.harness.plan import Item, Plan
+from attnspec.harness.scripts import script
 from attnspec.harness.shrink import smallest
 from attnspec.harness.subjects import Subject
 from attnspec.harness.tally import Tally
@@ -87,7 +89,8 @@ class Recorder:
             named = known.setdefault(record.failure.subject, set())
             if named.isdisjoint(found.causes):
                 texts = tuple(cause.text for cause in found.causes)
-                yield replace(self._finding(record), causes=texts, explained=found.cases, asked=len(witnesses))
+                finding = replace(self._finding(record), causes=texts, explained=found.cases, asked=len(witnesses))
+                yield replace(finding, script=self._script(finding))
             named.update(found.causes)
 
     def _witnesses(self, record: Record) -> list[Witness]:
@@ -121,6 +124,11 @@ class Recorder:
             replay=f"attnspec replay {replay.to_token()}",
             path=self._path(failure.case),
         )
+
+    def _script(self, finding: Finding) -> str:
+        subject = next(s for s in self.item.subjects if s.name == finding.failure.subject)
+        about = f"{finding.title} ({', '.join(f'{name} {version}' for name, version in finding.versions.items())})"
+        return script(self.item.spec, subject, finding.failure, about, adapter_of(self._crew.lanes[subject.lane], subject))
 
     def _path(self, case: Case | None) -> str:
         """The path that the call takes; an invalid one takes none."""

@@ -88,7 +88,7 @@ def facts_of(
     places = {t.name: str(values[t.name]) for t in plan.tensors if values.get(t.name) in shapes}
     shapes = {**shapes, **{name: shapes[other] for name, other in places.items()}}
     dtypes = {**dtypes, **{name: dtypes[other] for name, other in places.items()}}
-    same = same | _pairs(places)
+    same = same | same_places(places)
     binder = Binder()
     _tell(plan, binder, _scope(plan, filled, {}))
     binder.bind(tuple(tensor.under(filled) for tensor in plan.tensors), shapes)
@@ -108,7 +108,7 @@ def _tell(plan: _Plan, binder: Binder, scope: Mapping[str, Scalar]) -> None:
             binder.tell(text, (dim,), rule(scope, NO_FACTS))
 
 
-def _pairs(places: Mapping[str, str]) -> frozenset[frozenset[str]]:
+def same_places(places: Mapping[str, str]) -> frozenset[frozenset[str]]:
     """The arguments that are one object, two by two."""
     groups = ([other, *(name for name, one in places.items() if one == other)] for other in set(places.values()))
     return frozenset(frozenset(pair) for group in groups for pair in combinations(group, 2))

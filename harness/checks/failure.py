@@ -11,13 +11,14 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """The element that is furthest outside its bound."""
+    """The element that is furthest outside its bound; of `tensor`, where the failure's clause is none."""
 
     index: tuple[int, ...]
     got: float
     want: float
     bound: float
     error_over_bound: float
+    tensor: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,15 @@ def violations(spec: Spec, dtype: str) -> tuple[list[Violation], list[str]]:
     return found, unbroken
 
 
+def breaking(spec: Spec, clause: str, bases: Sequence[Configuration]) -> list[Violation]:
+    """Every way in which configurations can be made to break a clause, the owner's or an implied one."""
+    declared = next((each for each in spec.preconditions if each.clause == clause), None)
+    if declared is not None:
+        return list(_declared(spec, declared, bases))
+    raises = (*REFUSALS, spec.layout_error)
+    return [Violation(clause, configuration, raises) for configuration in _implied(spec, bases).get(clause, [])]
+
+
 def _varied(broken: Sequence[Violation]) -> list[Violation]:
     """A few of one clause, one of each combination of ranks and of equal or different head dims: real paths hang on those."""
     kinds: dict[object, Violation] = {}
@@ -256,7 +265,7 @@ def check(spec: Spec, subject: Subject, violation: Violation, answer: Answer, ca
         return
     if isinstance(answer, Lost) and answer.how == "not run":
         return
-    wanted = "" if violation.raises == (ANY,) else " " + " or ".join(violation.raises)
+    wanted = "" if violation.raises == (ANY,) else " " + " or ".join(dict.fromkeys(violation.raises))
     message = f"a call that breaks `{violation.clause}` must raise{wanted}; it {said(answer)}"
     yield Failure(subject.name, "preconditions", violation.clause, seen(answer), message, spec.name, case)
 

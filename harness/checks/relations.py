@@ -20,7 +20,7 @@ import numpy as np
 
 from attnspec.harness.arrays import arrays
 from attnspec.harness.checks.arguments import Call, is_valid
-from attnspec.harness.checks.failure import Failure
+from attnspec.harness.checks.failure import Failure, Worst
 from attnspec.harness.checks.preconditions import layout_of
 from attnspec.harness.configuration import Case, Configuration, TensorPlan
 from attnspec.harness.facts import facts
@@ -297,24 +297,38 @@ def check(spec: Spec, subject: Subject, call: Call, related: Related) -> Iterato
     for name, tensor in before.outputs.items():
         if (related.outputs and name not in related.outputs) or name not in after.outputs:
             continue
-        expected, got = related.moved(name, tensor.array), after.outputs[name].array
-        if not _same(spec, related, name, expected, got):
+        worst = _worst(spec, related, name, related.moved(name, tensor.array), after.outputs[name].array)
+        if worst is not None:
             message = f"`{name}` is not the same: {related.relation}"
-            yield Failure(subject.name, "relations", related.relation, "not the same", message, spec.name, related.case)
+            where = worst if worst.index else None
+            yield Failure(subject.name, "relations", related.relation, "not the same", message, spec.name, related.case, where)
             return
 
 
-def _same(spec: Spec, related: Related, name: str, expected: Array, got: Array) -> bool:
+def _worst(spec: Spec, related: Related, name: str, expected: Array, got: Array) -> Worst | None:
+    """The element at which the two calls are furthest apart, where that is more than rounding; no index for other shapes."""
     if expected.shape != got.shape:
-        return False
-    if related.exact:
-        return bool(np.array_equal(expected, got, equal_nan=True))
-    apart = related.apart(spec, name)
+        return Worst((), np.nan, np.nan, 0.0, np.inf, name)
     one, other = expected.astype(np.float64), got.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        near = (np.abs(one - other) <= apart) | (one == other) | (np.isnan(one) & np.isnan(other))
-    if related.row is not None:
-        setting = Setting(spec, related.case, related.given, resolve(spec, facts(spec, related.case.configuration)))
-        axis = setting.axis(name, "T", near.shape)
-        near = near if axis is None else np.take(near, [related.row], axis)
-    return bool(near.all())
+    bound = np.zeros(()) if related.exact else related.apart(spec, name)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = np.abs(one - other)
+        same = (apart <= bound) | (one == other) | (np.isnan(one) & np.isnan(other))
+        over = np.where(same, 0.0, np.where(np.isfinite(apart), apart / bound, np.inf))
+    axis = _compared_axis(spec, related, name, over.shape)
+    if axis is not None:
+        rows = np.arange(over.shape[axis]) == related.row
+        over = np.where(rows.reshape(-1, *(1,) * (-axis - 1)), over, 0.0)
+    if not over.any():
+        return None
+    index = tuple(int(place) for place in np.unravel_index(int(np.argmax(over)), over.shape))
+    limit = float(np.broadcast_to(bound, over.shape)[index])
+    return Worst(index, float(other[index]), float(one[index]), limit, float(over[index]), name)
+
+
+def _compared_axis(spec: Spec, related: Related, name: str, shape: tuple[int, ...]) -> int | None:
+    """The queries' axis, counted from the end, where one query alone is compared."""
+    if related.row is None:
+        return None
+    setting = Setting(spec, related.case, related.given, resolve(spec, facts(spec, related.case.configuration)))
+    return setting.axis(name, "T", shape)

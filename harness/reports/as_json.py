@@ -67,6 +67,7 @@ def details(started: Started, finished: Finished) -> dict[str, Any]:
         "shares": _shares(finished),
         "known_deviations": [{"entry": str(entry), "seen": seen} for entry, seen in finished.deviations.items()],
         "notes": list(finished.notes),
+        "scripts": [finding.script for finding in finished.findings],
     }
 
 

@@ -1,0 +1,236 @@
+"""What differs between frameworks in a script: tensors, layers, gradients. Everything is source, in one call's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from attnspec.harness.lanes.messages import Array
+from attnspec.harness.scripts.literals import constant, values
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Source that stands for a value: its repr is itself, so that lists and dicts of it are source too."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Differentiated:
+    """A call to differentiate: its source, what it returns by name ("" for None), which of it has a cotangent, by what.
+
+    NumPy's is a call of `vjp` with the same arguments, whose result has the gradient at `key`.
+    """
+
+    call: str
+    outputs: Sequence[str]
+    cotangents: Mapping[str, str]
+    by: str
+    vjp: str
+    arguments: str
+    key: str
+
+    def picked(self) -> str:
+        """The call's results that have a cotangent: one, or a tuple."""
+        places = [place for place, name in enumerate(self.outputs) if name in self.cotangents]
+        if len(places) == len(self.outputs):
+            return self.call
+        return f"{self.call}[{places[0]}]" if len(places) == 1 else f"[{self.call}[place] for place in {tuple(places)}]"
+
+    def given(self) -> str:
+        """The cotangents in the order of the results, one or a tuple."""
+        names = [self.cotangents[name] for name in self.outputs if name in self.cotangents]
+        return names[0] if len(names) == 1 else f"({', '.join(names)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer whose class is constructed: its variable, the constructor's call, its own, the weights, a module's keys."""
+
+    name: str
+    constructed: str
+    call: str
+    weights: Mapping[str, Code]
+    keys: Mapping[str, str]
+    dtype: str
+    training: bool
+
+
+class Dialect:
+    """NumPy's, and what the others share. `imports` come first in a script; `maker` is the module that makes tensors."""
+
+    imports: tuple[str, ...] = ("import numpy as np",)
+    maker = "np"
+    array = "np.array({values}, {dtype!r})"
+    classes = False  # whether a layer is a class, and not a function of its weights
+
+    def tensor(self, array: Array, dtype: str, *, leaf: bool = False) -> str:
+        """A tensor; a leaf is one whose gradient is asked for."""
+        filler = constant(array)
+        if filler is None:
+            return self._leaf(self.array.format(values=values(array), dtype=dtype), leaf)
+        return self._leaf(f"{self.maker}.full({array.shape}, {filler}, {self._dtype(dtype)})", leaf)
+
+    def _dtype(self, dtype: str) -> str:
+        return f"dtype={dtype!r}"
+
+    def _leaf(self, text: str, leaf: bool) -> str:
+        return text
+
+    def layer(self, made: Layer) -> list[str]:
+        """Statements that construct a layer with its weights, where it is a class."""
+        raise NotImplementedError
+
+    def by_weight(self, layer: str, name: str, key: str, call: str) -> tuple[list[str], str, str]:
+        """How a call is differentiated by a weight: statements before it, the call, and the source of the weight."""
+        return [], call, name
+
+    def gradient(self, what: Differentiated) -> list[str]:
+        """Statements that end with `gradient = `."""
+        return [f"gradient = {what.vjp}({what.given()}, {what.arguments})[{what.key!r}]"]
+
+    def forward(self, target: str, call: str, variables: Sequence[str], is_layer: bool) -> list[str]:
+        """Statements that make a call without gradients; `variables` are those that it uses."""
+        return [f"{target} = {call}"]
+
+
+class Torch(Dialect):
+    """torch's: leaves are marked when they are made, and layers are modules with a state."""
+
+    imports = ("import torch",)
+    maker = "torch"
+    array = "torch.tensor({values}, dtype=torch.{dtype})"
+    classes = True
+
+    def _dtype(self, dtype: str) -> str:
+        return f"dtype=torch.{dtype}"
+
+    def _leaf(self, text: str, leaf: bool) -> str:
+        return f"{text[:-1]}, requires_grad=True)" if leaf else text
+
+    def layer(self, made: Layer) -> list[str]:
+        mode = "train" if made.training else "eval"
+        keys = {made.keys[name]: weight for name, weight in made.weights.items()}
+        return [
+            f"{made.name} = {made.constructed}.to(torch.{made.dtype}).{mode}()",
+            f"{made.name}.load_state_dict({keys})",
+        ]
+
+    def by_weight(self, layer: str, name: str, key: str, call: str) -> tuple[list[str], str, str]:
+        return [], call, f"{layer}.get_parameter({key!r})"
+
+    def gradient(self, what: Differentiated) -> list[str]:
+        return [
+            f"torch.autograd.backward({what.picked()}, {what.given()})",
+            f"gradient = {what.by}.grad",
+        ]
+
+    def forward(self, target: str, call: str, variables: Sequence[str], is_layer: bool) -> list[str]:
+        if not is_layer:  # whose weights ask for gradients
+            return super().forward(target, call, variables, is_layer)
+        return ["with torch.no_grad():", f"    {target} = {call}"]
+
+
+class Jax(Dialect):
+    """jax's: gradients are pulled back through a function of one tensor."""
+
+    imports = ("import jax",)
+    maker = "jax.numpy"
+    array = "jax.numpy.array({values}, {dtype!r})"
+
+    def by_weight(self, layer: str, name: str, key: str, call: str) -> tuple[list[str], str, str]:
+        return [f"{name} = weights[{name!r}]"], call.replace("weights", f"{{**weights, {name!r}: {name}}}", 1), name
+
+    def forward(self, target: str, call: str, variables: Sequence[str], is_layer: bool) -> list[str]:
+        names = ", ".join(variables)
+        return [f"{target} = jax.jit(lambda {names}: {call})({names})"]
+
+    def gradient(self, what: Differentiated) -> list[str]:
+        return [
+            f"_, pull = jax.vjp(jax.jit(lambda {what.by}: {what.picked()}), {what.by})",
+            f"(gradient,) = pull({what.given()})",
+        ]
+
+
+class TensorFlow(Dialect):
+    """TensorFlow's: gradients come from a tape, and a layer's weights are its attributes."""
+
+    imports = ("import tensorflow as tf",)
+    maker = "tf"
+    array = "tf.constant({values}, {dtype!r})"
+    classes = True
+
+    def tensor(self, array: Array, dtype: str, *, leaf: bool = False) -> str:
+        filler = constant(array)
+        return super().tensor(array, dtype) if filler is None else f"tf.fill({array.shape}, tf.constant({filler}, {dtype!r}))"
+
+    def layer(self, made: Layer) -> list[str]:
+        return [f"{made.name} = {made.constructed}", f"vars({made.name}).update({dict(made.weights)})"]
+
+    def by_weight(self, layer: str, name: str, key: str, call: str) -> tuple[list[str], str, str]:
+        return [f"{name} = {layer}.{name}"], call, name
+
+    def gradient(self, what: Differentiated) -> list[str]:
+        return [
+            "with tf.GradientTape() as tape:",
+            f"    tape.watch({what.by})",
+            f"    output = {what.picked()}",
+            f"gradient = tape.gradient(output, {what.by}, {what.given()})",
+        ]
+
+
+_NAME = "'_'.join(each.path.split('/')[-2:])"  # the spec's name of a variable of Keras
+
+
+class Keras(Dialect):
+    """Keras on a backend, whose tensors and gradients are its own."""
+
+    classes = True
+
+    def __init__(self, name: str, backend: Dialect) -> None:
+        self._backend = backend
+        self.imports = (f'os.environ["KERAS_BACKEND"] = "{name}"', "import keras", *backend.imports)
+
+    def tensor(self, array: Array, dtype: str, *, leaf: bool = False) -> str:
+        return self._backend.tensor(array, dtype, leaf=leaf)
+
+    def layer(self, made: Layer) -> list[str]:
+        statements = [f"{made.name} = {made.constructed[:-1]}, dtype={made.dtype!r})", made.call]  # which builds it
+        if made.weights:
+            assigned = f"[each.assign(weights[{_NAME}]) for each in {made.name}.weights]"
+            statements += [f"weights = {dict(made.weights)}", assigned]
+        return statements
+
+    def by_weight(self, layer: str, name: str, key: str, call: str) -> tuple[list[str], str, str]:
+        variable = f"next(each for each in {layer}.weights if {_NAME} == {name!r})"
+        if not isinstance(self._backend, Jax):
+            return [f"{name} = {variable}.value"], call, name
+        statements = [
+            f"variable, {name} = {variable}, weights[{name!r}]",
+            f"def attend({name}):",
+            f"    with keras.StatelessScope([(variable, {name})]):",
+            f"        return {call}",
+        ]
+        return statements, f"attend({name})", name
+
+    def gradient(self, what: Differentiated) -> list[str]:
+        return self._backend.gradient(what)
+
+    def forward(self, target: str, call: str, variables: Sequence[str], is_layer: bool) -> list[str]:
+        return self._backend.forward(target, call, variables, is_layer)
+
+
+_TORCH, _JAX, _TENSORFLOW = Torch(), Jax(), TensorFlow()
+DIALECTS: Mapping[str, Dialect] = {
+    "numpy": Dialect(),
+    "torch": _TORCH,
+    "jax": _JAX,
+    "tensorflow": _TENSORFLOW,
+    "keras-torch": Keras("torch", _TORCH),
+    "keras-jax": Keras("jax", _JAX),
+    "keras-tensorflow": Keras("tensorflow", _TENSORFLOW),
+}

@@ -1,0 +1,256 @@
+"""The script of a failure: the call, or the two calls that a check compares, and what it got and what it wants."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from attnspec.harness.adapter import Adapter
+from attnspec.harness.arrays import arrays
+from attnspec.harness.checks import agreement, arguments, preconditions, relations
+from attnspec.harness.checks.failure import Failure
+from attnspec.harness.configuration import Case
+from attnspec.harness.lanes import call
+from attnspec.harness.lanes.messages import Array
+from attnspec.harness.oracle import judge
+from attnspec.harness.scripts.calls import Author, Source
+from attnspec.harness.scripts.dialects import DIALECTS, Differentiated
+from attnspec.harness.subjects import Subject
+from attnspec.spec.model import Spec
+
+LINES = 20
+WIDTH = 118
+STANDARD = ("base64", "importlib", "inspect", "os", "sys", "zlib")
+NUMPY = "import numpy as np"
+
+
+def script(spec: Spec, subject: Subject, failure: Failure, about: str, adapter: Adapter | None = None) -> str:
+    """The failure as a script; none for R, whose calls have no dialect here. `about` becomes its comment.
+
+    `adapter` is the user's own as the lane describes it.
+    """
+    if subject.lane not in DIALECTS:
+        return ""
+    author = Author(spec, subject, DIALECTS[subject.lane], adapter)
+    first, second, rest = _parts(author, failure)
+    imports = _imports(author, failure.case, "\n".join([*first.values(), *second.values(), *rest]))
+    room = LINES - len(imports) - len(rest)
+    assigned = _assigned(room - 2, first, second)
+    return "\n".join([*_comment(room - len(assigned), about), *imports, *assigned, *rest, ""])
+
+
+def _comment(room: int, about: str) -> list[str]:
+    """A few lines, or a single one where no more room is left."""
+    text = " ".join(about.split())
+    lines = textwrap.wrap(text, WIDTH)
+    return [f"# {line}" for line in (lines if len(lines) <= min(room, 4) else [textwrap.shorten(text, 2 * WIDTH)])]
+
+
+def _imports(author: Author, case: Case | None, text: str) -> list[str]:
+    own = [*author.dialect.imports, *author.imports()]
+    whole = "\n".join([text, *own])
+    standard = [name for name in STANDARD if f"{name}." in whole]
+    numbers = [name for name in ("inf", "nan") if re.search(rf"(?<![\w.\"]){name}\b", text)]
+    found = [f"import {', '.join(standard)}"] if standard else []
+    found += [f"from math import {', '.join(numbers)}"] if numbers else []
+    found += [NUMPY] if "np." in text and NUMPY not in own else []
+    if "jax" in author.subject.lane and case is not None and case.configuration.dtype == "float64":
+        own.append('jax.config.update("jax_enable_x64", True)')
+    return [*found, *own]
+
+
+def _assigned(room: int, *calls: Mapping[str, str]) -> list[str]:
+    """A line for each tensor, or one for all of a call where there is no room."""
+    if sum(map(len, calls)) <= room:
+        return [f"{name} = {text}" for tensors in calls for name, text in tensors.items()]
+    return [f"{', '.join(tensors)} = {', '.join(tensors.values())}" for tensors in calls if tensors]
+
+
+Tensors = Mapping[str, str]
+
+
+def _parts(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[str]]:
+    """The tensors of the first call, those of the second one, and all other statements."""
+    match failure.check:
+        case "signature":
+            return {}, {}, _signature(author, failure)
+        case "answers" | "preconditions":
+            return _raising(author, failure)
+        case "arguments":
+            return _ignored(author, failure)
+        case "relations":
+            return _related(author, failure)
+    return _compared(author, failure)
+
+
+def _shown(got: str, want: str) -> list[str]:
+    return [f'print("got ", {got})', f'print("want", {want})']
+
+
+def _signature(author: Author, failure: Failure) -> list[str]:
+    return _shown(f"inspect.signature({author.function})", repr(failure.message))
+
+
+# -- one call -----------------------------------------------------------------------------------------------------
+
+
+def _compared(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[str]]:
+    """An output or a gradient at its worst element, or its shape or dtype."""
+    assert failure.case is not None
+    spec, case, name = author.spec, failure.case, failure.clause
+    given = arrays(case, spec)
+    names = call.output_names(spec, case.configuration)
+    if failure.check == "gradients" or name not in names:
+        tensors, statements = _differentiated(author, case, given, name)
+        value = "gradient"
+    else:
+        source = author.source(case.configuration, call.inputs(given))
+        tensors, value = source.tensors, name
+        statements = _made(author, source, ", ".join(each or "_" for each in names))
+    return tensors, {}, [*statements, *_element(author, value, failure)]
+
+
+def _element(author: Author, value: str, failure: Failure) -> list[str]:
+    worst = failure.worst
+    if failure.seen == agreement.WRONG_SHAPE:
+        return _shown(f"tuple({value}.shape)", repr(failure.message))
+    if failure.seen == agreement.WRONG_DTYPE:
+        return _shown(f"{value}.dtype", repr(failure.message))
+    if worst is None:
+        return _shown(f"type({value})", repr(failure.message))
+    return _shown(
+        f"float({value}[{_index(author.place(failure.clause, worst.index))}])", f'{_number(worst.want)}, "+- {worst.bound:.2g}"'
+    )
+
+
+def _unraveled(place: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(each) for each in np.unravel_index(place, shape))
+
+
+def _index(index: Sequence[int]) -> str:
+    return ", ".join(map(str, index)) or "()"
+
+
+def _number(value: float) -> str:
+    return f"{value:.9g}" if np.isfinite(value) else f'"{value}"'
+
+
+def _differentiated(author: Author, case: Case, given: Mapping[str, Array], name: str) -> tuple[Mapping[str, str], list[str]]:
+    """Statements that end with the gradient of one tensor or weight."""
+    spec = author.spec
+    source = author.source(case.configuration, call.inputs(given), leaf=name)
+    outputs = judge(spec, case, given, False).outputs
+    cotangents = {f"{call.COTANGENT}{each}": outputs[each].dtype for each in call.cotangents(given)}
+    tensors = {**source.tensors, **{each: author.tensor(each, given[each], dtype) for each, dtype in cotangents.items()}}
+    before: list[str] = []
+    text, by = source.call, name
+    if name in {weight.name for weight in spec.weights}:
+        key = next(spec.state_key(weight) for weight in spec.weights if weight.name == name)
+        before, text, by = author.dialect.by_weight(source.function, name, key, text)
+    names = call.output_names(spec, case.configuration)
+    given_by = {each.removeprefix(call.COTANGENT): each for each in cotangents}
+    what = Differentiated(text, names, given_by, by, author.vjp, source.arguments, author.own_name(name))
+    return tensors, [*source.setup, *before, *author.dialect.gradient(what)]
+
+
+def _raising(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[str]]:
+    """A call that must return, or must not."""
+    assert failure.case is not None
+    case = failure.case
+    if failure.clause == "gradients" and failure.check == "answers":
+        given = arrays(case, author.spec)
+        leaf = next(name for name, plan in case.configuration.tensors if "float" in plan.dtype)
+        tensors, statements = _differentiated(author, case, given, leaf)
+    else:
+        attempt = failure.check == "preconditions"
+        given = call.filler(case.configuration) if attempt else call.inputs(arrays(case, author.spec))
+        source = author.source(case.configuration, given)
+        tensors, statements = source.tensors, _made(author, source, "output")
+    want = repr("an answer" if failure.check == "answers" else _refusal(author.spec, failure))
+    tried = [f"    {line}" for line in statements]
+    raised = '"raised " + repr(error)[:200]'
+    return (
+        tensors,
+        {},
+        ["try:", *tried, '    got = "an answer"', "except Exception as error:", f"    got = {raised}", *_shown("got", want)],
+    )
+
+
+def _refusal(spec: Spec, failure: Failure) -> str:
+    assert failure.case is not None
+    raises = preconditions.violation_of(spec, failure.clause, failure.case.configuration).raises
+    return f"raised {' or '.join(dict.fromkeys(raises))}: {failure.clause}"
+
+
+# -- two calls ----------------------------------------------------------------------------------------------------
+
+
+def _ignored(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[str]]:
+    """An argument given in two ways: the element at which right results are furthest apart, or an invalid second call."""
+    assert failure.case is not None
+    spec = author.spec
+    found = next(each for each in arguments.variations(spec, failure.case) if each.argument == failure.clause)
+    first = author.source(found.case.configuration, found.given)
+    second = author.source(found.changed, found.other, earlier=(found.case.configuration, found.given))
+    if found.apart is None:
+        statements = _two_calls(author, (first, "output"), (second, "other"))
+        return first.tensors, second.tensors, [*statements, *_shown('"two answers"', repr("the second call raises"))]
+    name = next(iter(found.apart))
+    statements = _two_calls(
+        author,
+        (first, _target(call.output_names(spec, found.case.configuration), name, "output")),
+        (second, _target(call.output_names(spec, found.changed), name, "other")),
+    )
+    one = judge(spec, found.case, found.given, False).outputs[name].value
+    other = judge(spec, Case(found.changed, found.case.seed), found.other, False).outputs[name].value
+    index = _unraveled(int(np.nanargmax(np.abs(one - other))), one.shape)
+    place, bound = _index(author.place(name, index)), float(np.broadcast_to(found.apart[name], one.shape)[index])
+    got = f'float(output[{place}]), "and", float(other[{place}])'
+    return first.tensors, second.tensors, [*statements, *_shown(got, f'"further apart than {bound:.2g}"')]
+
+
+def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[str]]:
+    """Two calls that must give the same, at the element where they do not."""
+    assert failure.case is not None
+    spec, worst = author.spec, failure.worst
+    pairs = relations.relations(spec, failure.case)
+    related = next(each for each in pairs if each.relation == failure.clause)
+    first = author.source(related.case.configuration, related.given)
+    second = author.source(related.changed, related.other, earlier=(related.case.configuration, related.given))
+    if worst is None:
+        return (
+            first.tensors,
+            second.tensors,
+            [*_two_calls(author, (first, "output"), (second, "other")), *_shown("other", "output")],
+        )
+    shape = judge(spec, related.case, related.given, False).outputs[worst.tensor].value.shape
+    places = related.moved(worst.tensor, np.arange(int(np.prod(shape))).reshape(shape))
+    index = _unraveled(int(places[worst.index]), shape)
+    statements = _two_calls(
+        author,
+        (first, _target(call.output_names(spec, related.case.configuration), worst.tensor, "output")),
+        (second, _target(call.output_names(spec, related.changed), worst.tensor, "other")),
+    )
+    want = f'float(output[{_index(author.place(worst.tensor, index))}]), "+- {worst.bound:.2g}"'
+    return (
+        first.tensors,
+        second.tensors,
+        [*statements, *_shown(f"float(other[{_index(author.place(worst.tensor, worst.index))}])", want)],
+    )
+
+
+def _two_calls(author: Author, *calls: tuple[Source, str]) -> list[str]:
+    """Both calls, each with the variables that take its results."""
+    return [line for source, target in calls for line in _made(author, source, target)]
+
+
+def _made(author: Author, source: Source, target: str) -> list[str]:
+    """The call, and the layer that it is of."""
+    return [*source.setup, *author.dialect.forward(target, source.call, source.variables, source.is_layer)]
+
+
+def _target(names: Sequence[str], name: str, variable: str) -> str:
+    return ", ".join(variable if each == name else "_" for each in names)
