@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from attnspec.harness.causes import Witness, explain
@@ -36,12 +36,14 @@ class Record:
     failure: Failure
     gradient: bool
     count: int = 0
+    kinds: set[bool] = field(default_factory=set)  # in which cases it showed: those with gradients, the others, or both
     dtypes: set[str] = field(default_factory=set)
     calls: dict[Configuration, Case] = field(default_factory=dict)
 
     def add(self, failure: Failure, gradient: bool) -> None:
         """Count it, and keep it where it is the smallest."""
         self.count += 1
+        self.kinds.add(gradient)
         if failure.case is None or self.failure.case is None:
             return
         self.dtypes.add(failure.case.configuration.dtype)
@@ -117,7 +119,7 @@ class Recorder:
             failure=failure,
             case=case_text(self.item.spec, failure.case) if failure.case else "",
             failing=record.count,
-            cases=self._cases(subject, record.gradient) if evidence else 0,
+            cases=self._cases(subject, record.kinds) if evidence else 0,
             dtypes=tuple(sorted(record.dtypes)),
             versions=self._crew.lanes[subject.lane].versions,
             answers=answers_at(evidence, failure) if evidence else (),
@@ -137,10 +139,10 @@ class Recorder:
         except (ShapeMismatch, EvaluationError):
             return ""
 
-    def _cases(self, subject: Subject, gradient: bool) -> int:
-        """How many cases the subject was given, of the kind that failed."""
+    def _cases(self, subject: Subject, kinds: Set[bool]) -> int:
+        """How many cases the subject was given, of the kinds that failed."""
         cells = [cell for (_, name, _), cell in self._tally.cells.items() if name == subject.name]
-        return sum(cell.gradient_cases if gradient else cell.cases for cell in cells)
+        return sum(cell.gradient_cases if kind else cell.cases for cell in cells for kind in kinds)
 
     def _shrunk(self, record: Record, case: Case) -> tuple[Failure, Evidence | None]:
         """The record's failure in its smallest case, and what every lane says to that."""
