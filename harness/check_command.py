@@ -125,6 +125,9 @@ def _specs(names: Sequence[str]) -> list[tuple[Spec, str]]:
     """Specs with what finds them again from any folder."""
     if not names:
         return [(spec, name) for name, spec in builtin().items()]
+    for name in names:
+        if ":" in name and not name.endswith(".toml"):
+            raise UsageError(f"{name}: a function is checked as an API: add --as API")
     return [found(name) for name in names]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from attnspec.harness import adapter
 from attnspec.spec.model import Spec
+from attnspec.spec.suggestions import did_you_mean
 
 LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch", "r")
 CLASSES = ("torch", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")  # the lanes whose layers are classes
@@ -156,6 +157,8 @@ def load(subject: Subject) -> Loaded:
         vars(module)["BLOCK"] = SMALL_BLOCK
     value: Any = module
     for part in subject.function.removesuffix("()").split("."):
+        if not hasattr(value, part):
+            raise AttributeError(f"there is no `{part}` in {subject.module}.{did_you_mean(part, dir(value))}")
         value = getattr(value, part)
     if subject.function.endswith("()"):
         value = value()

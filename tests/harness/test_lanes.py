@@ -187,7 +187,10 @@ def test_signature_comes_from_the_lane(numpy_lane: Lane) -> None:
     assert found["parameters"][3] == ["scale", "KEYWORD_ONLY", "None"]
     missing = numpy_lane.signature(awkward("no_such_function"))
     assert isinstance(missing, dict)
-    assert missing["error"].startswith("AttributeError: ")
+    assert missing["error"] == f"AttributeError: there is no `no_such_function` in {AWKWARD}."
+    misspelt = numpy_lane.signature(awkward("crush"))
+    assert isinstance(misspelt, dict)
+    assert misspelt["error"].endswith('Did you mean "crash"?')
 
 
 @pytest.mark.parametrize("hasty", [False, True])
