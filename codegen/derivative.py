@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 
 from attnspec.codegen.adjoint import SELF, Leaf, adjoint
 from attnspec.codegen.index_notation import elementwise
+from attnspec.codegen.printer import at_axis
 from attnspec.codegen.program import Assign, Dims, If, Line, Node, Op, Program, Ref, Return, Statement, reads, statements, walk
-from attnspec.codegen.prologue import given_as_swapped, is_grouped, lift_names, swap
+from attnspec.codegen.prologue import given_as_swapped, is_grouped, lacking_axis, lift_names, swap
 from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Unary
 from attnspec.spec.layouts import swapped
 from attnspec.spec.model import Argument, Output, Spec
@@ -38,7 +39,8 @@ def reverse_stages(spec: Spec, stages: tuple[Statement, ...], output: Ref) -> tu
 def _noting_given(spec: Spec, statement: Statement) -> Iterator[Statement]:
     """Where an absent member stands in for another, remember that it was absent: its gradient goes there."""
     for argument in spec.tensor_arguments:
-        if isinstance(statement, If) and any(regroups(each, argument.name) for each in statement.body):
+        body = statement.body if isinstance(statement, If) else (statement,)
+        if any(regroups(each, argument.name) for each in body):
             given = f"() if {argument.name} is None else " if argument.optional else ""
             yield Line(f"{argument.name}_shape = {given}{argument.name}.shape")
         defaulted = (
@@ -150,7 +152,9 @@ class _Reverse:
         if len(every) > 1:
             yield from self.unpack(names)
         for output in (output for output in self.spec.outputs if output.name in names):
-            text = f"d_{output.name}[None] if lifted else d_{output.name}" if lifted else f"d_{output.name}"
+            text = f"d_{output.name}"
+            if lifted:
+                text = f"{at_axis(text, lacking_axis(output.layouts), 'None')} if lifted else {text}"
             body: list[Statement] = [Line(f"d_{output.name} = np.asarray({text}).astype(compute)")]
             before = set(self.live)
             if output.swapped_unless:
@@ -208,7 +212,7 @@ class _Reverse:
                 yield self.accumulate(ref, node, statement, conditional)
         if shared and own not in self.live:
             self.live.add(own)
-            yield _zeros(own)
+            yield _zeros(own, Ref("d_" + own))  # of its shape here: later stages may have made it longer
 
     def assigned_before(self, statement: Assign) -> bool:
         """Whether an earlier stage assigns the same variable, which this one replaces where its guard holds."""
@@ -307,7 +311,9 @@ class _Reverse:
         lifted = set(lift_names(self.spec))
         for name in [a.name for a in self.spec.tensor_arguments] + [w.name for w in self.spec.weights]:
             if name in self.live or name in self.needs_zero():
-                text = f"(d_{name}[0] if lifted else d_{name})" if name in lifted else f"d_{name}"
+                text = f"d_{name}"
+                if name in lifted:
+                    text = f"({at_axis(text, lacking_axis(self.spec.argument(name).layouts), '0')} if lifted else {text})"
                 given = f"if {name}_given:\n    " if self.stands_in(name) else ""
                 yield self.where_given(name, Line(f'{given}gradients["{name}"] = {text}.astype({name}.dtype)'))
         yield from self.regrouped()
@@ -383,9 +389,9 @@ def _swapped_dims(output: Output) -> Dims:
     return swapped(output.layouts)[0].dims
 
 
-def _zeros(name: str) -> Assign:
+def _zeros(name: str, like: Ref | None = None) -> Assign:
     """The gradient of something that may not have been used."""
-    return Assign(Ref("d_" + name), Op("zeros_like", (Ref(name),), None))
+    return Assign(Ref("d_" + name), Op("zeros_like", (like or Ref(name),), None))
 
 
 def _may_broadcast(argument: Argument) -> bool:

@@ -27,6 +27,7 @@ from attnspec.codegen.prologue import (
     canonical_dims,
     given_as_swapped,
     is_grouped,
+    lacking_axis,
     lift_names,
     prologue,
     swap,
@@ -133,7 +134,7 @@ class Body:
 
     def _project(self, stage: Stage) -> Iterator[Statement]:
         order = self.physical(stage.defines)
-        value = _widened(self.lower(stage, order), order)
+        value = _widened(align(self.lower(stage, order), order), order)
         yield self.assign(stage, Op("cast", (value,), order, (("to", "dtype"),)))
 
     _output = _project
@@ -374,7 +375,7 @@ def _returns(spec: Spec, body: Body) -> Iterator[Statement]:
 
     Of several outputs of one name each has its own return. `None` stands where a value may be and is not.
     """
-    outputs, lifted = body.spec.outputs, bool(lift_names(spec))
+    outputs = body.spec.outputs
     optional = [output for output in outputs if output.when is not None]
     if len({output.name for output in optional}) > 1:
         raise LoweringError(f"{spec.name}: outputs: at most one output may depend on an argument, got {len(optional)}")
@@ -383,15 +384,14 @@ def _returns(spec: Spec, body: Body) -> Iterator[Statement]:
     yield from (made[output] for output in always if made[output].value != made[output].target)
     yield from _swapped_back(always)
     for number, output in enumerate(optional):
-        returned = Return(tuple(_place(name, [*always, output], made) for name in _places(spec, outputs)), lifted)
-        branch = (made[output], *_swapped_back([output]), returned)
+        branch = (made[output], *_swapped_back([output]), _return(spec, _places(spec, outputs), [*always, output], made))
         others = [other.when for other in optional[:number]]
         if output.when in [Unary("not", when) for when in others if when is not None]:
             yield from branch
             return
         assert output.when is not None
         yield If(output.when, branch, clause=f"returns.{output.name}")
-    yield Return(tuple(_place(name, always, made) for name in _places(spec, always)), lifted)
+    yield _return(spec, _places(spec, always), always, made)
 
 
 def _places(spec: Spec, outputs: Iterable[Output]) -> list[str]:
@@ -400,8 +400,12 @@ def _places(spec: Spec, outputs: Iterable[Output]) -> list[str]:
     return list(dict.fromkeys(output.name for output in spec.outputs if output.name in held or output.otherwise))
 
 
-def _place(name: str, outputs: Iterable[Output], made: Mapping[Output, Assign]) -> Ref:
-    return next((made[output].target for output in outputs if output.name == name), Ref("None"))
+def _return(spec: Spec, names: Iterable[str], outputs: Iterable[Output], made: Mapping[Output, Assign]) -> Return:
+    """The outputs of these names, None where there is no such output; each without the axis that a call may lack."""
+    chosen = {output.name: output for output in outputs}
+    places = [chosen.get(name) for name in names]
+    lifted = tuple(lacking_axis(output.layouts) if output else 0 for output in places) if lift_names(spec) else ()
+    return Return(tuple(made[output].target if output else Ref("None") for output in places), lifted)
 
 
 def _swapped_back(outputs: list[Output]) -> Iterator[Statement]:

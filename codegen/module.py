@@ -174,7 +174,7 @@ def _parameter(argument: Argument, target: Target) -> str:
     role, base = argument.role, "Any" if argument.role == "object" and target.name == "keras" else base
     kind = base or (f"{target.name}.{argument.name}" if role == "placement" else _PYTHON_TYPES[role])
     if argument.required:
-        return f"{argument.name}: {kind}"
+        return f"{argument.name}: {kind}{' | None' if argument.nullable else ''}"
     return f"{argument.name}: {kind}{' | None' if argument.default is None else ''} = {argument.default!r}"
 
 

@@ -136,7 +136,9 @@ class Printer:
                 condition = f"{known} and {self.guarded(fails, BOTH)}" if known else self.guard(fails)[0]
                 return f'if {condition}:\n{INDENT}raise {raises}({"f" if "{" in message else ""}"{message}")'
             case Return(values, lifted):
-                return f"return {', '.join(_returned(value.name, lifted, alone=len(values) == 1) for value in values)}"
+                axes = lifted or (None,) * len(values)
+                every = (_returned(value.name, axis, alone=len(values) == 1) for value, axis in zip(values, axes, strict=True))
+                return f"return {', '.join(every)}"
 
     def assigned(self, target: Ref, value: Node) -> Iterator[str]:
         """One step a line: regrouped operands of a product and what follows it get lines of their own."""
@@ -306,12 +308,17 @@ def _sides(precedence: int) -> tuple[int, int]:
     return precedence + (precedence == COMPARE), precedence + 1
 
 
-def _returned(name: str, lifted: bool, alone: bool) -> str:
-    """A returned variable, without the leading axis where the call came without it."""
-    if not lifted or name == "None":
+def _returned(name: str, axis: int | None, alone: bool) -> str:
+    """A returned variable, without an axis where the call came without it."""
+    if axis is None or name == "None":
         return name
-    text = f"{name}[0] if lifted else {name}"
+    text = f"{at_axis(name, axis, '0')} if lifted else {name}"
     return text if alone else f"({text})"
+
+
+def at_axis(name: str, axis: int, index: str) -> str:
+    """A variable indexed along one axis: `x[0]`, `x[:, None]`."""
+    return f"{name}[{':, ' * axis}{index}]"
 
 
 def leaves(body: tuple[Statement, ...]) -> bool:

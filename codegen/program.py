@@ -199,10 +199,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """The returned variables, in documented order. `lifted`: without the leading axis where the call came without it."""
+    """The returned variables, in documented order. `lifted`: the axis of each that goes where the call came without it."""
 
     values: tuple[Ref, ...]
-    lifted: bool = False
+    lifted: tuple[int, ...] = ()
 
 
 Statement = Assign | If | For | Line | Sizes | Derived | Default | Check | Return

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import reduce
 from itertools import groupby
 
+from attnspec.codegen.printer import at_axis
 from attnspec.codegen.program import Assign, Check, Default, Derived, Dims, If, Line, Op, Ref, Sizes, Statement
 from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary, names, to_text, walk
 from attnspec.spec.layouts import layout_text, swapped
@@ -64,8 +65,8 @@ def tensor_checks(spec: Spec) -> Iterator[Statement]:
 
 
 def _own_preconditions(spec: Spec) -> tuple[Precondition, ...]:
-    """The preconditions over the constructor's arguments alone."""
-    own = {argument.name for argument in spec.constructor}
+    """The preconditions over the constructor's arguments alone, of a function over those that tell sizes."""
+    own = {argument.name for argument in (*spec.constructor, *spec.tellers)}
 
     def named(precondition: Precondition) -> frozenset[str]:
         parts = (part for part in (precondition.when, precondition.requires) if part is not None)
@@ -103,8 +104,8 @@ def _stand_in(argument: Argument) -> Line:
 
 
 def _told(spec: Spec) -> Iterator[Statement]:
-    """The sizes that arguments of the constructor tell, before any tensor is looked at."""
-    for argument in (argument for argument in spec.constructor if argument.tells):
+    """The sizes that arguments tell, before any tensor is looked at."""
+    for argument in spec.tellers:
         integer = f'_integer("{argument.name}", {argument.name})'
         unset = f"{to_text(argument.unset)} if {argument.name} is None else " if argument.unset is not None else ""
         yield Line(f"{argument.name} = {unset}{integer}")
@@ -147,20 +148,19 @@ def _written(layout: Layout) -> str:
 
 
 def told_sizes(spec: Spec) -> dict[str, Expression]:
-    """The dims of layouts whose sizes the constructor decides."""
+    """The dims of layouts whose sizes arguments decide."""
     layouts = [layout for a in spec.tensor_arguments for layout in a.layouts] + [weight.layout for weight in spec.weights]
-    used = {dim for layout in layouts for dim in layout.dims} | {dim for a in spec.constructor for dim in a.tells}
+    used = {dim for layout in layouts for dim in layout.dims} | {dim for a in spec.tellers for dim in a.tells}
     return {dim: rule for dim, rule in spec.told.items() if dim in used}
 
 
 def _told_by_rule(spec: Spec) -> bool:
-    """Whether some size is worked out of the constructor's arguments: then these are checked first."""
+    """Whether some size is worked out of arguments: then these are checked first."""
     return any(not isinstance(rule, Name) for rule in told_sizes(spec).values())
 
 
 def _tensor(spec: Spec, argument: Argument) -> Iterator[Statement]:
-    for layout in (layout for layout in argument.layouts if is_grouped(layout)):
-        yield from (_bound_by_call(spec, axis.dims) for axis in layout.axes if len(axis.dims) > 1)
+    yield from (_bound_by_call(dims) for dims in _first_met(spec, argument))
     layouts = ", ".join(f'"{_written(layout)}"' for layout in argument.layouts)
     if argument.swapped_unless:
         other = _written(swapped(argument.layouts)[0])
@@ -169,13 +169,17 @@ def _tensor(spec: Spec, argument: Argument) -> Iterator[Statement]:
     call = f'{argument.name} = _tensor(sizes, "{argument.name}", {argument.name}, "{argument.dtype}", {layouts})'
     stands_in = isinstance(argument.unset, Name)
     yield Line(call if not argument.optional or stands_in else f"if {argument.name} is not None:\n    {call}")
-    first = next((a for a in spec.tensor_arguments if a.swapped_unless), None)
-    if argument is first and len(argument.layouts) > 1:
-        short, *_ = set(swapped(argument.layouts)[0].dims) - set(argument.layouts[1].dims)
-        yield Line(f'sizes.setdefault("{short}", (1, "{argument.name}"))')
 
 
-def _bound_by_call(spec: Spec, dims: Dims) -> Line:
+def _first_met(spec: Spec, argument: Argument) -> list[Dims]:
+    """The grouped axes of a tensor whose sizes no argument tells, and which no tensor before it has."""
+    told, every = told_sizes(spec).keys(), spec.tensor_arguments
+    before = {axis.dims for other in every[: every.index(argument)] for layout in other.layouts for axis in layout.axes}
+    axes = dict.fromkeys(axis.dims for layout in argument.layouts for axis in layout.axes if len(axis.dims) > 1)
+    return [dims for dims in axes if dims not in before and not set(dims) <= told]
+
+
+def _bound_by_call(dims: Dims) -> Line:
     """The size of a grouped axis that some tensor before has bound a part of."""
     sizes = " * ".join(f'sizes["{dim}"][0]' for dim in dims)
     return Line(f'sizes["{_axis_text(dims)}"] = ({sizes}, "{" * ".join(dims)}")')
@@ -223,6 +227,11 @@ def lift_names(spec: Spec) -> list[str]:
     ]
 
 
+def lacking_axis(layouts: tuple[Layout, ...]) -> int:
+    """The place, in the longest layout, of the axis that the shortest one lacks."""
+    return next((place for place, dim in enumerate(layouts[0].dims) if dim not in layouts[-1].dims), 0)
+
+
 def _broadcasts(layout: Layout) -> bool:
     return any(axis.or_one for axis in layout.axes)
 
@@ -236,12 +245,16 @@ def _lift(spec: Spec) -> Iterator[Statement]:
     yield Line(f"lifted = _lacks_leading_axis({_shortest(spec, names[0])}, {given})")
     for name in (name for name in every if name not in names):
         yield Line(f"_lacks_it_too(lifted, {_shortest(spec, name)}, {name}={name})")
-    yield Line(f"if lifted:\n    {', '.join(names)} = {', '.join(f'{name}[None]' for name in names)}")
+    yield Line(f"if lifted:\n    {', '.join(names)} = {', '.join(_with_axis(spec, name) for name in names)}")
     for name in (name for name in every if name not in names):
-        yield Line(f"if lifted and {name} is not None:\n    {name} = {name}[None]")
+        yield Line(f"if lifted and {name} is not None:\n    {name} = {_with_axis(spec, name)}")
     for flag, arguments in groupby((a for a in spec.tensor_arguments if a.swapped_unless), key=lambda a: a.swapped_unless):
         swaps = (swap(a.name, swapped(a.layouts)[0].dims) for a in arguments)
         yield If(given_as_swapped(flag), tuple(swaps))
+
+
+def _with_axis(spec: Spec, name: str) -> str:
+    return at_axis(name, lacking_axis(spec.argument(name).layouts), "None")
 
 
 def given_as_swapped(flag: str) -> Expression:
@@ -264,10 +277,11 @@ def _regrouped(spec: Spec) -> Iterator[Statement]:
     """Axes that hold several dims are taken apart, axes of 1 that stand for none are left out."""
     for argument in spec.tensor_arguments:
         for layout in (layout for layout in argument.layouts if is_grouped(layout)):
-            ranked: Expression = Binary("==", Call("rank", (Name(argument.name),)), Number(len(layout.axes)))
-            if argument.optional:
-                ranked = Binary("and", Unary("not", IsNone(argument.name)), ranked)
-            yield If(ranked, (_regroup(argument.name, layout),))
+            parts: list[Expression] = [Unary("not", IsNone(argument.name))] if argument.optional else []
+            if len(argument.layouts) > 1:
+                parts.append(Binary("==", Call("rank", (Name(argument.name),)), Number(len(layout.axes))))
+            regrouped = _regroup(argument.name, layout)
+            yield If(reduce(lambda one, other: Binary("and", one, other), parts), (regrouped,)) if parts else regrouped
     for when, weights in groupby((w for w in spec.weights if is_grouped(w.layout)), key=lambda weight: weight.when):
         body = tuple(_regroup(weight.name, weight.layout) for weight in weights)
         yield from body if when is None else (If(when, body),)

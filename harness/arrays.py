@@ -208,7 +208,7 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
     values = facts(spec, configuration).values
     dims = {tensor.name: tensor.under(values).layouts[0].dims for tensor in tensors_of(spec)}
     feeds = {a.name: a.feeds or a.name for a in spec.tensor_arguments}
-    weights = {weight.name for weight in spec.weights}
+    weights = _weights(spec)
     wanted = [(name, p.shape, p.dtype) for name, p in configuration.tensors]
     wanted += [
         ("d_" + r.output.name, r.port.documented, configuration.dtype) for r in plan.results if not r.output.stop_gradient
@@ -226,7 +226,7 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
         if kind == "float":
             scale, offset = 1.0, _position_code(dims[name], shape) if role == "value" else None
             if role == "weight":
-                role, scale, offset = _weight(spec, name, sizes)
+                role, scale, offset = _weight(spec, name, dims[name], sizes)
             floats.append(Sheet(name, shape, dtype, role, start, start + prod(shape), scale, offset))
         else:
             most = _length_limit(spec, operator, sizes)
@@ -250,7 +250,14 @@ def _role(operator: str) -> str:
     return "bias" if operator in ("bias", "attn_mask") else "other"
 
 
-def _weight(spec: Spec, name: str, sizes: Mapping[str, int]) -> tuple[str, float, Array | None]:
+def _weights(spec: Spec) -> frozenset[str]:
+    """The weights of a layer, and what is one in a function with projections: a tensor that knows no batch and no position."""
+    projects = any(stage.kind == "project" for path in spec.paths for stage in path.stages)
+    passed = {a.name for a in spec.tensor_arguments if projects and not {"B", "T", "S"} & {*a.layouts[0].dims}}
+    return frozenset({weight.name for weight in spec.weights} | passed)
+
+
+def _weight(spec: Spec, name: str, dims: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[str, float, Array | None]:
     """Role, scale and, for a packed weight, what its entries have in front: 1 where they average.
 
     Kernels of query and key keep bfloat16's logits well-conditioned: half of 1 / sqrt(fan-in). The others average, so that
@@ -260,7 +267,6 @@ def _weight(spec: Spec, name: str, sizes: Mapping[str, int]) -> tuple[str, float
     summed = {place for reading in readings for place in reading.summed}
     if not summed:
         return "bias of a projection", 0.25, None
-    dims = next(weight.layout.dims for weight in spec.weights if weight.name == name)
     fan_in = max(1, prod(sizes.get(dims[place], 1) for place in summed))
     packed = {reading.entry: _role(reading.defines) for reading in readings if reading.entry >= 0}
     if packed:

@@ -57,10 +57,13 @@ class Factors:
         arguments = {a.name: a for a in spec.tensor_arguments}
         options: dict[str, tuple[Option, ...]] = {}
         required = [t for t in tensors if t.required and t.name in arguments]
-        options["layout"] = tuple(range(min((len(t.layouts) for t in required), default=1)))
+        ranked = [t for t in required if "B" in t.layouts[0].dims or t.batched]  # a weight among them has its own rank
+        options["layout"] = tuple(range(min((len(t.layouts) for t in ranked), default=1)))
         if any(t.batched for t in required):
             options["batch"] = ("one", "two", "none")
         for tensor in tensors:
+            if tensor.name in arguments and arguments[tensor.name].when is not None:
+                continue  # other arguments decide on it
             if tensor.name in arguments and not tensor.required and not arguments[tensor.name].inert:
                 options[tensor.name] = (None, *_forms(tensor, arguments[tensor.name], dtype))
             elif tensor.name in arguments and arguments[tensor.name].examples:
@@ -117,7 +120,7 @@ def _forms(tensor: Tensor, argument: Argument, dtype: str) -> Iterator[Form]:
         free = [axis.or_one for axis in layout.axes]
         patterns = dict.fromkeys(tuple(one and pick(place) for place, one in enumerate(free)) for pick in _PICKS)
         for batch in ("full", "ones", "none") if layout.batched else ("full",):
-            for ones, kind in itertools.product(patterns, _dtypes(argument, dtype)):
+            for ones, kind in itertools.product(patterns, dtypes_of(argument, dtype)):
                 yield Form(number, ones, batch, kind)
 
 
@@ -131,7 +134,8 @@ _PICKS: tuple[Callable[[int], bool], ...] = (
 )
 
 
-def _dtypes(argument: Argument, dtype: str) -> tuple[str, ...]:
+def dtypes_of(argument: Argument, dtype: str) -> tuple[str, ...]:
+    """The dtypes that a tensor may have in a call of `dtype`, the usual one first."""
     return {"floating": (dtype,), "bool": ("bool",), "integer": ("int32",), "bool or floating": ("bool", dtype)}[argument.dtype]
 
 
@@ -142,7 +146,7 @@ def configuration(factors: Factors, sizes: Mapping[str, int], choice: Choice) ->
     """The call that a choice describes; None where its shapes do not fit together or a precondition fails."""
     spec = factors.spec
     sizes = _agreeing(factors, sizes, choice)
-    told = [a for a in spec.constructor if a.tells and choice.get(a.name, True)]
+    told = [a for a in spec.tellers if choice.get(a.name, True)]
     choice = {**choice, **{a.name: sizes[a.tells[0]] for a in told}}
     chosen = {a.name: choice[a.name] for a in (*spec.constructor, *spec.arguments) if a.name in choice and a.role != "tensor"}
     chosen |= _places(spec, choice)
@@ -150,9 +154,9 @@ def configuration(factors: Factors, sizes: Mapping[str, int], choice: Choice) ->
     try:
         scope = facts_of(spec, values, {}, {})  # type: ignore[arg-type]
         tensors = dict(_tensors(factors, sizes, choice, scope))
-        shapes = {name: plan.shape for name, plan in tensors.items()}
-        dtypes = {name: plan.dtype for name, plan in tensors.items()}
-        facts = facts_of(spec, values, shapes, dtypes)  # type: ignore[arg-type]
+        facts = facts_of(spec, values, *_forms_of(tensors))  # type: ignore[arg-type]
+        tensors |= _decided(factors, sizes, facts)
+        facts = facts_of(spec, values, *_forms_of(tensors))  # type: ignore[arg-type]
         if not valid(spec, facts):
             return None
     except (ShapeMismatch, EvaluationError, _DoesNotFit):
@@ -165,6 +169,21 @@ def configuration(factors: Factors, sizes: Mapping[str, int], choice: Choice) ->
         tuple(values.items()),  # type: ignore[arg-type]
         tuple((name, tensors[name]) for name in ordered if name in tensors),
     )
+
+
+def _forms_of(tensors: Mapping[str, TensorPlan]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Shapes and dtypes by name."""
+    return {name: plan.shape for name, plan in tensors.items()}, {name: plan.dtype for name, plan in tensors.items()}
+
+
+def _decided(factors: Factors, sizes: Mapping[str, int], facts: Facts) -> dict[str, TensorPlan]:
+    """The tensors that are given because others are, or because of a flag."""
+    found = {}
+    for argument in factors.spec.tensor_arguments:
+        if argument.when is not None and holds(argument.when, facts):
+            shape = _shape(argument.layouts[0], {**sizes, **facts.sizes}, (), ())
+            found[argument.name] = TensorPlan(shape, dtypes_of(argument, factors.dtype)[0])
+    return found
 
 
 def _places(spec: Spec, choice: Choice) -> dict[str, Option]:
@@ -187,7 +206,7 @@ def _agreeing(factors: Factors, sizes: Mapping[str, int], choice: Choice) -> Map
     own = {dim for tensor in factors.tensors for layout in tensor.layouts for dim in layout.dims} - agreed.keys()
     agreed |= {dim: agreed["E"] + 3 + 2 * place for place, dim in enumerate(sorted(own))}
     told: dict[str, int] = {}
-    for argument in (a for a in spec.constructor if a.tells):
+    for argument in spec.tellers:
         size = agreed[argument.tells[0]]
         if argument.unset is not None and choice.get(argument.name) is None:
             size = int(evaluate(argument.unset, told))
@@ -200,14 +219,28 @@ def _agreeing(factors: Factors, sizes: Mapping[str, int], choice: Choice) -> Map
         if other and isinstance(other, str):
             pairs = zip(tensor.layouts[0].dims, by_name[other].layouts[0].dims, strict=True)
             agreed |= {own: agreed[other] for own, other in pairs}
+    agreed |= _demanded(spec, agreed, choice)
     derived = {dim: rule for dim, rule in spec.told.items() if not isinstance(rule, Name) and dim != "G"}
     return agreed | {dim: int(evaluate(rule, told)) for dim, rule in derived.items()}
+
+
+def _demanded(spec: Spec, sizes: Mapping[str, int], choice: Choice) -> dict[str, int]:
+    """The dims that a precondition wants to be equal to others, where it applies to the flags of a choice."""
+    found = {}
+    flags = {a.name: choice[a.name] for a in spec.arguments if a.role == "flag" and a.name in choice}
+    for precondition in spec.preconditions:
+        for part in parts(precondition.requires, "and"):
+            match part:
+                case Binary("==", Name(one), Name(other)) if one in sizes and other in sizes:
+                    if holds(precondition.when, facts_of(spec, flags, {}, {})):  # type: ignore[arg-type]
+                        found[one] = sizes[other]
+    return found
 
 
 def _divisible(spec: Spec, sizes: Mapping[str, int]) -> dict[str, int]:
     """The sizes where the constructor tells a product (`H = E // N`): that of its parts."""
     found, done = dict(sizes), set[str]()
-    told = {dim for argument in spec.constructor for dim in argument.tells}
+    told = {dim for argument in spec.tellers for dim in argument.tells}
     for dim, rule in spec.sizes.items():
         match rule:
             case Binary("//", Name(whole), Name(part)) if {whole, part} <= told and dim in sizes and whole not in done:
@@ -247,7 +280,7 @@ def _tensors(factors: Factors, sizes: Mapping[str, int], choice: Choice, facts: 
                 yield tensor.name, TensorPlan(_shape(tensor.layouts[0], sizes, (), batch), factors.dtype)
         elif tensor.required and not form:
             layout = tensor.layouts[min(number, len(tensor.layouts) - 1)]
-            dtype = _dtypes(factors.spec.argument(tensor.name), factors.dtype)[0]
+            dtype = dtypes_of(factors.spec.argument(tensor.name), factors.dtype)[0]
             yield tensor.name, TensorPlan(_shape(layout, sizes, (), batch), dtype)
         elif isinstance(form, Form):
             if not _fits(tensor, form, number):

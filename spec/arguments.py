@@ -69,6 +69,8 @@ class ArgumentReader:
             mode=table.mode,
             swapped_unless=table.swapped_unless,
             examples=tuple(literal(example) for example in table.examples),
+            nullable=table.nullable,
+            when=self.reading.optional(table.when, (*key, "when")),
             doc=table.doc,
         )
         self._check_values(found, key)
@@ -120,6 +122,10 @@ class ArgumentReader:
             self.reading.errors.add((*key, "names"), f"expected two names, got {len(argument.names)}")
         if argument.mode and (argument.role != "training" or argument.kind != "keyword-only"):
             self.reading.errors.add((*key, "mode"), 'only a keyword-only argument of role "training" has it')
+        if argument.nullable and not (argument.role == "tensor" and argument.required):
+            self.reading.errors.add((*key, "nullable"), "only a tensor without a default has it")
+        if argument.when is not None and not (argument.role == "tensor" and argument.optional):
+            self.reading.errors.add((*key, "when"), "only a tensor that may be None has it")
         check_swap(argument.layouts, argument.swapped_unless, key, self.reading)
 
     def _check_order(self, arguments: Iterable[Argument], section: str) -> None:

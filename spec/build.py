@@ -105,10 +105,14 @@ class _Builder:
             if argument.role in ("tensor", "tensors"):
                 self.errors.add(("constructor", argument.name, "role"), f'a constructor takes no "{argument.role}"')
             self._check_dims(argument.tells, ("constructor", argument.name, "tells"))
-        for argument in self.scope.arguments:
+        for argument, table in zip(self.scope.arguments, self.file.argument, strict=True):
+            self.scope.check_guard(argument.when, ("argument", argument.name, "when"), table.when)
             if argument.role in ("seed", "object", "placement"):
                 self.errors.add(("argument", argument.name, "role"), f'only a constructor has one of role "{argument.role}"')
             self._check_tensor(argument, ("argument", argument.name))
+            self._check_dims(argument.tells, ("argument", argument.name, "tells"))
+            if argument.tells and self.file.form == "layer":
+                self.errors.add(("argument", argument.name, "tells"), "of a layer, only a constructor's argument has it")
             for element in argument.elements:
                 self._check_tensor(element, ("argument", argument.name, "element", element.name))
         for weight, text in zip(self.scope.weights, (table.when for table in self.file.weight), strict=False):

@@ -54,14 +54,16 @@ class Argument:
     tensor of the operator that it becomes, where that is not its own name. `inert` says why an argument never changes the
     result; every other argument must act. `examples` are the values the harness tries. `optional` marks what may be None.
 
-    `tells` are the dims whose size an integer is (`num_query_heads` tells N). `training` is a flag whose None means the mode of
-    the model around the layer, false where there is none. `seed` decides what dropout draws. An `object` is the owner's own
-    (an initialiser, a regulariser): it acts on the weights, never in the call, and other targets take its default alone. A
-    `placement` (device, dtype) says where the owner makes the weights; other targets have words of their own for it.
-    `mode` marks what the owner's call lacks, for its layers know it themselves: whether the model around them is training.
+    `tells` are the dims whose size an integer is (`num_query_heads` tells N), of a layer's constructor or a function's call.
+    `training` is a flag whose None means the mode of the model around the layer, false where there is none. `seed` decides
+    what dropout draws. An `object` is the owner's own (an initialiser, a regulariser): it acts on the weights, never in the
+    call, and other targets take its default alone. A `placement` (device, dtype) says where the owner makes the weights;
+    other targets have words of their own for it. `mode` marks what the owner's call lacks, for its layers know it themselves:
+    whether the model around them is training.
 
     A tensor's first two axes come in the other order unless the flag `swapped_unless` is set, in the longest layout only. Its
-    `examples` are tensors whose place it may take as the same object.
+    `examples` are tensors whose place it may take as the same object. A required tensor may be None all the same where it is
+    `nullable`. One with a `when` is given where that holds, over the other arguments, and nowhere else.
     """
 
     name: str
@@ -81,11 +83,13 @@ class Argument:
     mode: bool = False
     swapped_unless: str = ""
     examples: tuple[Default, ...] = ()
+    nullable: bool = False
+    when: Expression | None = None
     doc: str = ""
 
     @property
     def optional(self) -> bool:
-        return not self.required and self.default is None
+        return self.nullable or (not self.required and self.default is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,17 +268,22 @@ class Spec:
 
     @property
     def told(self) -> Mapping[str, Expression]:
-        """The dims whose sizes the constructor decides, over its arguments: told, or following from told ones."""
-        found: dict[str, Expression] = {dim: Name(argument.name) for argument in self.constructor for dim in argument.tells}
+        """The dims whose sizes arguments decide: told, or following from told ones."""
+        found: dict[str, Expression] = {dim: Name(argument.name) for argument in self.tellers for dim in argument.tells}
         tells = bool(found)
         for name, rule in self.sizes.items() if tells else ():
             if name not in found and names(rule) <= found.keys():
                 found[name] = substitute(rule, found)
         return found
 
+    @property
+    def tellers(self) -> tuple[Argument, ...]:
+        """The arguments that tell sizes: of a layer's constructor, or of a function."""
+        return tuple(argument for argument in (*self.constructor, *self.arguments) if argument.tells)
+
     def teller(self, dim: str) -> Argument | None:
-        """The constructor's argument that is the size of a dim."""
-        return next((argument for argument in self.constructor if dim in argument.tells), None)
+        """The argument that is the size of a dim."""
+        return next((argument for argument in self.tellers if dim in argument.tells), None)
 
     @property
     def layout_error(self) -> str:

@@ -114,6 +114,8 @@ class ArgumentTable(Table):
     role: Role | None = None
     kind: Kind = "positional"
     default: Literal_ = None
+    nullable: bool = False
+    when: str | None = None
     layout: Layouts = []
     dtype: DType = "floating"
     element: list[ElementTable] = Field(default=[], max_length=MAX_ITEMS)

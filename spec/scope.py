@@ -82,7 +82,7 @@ class Scope:
     @cached_property
     def bound(self) -> frozenset[str]:
         """The sizes that a call tells: those of layouts, and what derives from them and from scalars."""
-        found: set[str] = {*self.scalars, *(dim for argument in self.constructor for dim in argument.tells)}
+        found: set[str] = {*self.scalars, *(dim for argument in self.flat for dim in argument.tells)}
         for dims, canonical in self._shapes():
             found |= {*dims, *paired_dims(dims, canonical)}
         for _ in self.declared.sizes:

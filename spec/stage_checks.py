@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from attnspec.spec.errors import Errors, Key
 from attnspec.spec.expression import GUARD_FUNCTIONS, Access, Call, Concat, Expression, IsNone, Sum, names, to_text, walk
-from attnspec.spec.model import Stage
+from attnspec.spec.model import Argument, Stage
 from attnspec.spec.scope import Scope, free_indices
 
 
@@ -73,14 +73,16 @@ class StageChecks:
         """What may be None is only named where a guard has asked for it."""
         asked = {n for e in (stage.when, guard) if e is not None for n in names(e)}
         for name, owner in self._may_be_absent():
-            if name in names(stage.expression) and owner not in asked:
-                self.errors.add(key, f'`{owner}` may be None here; add when = "{owner} is not None"')
+            given = names(owner.when) if owner.when is not None else {owner.name}
+            if name in names(stage.expression) and owner.name not in asked and not given <= asked:
+                wanted = to_text(owner.when) if owner.when is not None else f"{owner.name} is not None"
+                self.errors.add(key, f'`{owner.name}` may be None here; add when = "{wanted}"')
         for weight in self.scope.weights:
             if weight.when is not None and weight.name in names(stage.expression) and not names(weight.when) <= asked:
                 self.errors.add(key, f'weight `{weight.name}` may be absent here; add when = "{to_text(weight.when)}"')
 
-    def _may_be_absent(self) -> Iterable[tuple[str, str]]:
+    def _may_be_absent(self) -> Iterable[tuple[str, Argument]]:
         for argument in self.scope.flat:
             if argument.optional and argument.unset is None:
                 for name in argument.names or (argument.feeds or argument.name,):
-                    yield name, argument.name
+                    yield name, argument

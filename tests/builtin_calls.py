@@ -14,7 +14,13 @@ from capabilities import Example, Outputs
 B, T, S, N, K, H, V = 2, 3, 5, 4, 2, 3, 6
 SDPA, JAX_NN = "torch_nn_functional_scaled_dot_product_attention", "jax_nn_dot_product_attention"
 KERAS_OPS = "keras_ops_dot_product_attention"
-FUNCTIONS = {SDPA: "scaled_dot_product_attention", JAX_NN: "dot_product_attention", KERAS_OPS: "dot_product_attention"}
+MHA_FORWARD = "torch_nn_functional_multi_head_attention_forward"
+FUNCTIONS = {
+    MHA_FORWARD: "multi_head_attention_forward",
+    SDPA: "scaled_dot_product_attention",
+    JAX_NN: "dot_product_attention",
+    KERAS_OPS: "dot_product_attention",
+}
 Shapes = dict[str, tuple[int, ...]]
 
 BTNH: Shapes = {"query": (B, T, N, H), "key": (B, S, K, H), "value": (B, S, K, V)}

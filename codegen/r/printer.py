@@ -116,14 +116,14 @@ class RPrinter(Printer):
         template = re.sub(r"\{\w+\}", "%s", message.replace("%", "%%"))
         return calling("sprintf", string(template), *map(variable, found))
 
-    def returned(self, values: tuple[Ref, ...], lifted: bool) -> Iterator[str]:
+    def returned(self, values: tuple[Ref, ...], lifted: tuple[int, ...]) -> Iterator[str]:
         """The leading axes come back, or the one that the call came without goes; several values are a named list."""
-        for value in values:
+        for place, value in enumerate(values):
             name = variable(value.name)
             if self.leading and value.dims and value.dims[0] == "B":
                 yield f"dim({name}) <- c(sizes$batch, dim({name})[-1])"
             if lifted:
-                yield f"if (lifted) dim({name}) <- dim({name})[-1]"
+                yield f"if (lifted) dim({name}) <- dim({name})[-{lifted[place] + 1}]"
         names = [variable(value.name) for value in values]
         yield f"return({names[0] if len(names) == 1 else calling('list', *(f'{name} = {name}' for name in names))})"
 

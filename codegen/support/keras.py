@@ -121,3 +121,8 @@ def _dropout(weights: Tensor, rate: float, seed: Any = None) -> Tensor:
 def _softmax(logits: Tensor) -> Tensor:
     """Softmax over the last axis; `ops.softmax` warns where there is one key, whose weight is 1."""
     return ops.exp(logits - logits) if logits.shape[-1] == 1 else ops.softmax(logits, axis=-1)
+
+
+def _pad_last(tensor: Tensor) -> Tensor:
+    """The tensor with a zero (False) appended to its last axis."""
+    return ops.concatenate((tensor, ops.zeros((*_shape(tensor)[:-1], 1), tensor.dtype)), axis=-1)

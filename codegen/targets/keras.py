@@ -58,6 +58,10 @@ def _broadcast(printer: Printer, op: Op) -> str:
     return f"ops.broadcast_to({printer.node(op.arguments[0])[0]}, ({printer.shape(op['shape'])}))"
 
 
+def _zeros(printer: Printer, op: Op) -> str:
+    return f"ops.zeros(({printer.shape(op['shape'])}), {printer.node(op.arguments[0])[0]}.dtype)"
+
+
 def _size(printer: Printer, op: Op) -> str:
     return f"_shape({printer.node(op.arguments[0])[0]})[{printer.axis(op.arguments[0].dims, op['dim'])}]"
 
@@ -88,6 +92,10 @@ KERAS = Target(
         "sum": _over("ops.sum"),
         "concat": _concat,
         "gather": "ops.take({0}, {1}, axis=-1)",
+        "select": Printer.selected,
+        "regroup": _reshape,
+        "zeros": _zeros,
+        "pad_last": "_pad_last({0})",
         "cast": _cast,
         "at_least_float32": '"float64" if _dtype({0}) == "float64" else "float32"',
         "dtype_of": "{0}.dtype",

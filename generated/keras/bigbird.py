@@ -132,8 +132,8 @@ def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str)
         if rest == 0 or (leading and rest > 0):
             for axis, size in zip(axes, shape[rest:], strict=True):
                 _bind_axis(sizes, name, shape, layouts, axis, size)
-            for axis in _axes(layouts[0])[1][: -len(axes)]:
-                if "|" not in axis:
+            for axis in _axes(layouts[0])[1]:
+                if axis not in axes and "|" not in axis:
                     sizes.setdefault(axis, (1, name))
             if leading:
                 _bind_leading(sizes, name, tuple(shape[:rest]), grows="|" not in layout)

@@ -114,7 +114,6 @@ def multihead_attention(
         "(K*V)": (embed_dim, "embed_dim"),
     }
     query = _tensor(sizes, "query", query, "floating", "B T E" if batch_first else "T B E", "T E")
-    sizes.setdefault("B", (1, "query"))
     key = _tensor(sizes, "key", key, "floating", "B S D" if batch_first else "S B D", "S D")
     value = _tensor(sizes, "value", value, "floating", "B S F" if batch_first else "S B F", "S F")
     if key_padding_mask is not None:
@@ -456,7 +455,6 @@ def multihead_attention_vjp(
         "(K*V)": (embed_dim, "embed_dim"),
     }
     query = _tensor(sizes, "query", query, "floating", "B T E" if batch_first else "T B E", "T E")
-    sizes.setdefault("B", (1, "query"))
     key = _tensor(sizes, "key", key, "floating", "B S D" if batch_first else "S B D", "S D")
     value = _tensor(sizes, "value", value, "floating", "B S F" if batch_first else "S B F", "S F")
     if key_padding_mask is not None:
@@ -721,17 +719,17 @@ def multihead_attention_vjp(
             d_value = d_value + np.einsum("bskv,kvf->bsf", d_projected_value, v_proj_weight, dtype=compute)
             gradients["v_proj_weight"] = np.einsum("bsf,bskv->kvf", value, d_projected_value, dtype=compute)
             gradients["v_proj_weight"] = gradients["v_proj_weight"].astype(v_proj_weight.dtype)
-            d_projected_value = np.zeros_like(projected_value, dtype=compute)
+            d_projected_value = np.zeros_like(d_projected_value, dtype=compute)
             # project.key_apart
             d_key = d_key + np.einsum("bskh,khd->bsd", d_projected_key, k_proj_weight, dtype=compute)
             gradients["k_proj_weight"] = np.einsum("bsd,bskh->khd", key, d_projected_key, dtype=compute)
             gradients["k_proj_weight"] = gradients["k_proj_weight"].astype(k_proj_weight.dtype)
-            d_projected_key = np.zeros_like(projected_key, dtype=compute)
+            d_projected_key = np.zeros_like(d_projected_key, dtype=compute)
             # project.query_apart
             d_query = d_query + np.einsum("btnh,nhe->bte", d_projected_query, q_proj_weight, dtype=compute)
             gradients["q_proj_weight"] = np.einsum("bte,btnh->nhe", query, d_projected_query, dtype=compute)
             gradients["q_proj_weight"] = gradients["q_proj_weight"].astype(q_proj_weight.dtype)
-            d_projected_query = np.zeros_like(projected_query, dtype=compute)
+            d_projected_query = np.zeros_like(d_projected_query, dtype=compute)
         # project.query
         if kdim == embed_dim and vdim == embed_dim:
             # project.value
@@ -995,17 +993,17 @@ def multihead_attention_vjp(
         d_value = d_value + np.einsum("bskv,kvf->bsf", d_projected_value, v_proj_weight, dtype=compute)
         gradients["v_proj_weight"] = np.einsum("bsf,bskv->kvf", value, d_projected_value, dtype=compute)
         gradients["v_proj_weight"] = gradients["v_proj_weight"].astype(v_proj_weight.dtype)
-        d_projected_value = np.zeros_like(projected_value, dtype=compute)
+        d_projected_value = np.zeros_like(d_projected_value, dtype=compute)
         # project.key_apart
         d_key = d_key + np.einsum("bskh,khd->bsd", d_projected_key, k_proj_weight, dtype=compute)
         gradients["k_proj_weight"] = np.einsum("bsd,bskh->khd", key, d_projected_key, dtype=compute)
         gradients["k_proj_weight"] = gradients["k_proj_weight"].astype(k_proj_weight.dtype)
-        d_projected_key = np.zeros_like(projected_key, dtype=compute)
+        d_projected_key = np.zeros_like(d_projected_key, dtype=compute)
         # project.query_apart
         d_query = d_query + np.einsum("btnh,nhe->bte", d_projected_query, q_proj_weight, dtype=compute)
         gradients["q_proj_weight"] = np.einsum("bte,btnh->nhe", query, d_projected_query, dtype=compute)
         gradients["q_proj_weight"] = gradients["q_proj_weight"].astype(q_proj_weight.dtype)
-        d_projected_query = np.zeros_like(projected_query, dtype=compute)
+        d_projected_query = np.zeros_like(d_projected_query, dtype=compute)
     # project.query
     if kdim == embed_dim and vdim == embed_dim:
         # project.value
@@ -1072,8 +1070,8 @@ def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str)
         if rest == 0 or (leading and rest > 0):
             for axis, size in zip(axes, shape[rest:], strict=True):
                 _bind_axis(sizes, name, shape, layouts, axis, size)
-            for axis in _axes(layouts[0])[1][: -len(axes)]:
-                if "|" not in axis:
+            for axis in _axes(layouts[0])[1]:
+                if axis not in axes and "|" not in axis:
                     sizes.setdefault(axis, (1, name))
             if leading:
                 _bind_leading(sizes, name, tuple(shape[:rest]), grows="|" not in layout)

@@ -115,7 +115,6 @@ def _apply(
         "(K*V)": (embed_dim, "embed_dim"),
     }
     query = _tensor(sizes, "query", query, "floating", "B T E" if batch_first else "T B E", "T E")
-    sizes.setdefault("B", (1, "query"))
     key = _tensor(sizes, "key", key, "floating", "B S D" if batch_first else "S B D", "S D")
     value = _tensor(sizes, "value", value, "floating", "B S F" if batch_first else "S B F", "S F")
     if key_padding_mask is not None:
@@ -527,8 +526,8 @@ def _bind(sizes: dict[str, Any], name: str, shape: Sequence[int], *layouts: str)
         if rest == 0 or (leading and rest > 0):
             for axis, size in zip(axes, shape[rest:], strict=True):
                 _bind_axis(sizes, name, shape, layouts, axis, size)
-            for axis in _axes(layouts[0])[1][: -len(axes)]:
-                if "|" not in axis:
+            for axis in _axes(layouts[0])[1]:
+                if axis not in axes and "|" not in axis:
                     sizes.setdefault(axis, (1, name))
             if leading:
                 _bind_leading(sizes, name, tuple(shape[:rest]), grows="|" not in layout)

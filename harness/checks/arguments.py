@@ -135,10 +135,12 @@ def _dropped(
     """Dropout is random, and no oracle judges it: but it changes something."""
     weights = np.prod([dict(case.configuration.sizes).get(letter, 1) for letter in "BNTS"])
     plain = all(stage.kind != "mask" for stage in resolve(spec, facts(spec, case.configuration)).stages)
-    if spec.form == "function" and plain and weights >= ENOUGH_WEIGHTS:
-        values = (*case.configuration.values, (argument.name, DROPOUT_RATE))
+    values = tuple({**dict(case.configuration.values), argument.name: DROPOUT_RATE}.items())
+    changed = replace(case.configuration, values=values)
+    drops = any(stage.kind == "dropout" for stage in resolve(spec, facts(spec, changed)).stages)
+    if spec.form == "function" and drops and plain and weights >= ENOUGH_WEIGHTS:
         apart = {name: 2 * each.bound for name, each in gold.items()}
-        yield Variation(argument.name, case, given, replace(case.configuration, values=values), given, apart)
+        yield Variation(argument.name, case, given, changed, given, apart)
 
 
 def _is_dropout(spec: Spec, argument: Argument) -> bool:

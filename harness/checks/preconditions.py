@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 
 from attnspec.harness.cases import Case, Configuration, TensorPlan, pool
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.facts import facts, facts_as_meant
 from attnspec.harness.lanes.messages import Answer, Lost, Raised
+from attnspec.harness.pool import dtypes_of
 from attnspec.harness.subjects import Subject
 from attnspec.spec.expression import names
 from attnspec.spec.model import Argument, Axis, Default, Layout, Precondition, Spec
@@ -95,7 +97,7 @@ def _declared(spec: Spec, precondition: Precondition, bases: Sequence[Configurat
 
 
 def _changed(spec: Spec, base: Configuration, violate: Mapping[str, Default]) -> Configuration | None:
-    """`base` with what `violate` names; None where it lacks a tensor that has to be given."""
+    """`base` with what `violate` names; None where it lacks a tensor that has to be given, and it is not clear how."""
     sizes = dict(base.sizes)
     values: dict[str, Default] = dict(base.values)
     tensors = dict(base.tensors)
@@ -103,25 +105,38 @@ def _changed(spec: Spec, base: Configuration, violate: Mapping[str, Default]) ->
         if name in sizes and isinstance(value, int):
             tensors = {each: _resized(spec, each, plan, sizes, name, value) for each, plan in tensors.items()}
         elif value == "given":
-            if name not in tensors:
+            given = tensors.get(name) or _plain(spec, name, sizes, base.dtype)
+            if given is None:
                 return None
+            tensors[name] = given
+        elif value is None and name in {argument.name for argument in spec.tensor_arguments}:
+            tensors.pop(name, None)
         else:
             values[name] = value
     sizes |= {name: value for name, value in _told(spec, violate).items() if name in sizes and isinstance(value, int)}
-    values |= {argument.name: sizes[argument.tells[0]] for argument in spec.constructor if argument.tells}
+    values |= {argument.name: sizes[argument.tells[0]] for argument in spec.tellers}
     return _configuration(base, sizes, values, tensors)
+
+
+def _plain(spec: Spec, name: str, sizes: Mapping[str, int], dtype: str) -> TensorPlan | None:
+    """An optional tensor in its first layout, where that has plain axes and groups; None for any other."""
+    argument = spec.argument(name)
+    layout = argument.layouts[0]
+    if layout.batched or any(axis.or_one for axis in layout.axes) or not set(layout.dims) <= sizes.keys():
+        return None
+    return TensorPlan(tuple(prod(sizes[dim] for dim in axis.dims) for axis in layout.axes), dtypes_of(argument, dtype)[0])
 
 
 def _told(spec: Spec, violate: Mapping[str, Default]) -> dict[str, Default]:
     """What `violate` names, an argument that tells the size of dims as these."""
-    tells = {argument.name: argument.tells for argument in spec.constructor if argument.tells}
+    tells = {argument.name: argument.tells for argument in spec.tellers}
     return {dim: value for name, value in violate.items() for dim in tells.get(name, (name,))}
 
 
 def _resized(spec: Spec, name: str, plan: TensorPlan, sizes: dict[str, int], dim: str, size: int) -> TensorPlan:
     """The plan with `dim` at another size; axes of 1 that broadcast stay."""
     layout = layout_of(spec, name, plan)
-    if layout is None:
+    if layout is None or size < 0:  # no size at all: the argument that tells it is wrong by itself
         return plan
     shape = list(plan.shape)
     for position, axis in _positions(layout, plan):
@@ -143,7 +158,7 @@ def _breaks(spec: Spec, precondition: Precondition, configuration: Configuration
 
 
 def _is_constructors(spec: Spec, precondition: Precondition) -> bool:
-    return names(precondition.requires) <= {argument.name for argument in spec.constructor}
+    return names(precondition.requires) <= {argument.name for argument in (*spec.constructor, *spec.tellers)}
 
 
 def _fails(precondition: Precondition, known: Facts) -> bool:

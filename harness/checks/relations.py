@@ -92,11 +92,21 @@ class Setting:
         place = letters.index((letter,)) - len(letters)
         return place if shape[place] == self.sizes.get(letter) != 1 else None
 
+    def apart(self, name: str, shape: tuple[int, ...]) -> tuple[list[str], list[int]]:
+        """The dims of a tensor, groups taken apart, and their lengths; batch axes are not named."""
+        layout = self._layout(name, shape)
+        axes = layout.axes if layout else ()
+        front = len(shape) - len(axes)
+        letters, lengths = [""] * front, list(shape[:front])
+        for axis, length in zip(axes, shape[front:], strict=True):
+            letters += axis.dims or ("",)
+            lengths += [self.sizes[dim] for dim in axis.dims] if len(axis.dims) > 1 else [length]
+        return letters, lengths
+
     def _layout(self, name: str, shape: tuple[int, ...]) -> Layout | None:
-        for output in self.spec.outputs:
-            if output.name == name:
-                exact = [layout for layout in output.layouts if len(layout.axes) == len(shape)]
-                return next(iter([*exact, *output.layouts]))
+        returned = [layout for output in self.spec.outputs if output.name == name for layout in output.layouts]
+        if returned:
+            return next(iter([*(layout for layout in returned if len(layout.axes) == len(shape)), *returned]))
         return layout_of(self.spec, name, TensorPlan(shape, ""))
 
     def visible(self) -> Array:
@@ -111,7 +121,8 @@ def relations(spec: Spec, case: Case) -> Iterator[Related]:
     given = inputs(arrays(case, spec))
     setting = Setting(spec, case, given, resolve(spec, facts(spec, case.configuration)))
     yield Related("twice", case, given, case.configuration, given, exact=True)
-    if spec.form == "function":
+    shared = any(argument.name in dict(case.configuration.values) for argument in spec.tensor_arguments)
+    if spec.form == "function" and not shared:  # what moves in one tensor must not in another
         for relation in (_hidden, _keys, _batch, _heads, _repeated, _shifted, _explicit, _appended):
             yield from relation(setting)
 
@@ -141,6 +152,9 @@ def _along(setting: Setting, letter: str, change: Callable[[Array, int], Array])
 
     def moved(name: str, array: Array) -> Array:
         axis = setting.axis(name, letter, array.shape)
+        letters, lengths = setting.apart(name, array.shape)
+        if axis is None and letter in letters and len(letters) > array.ndim:  # in a group, whose length stays
+            return change(array.reshape(lengths), letters.index(letter) - len(letters)).reshape(array.shape)
         return array if axis is None else change(array, axis)
 
     return moved
@@ -179,7 +193,10 @@ def _hidden(setting: Setting) -> Iterator[Related]:
 def _keys(setting: Setting) -> Iterator[Related]:
     if "s" not in positions(setting.attention) and setting.sizes.get("S", 1) > 1:
         moved = _along(setting, "S", np.flip)
-        yield _related(setting, "permuted-keys", _all(setting.given, moved), moved=moved)
+        assembled = any(stage.kind == "assemble" for stage in setting.attention.stages)  # of more keys than S
+        without = tuple(output.name for output in setting.spec.outputs if "S" not in output.layouts[0].dims)
+        outputs = without if assembled else ()
+        yield _related(setting, "permuted-keys", _all(setting.given, moved), moved=moved, outputs=outputs)
 
 
 def _batch(setting: Setting) -> Iterator[Related]:
@@ -203,7 +220,7 @@ def _heads(setting: Setting) -> Iterator[Related]:
     keys, queries = _along(setting, "K", np.flip), _along(setting, "N", blocks)
 
     def moved(name: str, array: Array) -> Array:
-        return keys(name, array) if setting.axis(name, "K", array.shape) is not None else queries(name, array)
+        return keys(name, array) if "K" in setting.apart(name, array.shape)[0] else queries(name, array)
 
     yield _related(setting, "permuted-heads", _all(setting.given, moved), moved=moved)
 

@@ -31,7 +31,7 @@ def bind(
     keywords: dict[str, Any] = {}
     for argument in spec.arguments:
         given, value = _value(argument, values, tensors)
-        if not given:
+        if not given and not argument.nullable:
             continue
         if argument.mode and not modes:
             continue

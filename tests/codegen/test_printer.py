@@ -226,9 +226,9 @@ def test_a_clause_is_named_once_with_its_rule() -> None:
 def test_a_loop_and_lifted_results_print_as_python() -> None:
     loop = For(("start",), "range(0, T, BLOCK)", (Line("stop = start + BLOCK"),))
     assert printer().statement(loop) == "for start in range(0, T, BLOCK):\n    stop = start + BLOCK"
-    assert printer().statement(Return((Ref("x"),), lifted=True)) == "return x[0] if lifted else x"
-    both = "return (x[0] if lifted else x), (y[0] if lifted else y)"
-    assert printer().statement(Return((Ref("x"), Ref("y")), lifted=True)) == both
+    assert printer().statement(Return((Ref("x"),), lifted=(0,))) == "return x[0] if lifted else x"
+    both = "return (x[0] if lifted else x), (y[:, 0] if lifted else y)"
+    assert printer().statement(Return((Ref("x"), Ref("y")), lifted=(0, 1))) == both
 
 
 def test_leading_axes_are_any_number_in_a_batched_program() -> None:

@@ -70,11 +70,12 @@ class World:
         return math.fsum(eval_(body, {**dims, **dict(zip(letters, at, strict=True))}) for at in itertools.product(*ranges))
 
     def bare(self, at: dict[str, int]) -> dict[str, Any]:
-        """A bare tensor name at its canonical indices, where the element has all of them."""
+        """A bare tensor name at its canonical indices, where the element has all of them: keys may have become longer."""
         found = {}
         for name, tensor in self.tensors.items():
             letters = [dim.lower() for dim in self.spec.tensors[name]]
-            if all(letter in at for letter in letters):
+            axes = zip(letters, tensor.array.shape, strict=True)
+            if all(letter in at and (at[letter] < length or length == 1) for letter, length in axes):
                 found[name] = tensor[tuple(at[letter] for letter in letters)]
         return found
 

@@ -48,6 +48,20 @@ def test_every_argument_takes_two_values(name: str, count: int) -> None:
             assert len(taken[member.name]) > 1 or not can_vary(member), member.name
 
 
+def test_what_other_arguments_decide_on_is_given_where_they_say() -> None:
+    """Weights packed or apart, keys with their values; features are alike where a precondition wants it; both ranks."""
+    calls = pool(builtin()["torch.nn.functional.multi_head_attention_forward"], "float32", 24)
+    ranks = set()
+    for call in calls:
+        tensors, sizes = dict(call.tensors), dict(call.sizes)
+        assert ("bias_k" in tensors) == ("bias_v" in tensors)
+        apart = bool(dict(call.values).get("use_separate_proj_weight"))
+        assert [name in tensors for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight")] == [not apart, apart, apart]
+        assert apart or sizes["D"] == sizes["F"] == sizes["E"]
+        ranks.add(len(tensors["query"].shape))
+    assert ranks == {2, 3}
+
+
 def test_every_option_is_tried() -> None:
     configurations = pool(SPECS[TORCH], "float32", 24)
     masks = {(len(p.shape), p.dtype) for c in configurations for n, p in c.tensors if n == "attn_mask"}
@@ -76,9 +90,8 @@ def test_the_first_call_is_the_simplest() -> None:
     for spec in SPECS.values():
         first = pool(spec, "float32", 6)[0]
         assert all(value is not None or argument for argument, value in first.values)
-        assert {n for n, _ in first.tensors} <= {a.name for a in spec.tensor_arguments if not a.optional} | {
-            w.name for w in spec.weights
-        }
+        decided = {a.name for a in spec.tensor_arguments if not a.optional or a.when is not None}
+        assert {n for n, _ in first.tensors} <= decided | {w.name for w in spec.weights}
 
 
 def test_configurations_and_cases_survive_json() -> None:

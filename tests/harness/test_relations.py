@@ -12,6 +12,7 @@ import pytest
 from attnspec.harness.checks import arguments, relations
 from attnspec.harness.checks.relations import Related
 from attnspec.harness.cli import main
+from attnspec.harness.configuration import TensorPlan
 from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.messages import Answer, Raised, Returned, Tensor
 from attnspec.harness.subjects import generated
@@ -20,6 +21,7 @@ from planted_bugs.faults import FAULTS, HERE
 
 API = "jax.nn.dot_product_attention"
 SPEC = builtin()[API]
+EMPTY = TensorPlan((), "float32")
 ALL = {line.split()[0] for line in (relations.__doc__ or "").splitlines()[2:] if line.strip()}
 
 
@@ -60,6 +62,22 @@ def test_a_right_implementation_fulfils_all_of_them(name: str, dtype: str, lane:
     for case in arguments.cases(spec, dtype)[0]:
         for each in relations.relations(spec, case):
             assert list(relations.check(spec, subject, call, each)) == [], each.relation
+
+
+def test_what_is_in_a_group_moves_with_the_rest() -> None:
+    """Heads of a packed weight, rows of a batch in a mask of `(B * N, T, S)`; not where one tensor is in two places."""
+    spec = builtin()["torch.nn.functional.multi_head_attention_forward"]
+    alone, _ = arguments.cases(spec, "float32")
+    masked = next(case for case in alone if len(dict(case.configuration.tensors).get("attn_mask", EMPTY).shape) == 3)
+    by_name = {each.relation: each for each in relations.relations(spec, masked)}
+    mask, moved = by_name["permuted-batch"].given["attn_mask"], by_name["permuted-batch"].other["attn_mask"]
+    batch, heads = (dict(masked.configuration.sizes)[dim] for dim in "BN")
+    np.testing.assert_array_equal(moved, mask.reshape(batch, heads, *mask.shape[1:])[::-1].reshape(mask.shape))
+    packed, turned = (getattr(by_name["permuted-heads"], side)["in_proj_weight"] for side in ("given", "other"))
+    width = packed.shape[1]
+    np.testing.assert_array_equal(turned, packed.reshape(3, heads, -1, width)[:, ::-1].reshape(packed.shape))
+    placed = next(case for case in alone if "key" in dict(case.configuration.values))
+    assert [each.relation for each in relations.relations(spec, placed)] == ["twice"]
 
 
 @pytest.mark.parametrize("relation", sorted(ALL))

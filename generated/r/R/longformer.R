@@ -145,8 +145,7 @@ longformer <- function(query, key, value, scale = NULL, global_tokens = 1L, left
       for (i in seq_along(axes)) {
         .bind_axis(sizes, name, shape, layouts, axes[i], shape[leading + i])
       }
-      absent <- .axes(layouts[1])[seq_len(length(.axes(layouts[1])) - length(axes))]
-      for (axis in absent) if (!endsWith(axis, "|1")) .set_size(sizes, axis, 1, name)
+      for (axis in setdiff(.axes(layouts[1]), axes)) if (!endsWith(axis, "|1")) .set_size(sizes, axis, 1, name)
       if (startsWith(layout, "...")) {
         .bind_leading(sizes, name, shape[seq_len(leading)], !grepl("|", layout, fixed = TRUE))
       }
