@@ -61,6 +61,8 @@ SITUATIONS: Mapping[str, Callable[[], Situation]] = {"empty-row": empty_row, "ca
 
 def call_of(spec: Spec, situation: Situation) -> tuple[Configuration, dict[str, Array]]:
     """The situation as a call of `spec`. Raises NotExpressible."""
+    if spec.form != "function":
+        raise NotExpressible(f"{spec.name} is a {spec.form}: only functions can be compared, for a layer projects its inputs")
     given = {name: _laid_out(getattr(situation, name), dims, spec.argument(name)) for name, dims in TENSORS.items()}
     values: dict[str, Default] = {}
     clause = next((stage for path in spec.paths for stage in path.stages if stage.clause == situation.clause), None)

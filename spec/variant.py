@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from attnspec.spec.declarations import Clause, Declarations, Parameter, extended
@@ -23,19 +24,18 @@ PATH = "variant"
 def expand(file: VariantFile, operator: Declarations, errors: Errors) -> ApiFile | None:
     """The API file that a variant stands for; None, with errors noted, where it names what there is not."""
     before = len(errors.found)
-    scratch = Errors(errors.file)  # own declarations are read twice; `build` notes their errors
     own = Declared(
         dims=file.dims, sizes=file.sizes, tensors=file.tensors, dtypes=file.dtypes, modifier=file.modifier, mask=file.mask
     )
-    expansion = _Expansion(file, extended(operator, own, scratch), operator, errors)
+    expansion = _Expansion(file, extended(operator, own, errors), operator, errors)
     expanded = expansion.api()
-    if len(errors.found) > before:
+    if len(errors.found) > before:  # else `build` reads the declarations again
         return None
-    errors.renamed = _own_key
+    errors.renamed = partial(_own_key, file)
     return ApiFile.model_validate(expanded)
 
 
-def _own_key(key: Key) -> Key:
+def _own_key(file: VariantFile, key: Key) -> Key:
     """A key of the expanded file as the variant writes it."""
     match key:
         case ("path", "variant", "stage", _, "bind", name):
@@ -43,8 +43,10 @@ def _own_key(key: Key) -> Key:
         case ("path", "variant", "policies", *rest):
             return ("policies", *rest)
         case ("path", "variant", "stage", str(clause), *_):
-            kind = clause.partition(".")[0]
-            return ({"modifier": "modifiers", "mask": "masks"}.get(kind, kind), clause.partition(".")[2])
+            kind, _, name = clause.partition(".")
+            if name in {"modifier": file.modifier, "mask": file.mask}.get(kind, ()):
+                return (kind, name, {"modifier": "logit", "mask": "attends"}[kind])
+            return ({"modifier": "modifiers", "mask": "masks"}.get(kind, kind), name)
         case ("argument" | "output", name, "layout"):
             return ("layouts", name)
     return key
@@ -84,6 +86,8 @@ class _Expansion:
                 yield clause
                 continue
             kind, _, word = name.partition(".")
+            if word in {"modifier": self.file.modifier, "mask": self.file.mask}.get(kind, ()):
+                continue  # it is there and cannot be read, which is noted already
             known = [c.partition(".")[2] for c in self.declared.clauses if c.startswith(f"{kind}.")]
             self.errors.add(key, f"unknown {kind} {described(word)}.{did_you_mean(word, known)}")
 

@@ -30,6 +30,11 @@ def test_a_spec_without_the_clause_says_so() -> None:
         call_of(find("causal_gqa"), empty_row())
 
 
+def test_a_layer_is_not_compared() -> None:
+    with pytest.raises(NotExpressible, match=r"torch\.nn\.MultiheadAttention is a layer: only functions can be compared"):
+        call_of(find("torch.nn.MultiheadAttention"), empty_row())
+
+
 def test_prints_both_answers_and_what_explains_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", JAX, TORCH]) == 0
     printed = capsys.readouterr().out

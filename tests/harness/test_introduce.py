@@ -88,7 +88,7 @@ def test_an_adapters_finding_is_replayed(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("subject", "message"),
     [
-        ("gone", "has no attribute 'gone'"),
+        ("gone", "there is no `gone` in "),
         ("not_a_function", "expected a function, a class or an adapter, got int"),
         ("Attention", "is a class and jax.nn.dot_product_attention a function: write"),
         ("needs_more", "requires `window`, which jax.nn.dot_product_attention does not have: give it a default"),

@@ -271,4 +271,4 @@ def test_a_bound_expression_has_a_size() -> None:
     long = " + ".join(["(S - T) * (S - T)"] * 36)
     rule = 'own = { attends = "s <= t + offset * offset * offset * offset" }'
     text = f'variant = "van"\nsummary = "v"\nmasks = ["own"]\nmask = {{ {rule} }}\nparameters = {{ offset = "{long}" }}'
-    assert errors(text) == ["masks.own: the bound expression has more than 1000 parts"]
+    assert errors(text) == ["mask.own.attends: the bound expression has more than 1000 parts"]
