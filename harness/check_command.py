@@ -103,6 +103,8 @@ def run(options: argparse.Namespace) -> int:
 def plan_of(options: argparse.Namespace) -> Plan:
     """The plan that the options ask for."""
     interpreters = _interpreters(options)
+    if options.generated and not options.generated.is_dir():
+        raise UsageError(f"--generated: there is no folder {options.generated}")
     if options.api:
         items = [_user_item(options, interpreters)]
     else:

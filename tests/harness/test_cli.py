@@ -83,6 +83,7 @@ def test_a_builtin_spec_is_checked_on_the_chosen_targets(capsys: pytest.CaptureF
     [
         (["check", "no.such.api"], "no.such.api"),
         (["check", "--as", API], "Expected one SUBJECT with --as, got 0"),
+        (["check", "--generated", "nowhere"], "--generated: there is no folder nowhere"),
         (["check", "a:b"], "a:b: a function is checked as an API: add --as API"),
         (["check", "a:b", "c:d", "--as", API], "Expected one SUBJECT with --as, got 2: a:b c:d"),
         (["check", "attention", "--as", API], "Expected a subject like `my_module:my_attention`, got 'attention'"),
