@@ -36,11 +36,12 @@ STORAGE = ("float16", "bfloat16", "float32", "float64")
 
 @dataclass(frozen=True, eq=False)
 class Witness:
-    """A call at which a subject is wrong, and in which part of its answer."""
+    """A call at which a subject is wrong, and in which part of its answer; `given` where the case's seed did not make it."""
 
     case: Case
     answer: Returned
     part: Part
+    given: Mapping[str, Array] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def _agrees(witness: Witness, verdict: Verdict) -> bool:
 def _verdicts(spec: Spec, witness: Witness) -> Iterator[tuple[Cause, Verdict]]:
     """What each cause would give at the witness's call."""
     case, gradients = witness.case, witness.part == "gradients"
-    given = arrays(case, spec)
+    given = arrays(case, spec) if witness.given is None else witness.given
     verdict = judge(spec, case, given, gradients)
     for cause, changed in perturbations(spec, case.configuration):
         try:

@@ -35,7 +35,7 @@ class Finding:
     """`failing` of `cases` cases showed it, in `dtypes`. `case` is in words, only what is not default, `path` where it goes.
 
     `causes` are the changes of the spec that the subject equals on `explained` of the `asked` failing cases. `script` shows
-    it without attnspec (`harness/scripts/`); `file` is where it was written.
+    it without attnspec (`harness/scripts/`); `file` is where it was written. `also` is what other checks saw of the same cause.
     """
 
     failure: Failure
@@ -52,6 +52,7 @@ class Finding:
     asked: int = 0
     script: str = ""
     file: str = ""
+    also: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -71,6 +72,7 @@ class Finding:
             others = "; no single change explains the others" if self.explained < self.asked else ""
             yield f"  cause    equal on {self.explained} of {self.asked} failing cases{others}"
             yield f"  seen     {self.seen}"
+            yield from (f"  also     {seen}" for seen in self.also)
         elif self.asked:
             yield f"  cause    no single change of the spec explains it ({self.asked} failing cases)"
         if self.case:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from attnspec.harness.causes import Witness, explain
+from attnspec.harness.causes import Explanation, Witness, explain
 from attnspec.harness.checks import CASE_CHECKS
 from attnspec.harness.checks.evidence import Evidence, Part
 from attnspec.harness.checks.failure import Failure, Key
@@ -23,6 +24,7 @@ from attnspec.harness.scripts import script
 from attnspec.harness.shrink import smallest
 from attnspec.harness.subjects import Subject
 from attnspec.harness.tally import Tally
+from attnspec.harness.witnesses import of_two_calls
 from attnspec.spec.resolve import EvaluationError, ShapeMismatch, resolve
 
 PARTS: Mapping[str, Part] = {"oracle": "outputs", "gradients": "gradients"}
@@ -51,6 +53,17 @@ class Record:
             self.calls.setdefault(failure.case.configuration, failure.case)
         if size_of(failure.case) < size_of(self.failure.case):
             self.failure, self.gradient = failure, gradient
+
+
+@dataclass
+class Group:
+    """The records of one cause: the first one, why, and what else shows it."""
+
+    record: Record
+    explanation: Explanation
+    asked: int
+    causes: set[Cause]
+    also: list[Failure] = field(default_factory=list)
 
 
 class Recorder:
@@ -84,19 +97,36 @@ class Recorder:
 
     def findings(self) -> Iterator[Finding]:
         """One finding per cause, or per record that has none in common with others: shrunk, with everybody's answer."""
-        known: dict[str, set[Cause]] = {}
+        groups: list[Group] = []
         for record in self._records.values():
             witnesses = self._witnesses(record)
             found = explain(self.item.spec, witnesses)
-            named = known.setdefault(record.failure.subject, set())
-            if named.isdisjoint(found.causes):
-                texts = tuple(cause.text for cause in found.causes)
-                finding = replace(self._finding(record), causes=texts, explained=found.cases, asked=len(witnesses))
-                yield replace(finding, script=self._script(finding))
-            named.update(found.causes)
+            mine = [group for group in groups if group.record.failure.subject == record.failure.subject]
+            group = next((group for group in mine if not group.causes.isdisjoint(found.causes)), None)
+            if group is None:
+                groups.append(Group(record, found, len(witnesses), set(found.causes)))
+            else:
+                group.causes.update(found.causes)
+                group.also.append(record.failure)
+        yield from map(self._of_group, groups)
+
+    def _of_group(self, group: Group) -> Finding:
+        """Of what is silently ignored there is more to say than that it is dropped: it keeps its own words."""
+        finding, found = self._finding(group.record), group.explanation
+        if group.record.failure.check != "arguments":
+            texts = tuple(cause.text for cause in found.causes)
+            finding = replace(finding, causes=texts, explained=found.cases, asked=group.asked)
+        finding = replace(finding, also=tuple(_summary(group.also)))
+        return replace(finding, script=self._script(finding))
 
     def _witnesses(self, record: Record) -> list[Witness]:
-        """Failing calls with the subject's answers, for what compares numbers with the oracle's."""
+        """Wrong answers of the subject, at a few of the calls that failed."""
+        failure = record.failure
+        if failure.check in ("relations", "arguments"):
+            subject = next(subject for subject in self.item.subjects if subject.name == failure.subject)
+            self._crew.pardon()
+            call = partial(self._crew.lanes[subject.lane].call, self.item.spec, subject)
+            return of_two_calls(failure.check, failure.clause, self.item.spec, call, record.calls.values())
         part = PARTS.get(record.failure.check)
         if part is None:
             return []
@@ -180,3 +210,13 @@ class Recorder:
             if failure.key == record.failure.key and not self._ledger.excuses(failure, self.item.spec):
                 return failure
         return None
+
+
+def _summary(failures: Sequence[Failure]) -> Iterator[str]:
+    """What other checks saw of a cause, a line for each check."""
+    for check in dict.fromkeys(failure.check for failure in failures):
+        clauses = dict.fromkeys(failure.clause for failure in failures if failure.check == check)
+        if check == "arguments":
+            yield from (f"{check}: {failure.message}" for failure in failures if failure.check == check)
+        else:
+            yield f"{check}: {', '.join(f'`{clause}`' for clause in clauses)}"

@@ -124,6 +124,7 @@ def finding_of(finding: Finding) -> dict[str, Any]:
         "api": failure.api,
         "path": finding.path,
         "seen": failure.seen,
+        "also": list(finding.also),
         "case": finding.case,
         "failing": finding.failing,
         "cases": finding.cases,

@@ -132,10 +132,12 @@ def test_one_cause_is_one_finding_whose_first_line_is_the_cause(tmp_path: Path) 
     fault = next(fault for fault in FAULTS if fault.name == "causal-aligned-bottom-right")
     subject = user(f"{fault.write(tmp_path)}:{fault.function}", SPEC, "numpy")
     profile = replace(PROFILES["quick"], cases=64, gradient_cases=32, shrink_seconds=1.0)
-    checks = ("answers", "oracle", "gradients")
+    checks = ("answers", "oracle", "gradients", "arguments", "relations")
     plan = Plan((Item(SPEC, API, (subject,)),), profile, seed=3, lanes=("numpy",), dtypes=("float32",), checks=checks)
     (finding,) = Conductor(plan).run().findings
-    title, cause, seen, *_ = finding.lines()
+    title, cause, seen, *more = finding.lines()
     assert title == f"{subject.name}: {NAMED[fault.name]}"
     assert cause == f"  cause    equal on {finding.asked} of {finding.asked} failing cases"
     assert seen == "  seen     oracle: `output` is outside the bound"
+    also = [line.split()[1] for line in more if line.startswith("  also ")]
+    assert {"gradients:", "arguments:", "relations:"} <= set(also)

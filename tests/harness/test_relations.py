@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -110,10 +111,10 @@ def test_a_fault_is_found_without_an_oracle_and_replayed(
     fault = next(fault for fault in FAULTS if fault.name == name)
     subject = f"{fault.write(tmp_path)}:{fault.function}"
     command = ["check", subject, "--as", API, "--seed", "1", "--cases", "8", "--gradient-cases", "0", "--dtypes", "float32"]
-    assert main([*command, "--checks", "relations"]) == 1
-    out = capsys.readouterr().out
-    assert f"`output` is not the same: {relation}" in out
-    token = next(line for line in out[out.index(f"same: {relation}") :].splitlines() if line.startswith("  replay")).split()[-1]
+    assert main([*command, "--checks", "relations", "--format", "json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    finding = next(each for each in findings if relation in f"{each['clause']} {each['also']}")
+    token = finding["replay"].split()[-1]
     if name != "not-the-same-twice":  # which may be the same by chance
         assert main(["replay", token, "--alone"]) == 1
     right = f"{HERE / 'numpy_attention.py'}:dot_product_attention"
