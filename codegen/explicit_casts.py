@@ -191,4 +191,6 @@ def _result(op: Op, kinds: tuple[str, ...]) -> str:
         return COMPUTE
     if op.name == "is_empty":
         return BOOL
+    if op.name == "added_fill":
+        return NUMBER
     return INT if op.name in _INTEGERS else kinds[0]

@@ -69,6 +69,8 @@ class _Lowering:
     def name(self, name: str) -> Node:
         if name in self.scope.tensors:
             canonical = self.scope.canonical[name]
+            if not canonical:  # a single number
+                return self.scope.tensors[name]
             return self.access(Access(name, tuple(Name(dim.lower()) for dim in canonical)))
         if name in self.scope.indices:
             return self.index(name)
@@ -182,7 +184,7 @@ def elementwise(name: str, arguments: tuple[Node, ...], order: Dims) -> Node:
     """An elementwise op over operands that are aligned to their joint dims."""
     present = {dim for argument in arguments for dim in argument.dims or ()}
     if not present:
-        return Op(name, arguments, None)
+        return Op(name, arguments, None if all(argument.dims is None for argument in arguments) else ())
     dims = tuple(dim for dim in order if dim in present)
     return Op(name, tuple(align(argument, dims) for argument in arguments), dims)
 

@@ -39,9 +39,10 @@ _SEEDED = {
 def init_text(spec: Spec, target: Target, parameters: list[str]) -> str:
     """`<name>_init`: weights by name, with the documented distributions, for numpy and jax."""
     source, dtype, array = _INIT_HEAD[target.name]
-    lines = [f'"""Initial weights of `{spec.function_name}`; {", ".join(size_names(spec))} are the sizes of their dims."""']
+    sizes = f"; {', '.join(size_names(spec))} are the sizes of their dims" if size_names(spec) else ""
+    lines = [f'"""Initial weights of `{spec.function_name}`{sizes}."""']
     lines += _construction(spec, target)
-    if target.name == "jax":
+    if target.name == "jax" and any(weight.initializer in _DRAWS for weight in spec.weights):
         lines.append(f"keys = iter(jax.random.split(key, {len(spec.weights)}))")
     lines.append(f"params: dict[str, {array}] = {{}}")
     lines += _each(spec, target, lambda w: f'params["{w.name}"] = {_initial(spec, w, target.name)}')

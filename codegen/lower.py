@@ -29,11 +29,12 @@ from attnspec.codegen.prologue import (
     is_grouped,
     lacking_axis,
     lift_names,
+    negate,
     prologue,
     swap,
     told_sizes,
 )
-from attnspec.spec.expression import Binary, Concat, Name, Number, Unary, names
+from attnspec.spec.expression import Binary, Concat, Expression, Name, Number, Unary, names
 from attnspec.spec.layouts import layout_text
 from attnspec.spec.model import Layout, Output, Path, Spec, Stage
 from attnspec.spec.returns import may_return, parts
@@ -96,7 +97,13 @@ class Body:
 
     def hidden(self) -> Iterator[Statement]:
         if any(stage.kind == "mask" for stage in self.path.stages):
-            yield Assign(HIDDEN, Const(self.fill), "policy.mask.fill")
+            fill = Op("added_fill", (self.query,), None) if self.adds_number else Const(self.fill)
+            yield Assign(HIDDEN, fill, "policy.mask.fill")
+
+    @property
+    def adds_number(self) -> bool:
+        """Whether hidden logits get a finite number added, which rounds them: once, in the dtype of the logits."""
+        return self.policy("mask.fill") == "add" and self.fill != "-inf"
 
     def guarded(self, stage: Stage) -> Iterator[Statement]:
         body = tuple(self.stage(stage))
@@ -178,7 +185,7 @@ class Body:
         return Op("broadcast", (inserted,), named, (("shape", shape),))
 
     def _score(self, stage: Stage) -> Iterator[Statement]:
-        logits = self.lower(stage, self.spec.tensors["logit"])
+        logits = _summed_widely(self.lower(stage, self.spec.tensors["logit"]))
         if self.policy("logits.dtype") == "input":
             logits = Op("cast", (logits,), logits.dims, (("to", "dtype"),))
         yield self.assign(stage, logits)
@@ -195,6 +202,8 @@ class Body:
         else:
             fill = elementwise("where", (attends, Const(0.0), HIDDEN), order)
             value = elementwise("add", (logits, Op("cast", (fill,), fill.dims, (("to", "compute"),))), order)
+            if self.adds_number and self.policy("logits.dtype") == "input":
+                value = Op("cast", (value,), value.dims, (("to", "dtype"),))
         yield Assign(logits, value, stage.clause)
 
     def _softmax(self, stage: Stage) -> Iterator[Statement]:
@@ -216,7 +225,7 @@ class Body:
         """Whether an empty row needs a rule of its own: a -inf fill would give NaN."""
         rule = self.policy("empty_row")
         finite = self.fill != "-inf"
-        if finite and rule != "uniform":
+        if finite and rule != ("rounded" if self.adds_number else "uniform"):
             raise LoweringError(f"{self.spec.name}: policy.empty_row: {rule!r} needs the fill -inf, got {self.fill}")
         return not finite and rule != "nan"
 
@@ -274,6 +283,17 @@ def _widened(node: Node, dims: Dims) -> Node:
     if node.dims is not None and set(node.dims) != set(dims):
         return Op("cast", (node,), node.dims, (("to", "compute"),))
     return node
+
+
+def _summed_widely(node: Node) -> Node:
+    """Sums in the accumulation dtype: half precision never sums."""
+    if not isinstance(node, Op):
+        return node
+    made = replace(node, arguments=tuple(map(_summed_widely, node.arguments)))
+    if node.name != "sum":
+        return made
+    (term,) = made.arguments
+    return replace(made, arguments=(Op("cast", (term,), term.dims, (("to", "compute"),)),))
 
 
 def _without_unread_sizes(body: tuple[Statement, ...], rest: tuple[Statement, ...]) -> tuple[Statement, ...]:
@@ -348,8 +368,19 @@ def _not_yet(spec: Spec, name: str, layout: Layout) -> LoweringError:
 def _lower_path(spec: Spec, path: Path) -> tuple[Statement, ...]:
     returned = tuple(_on_path(output, path) for output in spec.outputs if may_return(output, path, spec.paths))
     saved = frozenset(output.tensor for output in returned if "@" in output.tensor)
+    _refuse_two_additions(spec, path)
     body = Body(replace(spec, outputs=returned), path, canonical_scope(spec), saved)
     return (*body.stages(), *_returns(spec, body))
+
+
+def _refuse_two_additions(spec: Spec, path: Path) -> None:
+    """A key that two masks hide gets a finite fill once: masks have to exclude each other, or be one."""
+    fill = path.policies["mask.fill"]
+    masks = [stage for stage in path.stages if stage.kind == "mask"] if fill.value == "add" and fill.detail != "-inf" else []
+    for one, other in itertools.combinations(masks, 2):
+        asked = [set(parts(stage.when, "and")) if stage.when is not None else set[Expression]() for stage in (one, other)]
+        if not any(negate(part) in asked[1] for part in asked[0]):
+            raise LoweringError(f"{spec.name}: {other.clause}: where {fill.detail} is added, it must exclude {one.clause}")
 
 
 def _on_path(output: Output, path: Path) -> Output:

@@ -19,6 +19,7 @@ from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.program import Program
 from attnspec.codegen.prologue import is_grouped
+from attnspec.codegen.unit_dims import without_unit_dims
 from attnspec.codegen.verify import verify
 from attnspec.spec.expression import fold, to_text
 from attnspec.spec.model import Argument, Layout, Spec
@@ -33,6 +34,7 @@ _PYTHON_TYPES = {
 def module_text(spec: Spec, target: Target) -> str:
     """The source of one implementation, before formatting. Raises LoweringError."""
     require(target, spec)
+    spec = without_unit_dims(spec)
     if spec.form == "layer" and target.name == "keras":
         return _keras_text(spec, target)
     program = lower_spec(spec)
@@ -59,7 +61,7 @@ def covers(target: Target, spec: Spec) -> bool:
     """
     kept = target.name == "keras" and all(weight.path for weight in spec.weights)
     layouts = [layout for a in spec.tensor_arguments for layout in a.layouts] + [weight.layout for weight in spec.weights]
-    readable = target.row_major or not any(map(is_grouped, layouts))
+    readable = target.row_major or not any(is_grouped(layout) or not layout.axes for layout in layouts)
     return readable and (spec.form == "function" or target.layers or kept)
 
 

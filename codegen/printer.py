@@ -24,7 +24,7 @@ from attnspec.codegen.program import (
     Sizes,
     Statement,
 )
-from attnspec.spec.expression import Access, Binary, Call, Expression, IsNone, Name, Number, Unary, names, substitute
+from attnspec.spec.expression import Access, Binary, Call, Expression, IsNone, Name, Number, Text, Unary, names, substitute
 
 INDENT = "    "
 ATOM, POWER, NEGATE, MULTIPLY, ADD, AND, OR, COMPARE, NOT, BOTH, EITHER = 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2
@@ -205,6 +205,8 @@ class Printer:
         """A guard over Python values, in Python."""
         match expression:
             case Number(value):
+                return repr(value), ATOM
+            case Text(value):
                 return repr(value), ATOM
             case Name(name):
                 return name, ATOM

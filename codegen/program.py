@@ -64,6 +64,7 @@ STRUCTURAL = frozenset(
         "cast",
         "at_least_float32",
         "dtype_of",
+        "added_fill",
         "size",
         "softmax",
         "logsumexp",

@@ -36,7 +36,7 @@ def prologue(spec: Spec) -> Iterator[Statement]:
     yield from _same_dtype(spec)
     yield from _sizes(spec)
     for argument in (*(() if early else spec.constructor), *spec.arguments):
-        yield from _scalars(argument)
+        yield from _scalars(argument, spec.preconditions)
     done = _own_preconditions(spec) if early else ()
     for precondition in (each for each in spec.preconditions if each not in done):
         yield _check(spec, precondition)
@@ -78,7 +78,7 @@ def _own_preconditions(spec: Spec) -> tuple[Precondition, ...]:
 def _constructed(spec: Spec) -> Iterator[Statement]:
     """What a constructor checks, before sizes are made of its arguments."""
     for argument in spec.constructor:
-        yield from _scalars(argument)
+        yield from _scalars(argument, spec.preconditions)
     yield from constructor_checks(spec)
 
 
@@ -90,8 +90,10 @@ def canonical_dims(layout: Layout, canonical: Dims) -> Dims:
 
 def _unpack(argument: Argument) -> Iterator[Statement]:
     names = [element.name for element in argument.elements]
-    least = sum(element.required for element in argument.elements)
-    yield Line(f'{", ".join(names)} = _members("{argument.name}", {argument.name}, {least}, {len(names)})')
+    if argument.optional:
+        absent = ", ".join(["None"] * argument.least)
+        yield Line(f"{argument.name} = [{absent}] if {argument.name} is None else {argument.name}")
+    yield Line(f'{", ".join(names)} = _members("{argument.name}", {argument.name}, {argument.least}, {len(names)})')
     for element in argument.elements:
         if isinstance(element.unset, Name):
             yield _stand_in(element)
@@ -313,10 +315,10 @@ def _lacking_axes(spec: Spec) -> Iterator[Statement]:
                 yield If(ranked, (Assign(Ref(name, longest), widened),))
 
 
-def _scalars(argument: Argument) -> Iterator[Statement]:
+def _scalars(argument: Argument, preconditions: tuple[Precondition, ...]) -> Iterator[Statement]:
     if argument.role == "sizes":
         yield Line(f'{", ".join(argument.names)} = _pair("{argument.name}", {argument.name})')
-    elif argument.role == "choice":
+    elif argument.role == "choice" and not any(argument.name in names(each.requires) for each in preconditions):
         yield Line(f'_choice("{argument.name}", {argument.name}, {argument.choices!r})')
     elif argument.tells:
         return

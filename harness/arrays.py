@@ -9,23 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod, sqrt
+from math import floor, log2, prod, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnspec.harness.configuration import Case, Configuration
+from attnspec.harness.error_bounds import UNIT
 from attnspec.harness.facts import facts
 from attnspec.harness.oracle.plan import Plan, plan_of
 from attnspec.harness.profiles import Masks, Values, masks_of, values_of
+from attnspec.harness.storage import stored
 from attnspec.spec.binding import tensors_of
-from attnspec.spec.expression import Access, Binary, Name, Number, Sum, walk
+from attnspec.spec.expression import Access, Binary, Name, Number, Sum, names, walk
 from attnspec.spec.model import Spec
 
 Array = NDArray[Any]
 _PART = np.uint64(2**21 - 1)
 MOST_LOGIT = 40_000.0  # scaled logits beyond it are uncertain by more than a bound in float32 can say
+MOST_UNCERTAIN = 2.0**-8  # typical |logit| u of logits held in half precision: at several times that bounds say nothing
 _CENTRE = np.int64(3 * (2**21 - 1))
 
 
@@ -70,9 +73,9 @@ def arrays(case: Case, spec: Spec) -> dict[str, Array]:
     drawn = np.empty(normal.shape)
     for sheet in recipe.floats:
         drawn[sheet.start : sheet.stop] = _floats(sheet, normal[sheet.start : sheet.stop], values, recipe)
-    stored = _stored(drawn, case.configuration.dtype)
+    rounded = stored(drawn, case.configuration.dtype)
     for sheet in recipe.floats:
-        made[sheet.name] = stored[sheet.start : sheet.stop].reshape(sheet.shape)
+        made[sheet.name] = rounded[sheet.start : sheet.stop].reshape(sheet.shape)
     if values.bias_inf:
         _hide_by_bias(recipe, made, words)
     if values.poison:
@@ -87,23 +90,14 @@ def normals(words: NDArray[np.uint64]) -> NDArray[np.float64]:
     return centred
 
 
-def bfloat16(values: Array) -> NDArray[np.float32]:
-    """Rounded to bfloat16, half to even, by integer arithmetic on the bits of float32."""
-    bits = values.astype(np.float32).view(np.uint32)
-    odd = bits >> np.uint32(16) & np.uint32(1)
-    return ((bits + np.uint32(0x7FFF) + odd) & np.uint32(0xFFFF0000)).view(np.float32)
-
-
-def _stored(values: Array, dtype: str) -> Array:
-    return bfloat16(values) if dtype == "bfloat16" else values.astype(dtype)
-
-
 def _floats(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Array:
     """The numbers of one floating tensor, before they are rounded to storage."""
     if sheet.role == "value":
         assert sheet.offset is not None
         shifted = ((0.5 * normal).reshape(sheet.shape) + sheet.offset).ravel()
         return np.rint(shifted) if values.grid and not values.logit else shifted
+    if sheet.role == "factor":
+        return (1.0 + normal) * (0.25 if recipe.plan.units.logit > UNIT["float16"] * 2 else 1.0)
     if sheet.role == "mean":
         return (1.0 + normal) * sheet.scale
     if sheet.role == "packed":  # in averaging entries 1 / fan-in, which is 4 of the others' squared
@@ -112,6 +106,20 @@ def _floats(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Arra
         return np.where(means == 1.0, (1.0 + normal) * 4 * sheet.scale**2, normal * sheet.scale)
     if sheet.role not in ("query", "key"):
         return normal * sheet.scale
+    return _operand(sheet, normal, values, recipe) * _shrunk(values, recipe)
+
+
+def _shrunk(values: Values, recipe: Recipe) -> float:
+    """The factor of query and key, a power of two, that keeps logits of half precision certain; projections have their own."""
+    if recipe.layer or recipe.plan.units.logit < UNIT["float16"]:
+        return 1.0
+    typical = values.logit or values.query * values.key * sqrt(recipe.head)
+    most = MOST_UNCERTAIN / recipe.plan.units.logit
+    return 2.0 ** floor(0.5 * log2(most / typical)) if typical > most else 1.0
+
+
+def _operand(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Array:
+    """The numbers of a query or a key."""
     if values.grid == "positive":
         normal = np.abs(normal)
     elif values.grid:
@@ -126,7 +134,8 @@ def _floats(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Arra
 def _integers(sheet: Sheet, words: NDArray[np.uint64], masks: Masks) -> Array:
     """A boolean mask, lengths or segment ids."""
     if sheet.dtype == "bool":
-        drawn = _attending(words, masks.eighths, sheet.masks).reshape(sheet.shape)
+        eighths = max(masks.eighths, 2) if sheet.role == "rows" else masks.eighths  # no row left would show nothing
+        drawn = _attending(words, eighths, sheet.masks).reshape(sheet.shape)
         if masks.empty:
             rows = (words >> np.uint64(8) & np.uint64(3)).reshape(sheet.shape)[..., :1]
             drawn = drawn & (rows != 0)
@@ -215,7 +224,9 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
     ]
     floats: list[Sheet] = []
     others: list[Sheet] = []
-    masks = sum(dtype == "bool" for _, _, dtype in wanted)
+    stages = [stage for path in spec.paths for stage in path.stages]
+    rows = frozenset[str]().union(*(names(stage.expression) for stage in stages if stage.kind == "rows"))
+    masks = sum(dtype == "bool" and feeds.get(name, name) not in rows for name, _, dtype in wanted)
     place = {"float": 0, "other": 0}
     for name, shape, dtype in sorted(wanted, key=lambda each: "float" not in each[2]):
         kind = "float" if "float" in dtype else "other"
@@ -230,9 +241,9 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
             floats.append(Sheet(name, shape, dtype, role, start, start + prod(shape), scale, offset))
         else:
             most = _length_limit(spec, operator, sizes)
-            role = "length" if most >= 0 else "segments"
+            role = "length" if most >= 0 else "rows" if operator in rows else "segments"
             others.append(
-                Sheet(name, shape, dtype, role, start, start + prod(shape), most=most if most >= 0 else 3, masks=masks)
+                Sheet(name, shape, dtype, role, start, start + prod(shape), most=most if most >= 0 else 3, masks=max(masks, 1))
             )
     layer = any(stage.kind == "project" for path in spec.paths for stage in path.stages)
     given = facts(spec, configuration).scope.get("scale")
@@ -261,10 +272,13 @@ def _weight(spec: Spec, name: str, dims: tuple[str, ...], sizes: Mapping[str, in
     """Role, scale and, for a packed weight, what its entries have in front: 1 where they average.
 
     Kernels of query and key keep bfloat16's logits well-conditioned: half of 1 / sqrt(fan-in). The others average, so that
-    the sign-coded positions of the values stay visible behind two projections. What no index is summed over is a bias.
+    the sign-coded positions of the values stay visible behind two projections. A single number is a factor, about 1; what else
+    no index is summed over is a bias.
     """
     readings = tuple(_readings(spec, name))
     summed = {place for reading in readings for place in reading.summed}
+    if not dims:
+        return "factor", 1.0, None
     if not summed:
         return "bias of a projection", 0.25, None
     fan_in = max(1, prod(sizes.get(dims[place], 1) for place in summed))

@@ -155,7 +155,7 @@ def _overflow(spec: Spec, case: Case, given: Mapping[str, Array], verdict: Verdi
     plan = plan_of(spec, case.configuration)
     if case.configuration.dtype != "float16" or "query" not in plan.inputs or "n" not in plan.inputs["query"][0].axes:
         return  # of a layer it is not the query that meets the keys
-    score = next(stage for path in spec.paths for stage in path.stages if stage.kind == "score")
+    score = next(stage for stage in resolve(spec, facts(spec, case.configuration)).stages if stage.kind == "score")
     taps = (Output("raw", f"logit@{score.clause}", WHOLE), Output("weights", "weight", WHOLE))
     tapped = judge(replace(spec, outputs=taps), case, given, False).outputs
     too_large = (tapped["raw"].value > LARGEST["float16"]) & (tapped["weights"].value > 0)

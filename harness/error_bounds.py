@@ -61,8 +61,8 @@ class Units:
     def of(cls, policies: Mapping[str, Policy], dtype: str) -> Units:
         """The units that the policies of a path declare for inputs of `dtype`."""
         gold = float(np.finfo(gold_dtype(dtype)).eps)
-        logit = UNIT[_declared(policies["logits.dtype"], dtype)]
-        softmax = UNIT[_declared(policies["softmax.dtype"], dtype)]
+        logit = UNIT[declared(policies["logits.dtype"], dtype)]
+        softmax = UNIT[declared(policies["softmax.dtype"], dtype)]
         storage = UNIT[dtype]
         held = policies["weights.dtype"].value == "softmax"
         wide = min(storage, UNIT["float32"])
@@ -74,12 +74,12 @@ class Units:
             weight=(softmax if held else storage) + gold,
             combine=max(wide, min(softmax, UNIT["float32"]) if held else 0.0) + gold,
             output=storage + gold,
-            eta=max(ETA[dtype], ETA[_declared(policies["softmax.dtype"], dtype)]),
-            exponential=ETA[_declared(policies["softmax.dtype"], dtype)],
+            eta=max(ETA[dtype], ETA[declared(policies["softmax.dtype"], dtype)]),
+            exponential=ETA[declared(policies["softmax.dtype"], dtype)],
         )
 
 
-def _declared(policy: Policy, dtype: str) -> str:
+def declared(policy: Policy, dtype: str) -> str:
     """The dtype that a policy names: `input`, `float32`, `at least float32`."""
     if policy.value == "input":
         return dtype

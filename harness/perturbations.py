@@ -23,6 +23,7 @@ from attnspec.spec.resolve import Attention, resolve
 FILLS: dict[str, Expression] = {"-inf": Unary("-", Number(inf)), "-1e4": parse("-1e4"), "-1e9": parse("-1e9")}
 REPLACED, ADDED = parse("where(visible, logit, fill)"), parse("logit + where(visible, 0, fill)")
 ROWS = {"zero": "zero", "uniform": "the mean of all values", "nan": "NaN"}
+ROUNDED = {"rounded": "what rounding leaves of the logits"}  # which no other fill can imitate
 DTYPES = {
     "logits.dtype": ("input", "float32"),
     "softmax.dtype": ("input", "float32"),
@@ -234,13 +235,17 @@ def _empty_rows(spec: Spec, path: Path) -> Iterator[Perturbation]:
     """What becomes of a row without a key."""
     declared = path.policies["empty_row"].value
     for rule in (rule for rule in ROWS if rule != declared):
-        yield Cause("empty_row", f"an empty row is {ROWS[rule]}, declared {ROWS[declared]}"), with_empty_row(spec, path, rule)
+        yield (
+            Cause("empty_row", f"an empty row is {ROWS[rule]}, declared {(ROWS | ROUNDED)[declared]}"),
+            with_empty_row(spec, path, rule),
+        )
 
 
 def with_empty_row(spec: Spec, path: Path, rule: str) -> Spec:
     """The spec with another rule for empty rows; a fill that would have made them by itself makes way."""
     fill = path.policies["mask.fill"]
-    fill = replace(fill, detail=fill.detail if rule == "uniform" else "-inf")
+    keeps = rule == "uniform" and fill.value == "replace"
+    fill = replace(fill, detail=fill.detail if keeps else "-inf")
     return _with_policies(spec, path, {"empty_row": Policy(rule, "ruled"), "mask.fill": fill})
 
 
@@ -248,6 +253,8 @@ def _fills(spec: Spec, attention: Attention) -> Iterator[Perturbation]:
     """What hidden logits become."""
     declared = attention.path.policies["mask.fill"]
     for name, value in (FILLS | _own_fill(declared)).items():
+        if declared.value == "add" and declared.detail.startswith(name):
+            continue
         yield added_fill(declared, name), _filled(spec, attention, ADDED, value)
         if name not in (declared.detail, "-inf"):  # a replacement by -inf is about empty rows
             yield Cause("mask.fill", _fill_text("replaced by", name, declared)), _filled(spec, attention, REPLACED, value)

@@ -74,7 +74,9 @@ def _made(spec: Spec, configuration: Configuration) -> Iterator[tuple[str, Spec]
             yield f"{stage.clause} off by one", with_stage(spec, path, stage, later)
     for name, hidden in (("first key hidden", Number(0)), ("last key hidden", Binary("-", Name("S"), Number(1)))):
         mask = Stage("mask.changed", "mask", "attends", Binary("!=", Name("s"), hidden))
-        yield name, with_path(spec, path, replace(path, stages=before_softmax(path, mask)))
+        # Of one key, none is left: only zero rows show it.
+        other = _with_empty_rows(path, "zero") if attention.scope.get("S") == 1 else path
+        yield name, with_path(spec, path, replace(other, stages=before_softmax(path, mask)))
     if attention.scope.get("K", 1) != 1:
         name, rule = ("heads tiled", tiled) if attention.scope.get("G", 1) != 1 else ("heads reversed", backwards)
         stages = tuple(replace(stage, expression=rewritten(stage.expression, rule)) for stage in path.stages)
@@ -90,7 +92,11 @@ def by_position(expression: Expression) -> bool:
 
 
 def _other_empty_row(path: Path) -> Path:
-    """Zero for uniform, and uniform for the others."""
-    rule = "zero" if path.policies["empty_row"].value == "uniform" else "uniform"
+    """Zero for uniform and what is often that, and uniform for the others."""
+    return _with_empty_rows(path, "zero" if path.policies["empty_row"].value in ("uniform", "rounded") else "uniform")
+
+
+def _with_empty_rows(path: Path, rule: str) -> Path:
+    """A path with that rule, and a fill that leaves room for it."""
     fill = replace(path.policies["mask.fill"], detail="-inf")
     return replace(path, policies={**path.policies, "empty_row": Policy(rule, "ruled"), "mask.fill": fill})

@@ -22,7 +22,7 @@ def _is_pair(value: Default) -> bool:
 
 FITS: dict[Role, tuple[Callable[[Default], bool], str]] = {
     "tensor": (lambda value: value is None, '"None"'),
-    "tensors": (lambda value: False, "no default"),
+    "tensors": (lambda value: value is None, '"None"'),
     "number": (lambda value: value is None or _is_integer(value) or isinstance(value, float), 'a number or "None"'),
     "integer": (lambda value: value is None or _is_integer(value), 'an integer or "None"'),
     "flag": (lambda value: value is None or isinstance(value, bool), 'true, false or "None"'),
@@ -60,6 +60,7 @@ class ArgumentReader:
             layouts=self.reading.layouts(table.layout, (*key, "layout")),
             dtype=table.dtype,
             elements=tuple(self._element(element, (*key, "element", element.name)) for element in table.element),
+            least=max(table.least, sum("default" not in element.model_fields_set for element in table.element)),
             names=tuple(table.names),
             choices=tuple(table.choices),
             unset=self.reading.optional(table.unset, (*key, "unset")),
@@ -74,6 +75,7 @@ class ArgumentReader:
             doc=table.doc,
         )
         self._check_values(found, key)
+        self._check_members(found, key)
         self._check_role(found, table, key)
         return found
 
@@ -89,8 +91,17 @@ class ArgumentReader:
         unset = self.reading.optional(table.unset, (*key, "unset"))
         if required and unset is not None:
             self.reading.errors.add((*key, "unset"), 'only an element with default = "None" can be unset')
-        shared = {"dtype": table.dtype, "feeds": table.feeds, "doc": table.doc}
+        shared = {"dtype": table.dtype, "feeds": table.feeds, "inert": table.inert, "doc": table.doc}
         return Argument(table.name, "tensor", required=required, layouts=layouts, unset=unset, **shared)  # type: ignore[arg-type]
+
+    def _check_members(self, argument: Argument, key: Key) -> None:
+        """Where a list may be left out, so may its members; it has no less of them than it has."""
+        if argument.least > len(argument.elements):
+            most = f"at most {len(argument.elements)}" if argument.elements else 'an argument of role "tensors"'
+            self.reading.errors.add((*key, "least"), f"expected {most}, got {argument.least}")
+        for element in argument.elements:
+            if not argument.required and element.required:
+                self.reading.errors.add((*key, "element", element.name), 'expected default = "None", as the list may be None')
 
     def _check_values(self, argument: Argument, key: Key) -> None:
         fits, expected = FITS[argument.role]
@@ -146,7 +157,7 @@ class ArgumentReader:
         found = []
         for table in tables:
             key = ("weight", table.name)
-            layout = self.reading.layout(table.layout, (*key, "layout"))
+            layout = Layout(()) if table.layout == "" else self.reading.layout(table.layout, (*key, "layout"))
             when = self.reading.optional(table.when, (*key, "when"))
             if layout is not None and (layout.batched or any(axis.or_one for axis in layout.axes)):
                 self.reading.errors.add((*key, "layout"), f'expected plain axes, got "{table.layout}"')

@@ -175,7 +175,7 @@ class _Builder:
             self.errors.add((*key, "feeds"), f"unknown tensor `{argument.feeds}`.{close}")
         for number, layout in enumerate(argument.layouts):
             self._check_dims(layout.dims, (*key, "layout"))
-            canonical = tensors.get(argument.feeds or argument.name, layout.dims)
+            canonical = self.scope.several(tensors.get(argument.feeds or argument.name, layout.dims))
             if len(layout.dims) > len(canonical) or (number == 0 and len(layout.dims) < len(canonical)):
                 wanted = f'{len(canonical)} dims in the first layout, as "{" ".join(canonical)}"'
                 self.errors.add((*key, "layout"), f"expected {wanted}, got {len(layout.dims)}")
@@ -202,7 +202,7 @@ class _Builder:
             doc=table.doc,
         )
         self._check_tap(output, [path for path in paths if may_return(output, path, paths)], key)
-        canonical = self.scope.tensors.get(table.tensor.partition("@")[0], ())
+        canonical = self.scope.several(self.scope.tensors.get(table.tensor.partition("@")[0], ()))
         for layout in layouts[:1]:
             self._check_dims(layout.dims, (*key, "layout"))
             if canonical and len(paired_dims(layout.dims, canonical)) != len(canonical):
@@ -252,7 +252,7 @@ class _Builder:
 
     def _check_message(self, message: str, key: Key) -> None:
         """Braces hold the name of a scalar or a size: the text becomes an f-string in generated code."""
-        rest = re.sub(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", "", message)
+        rest = re.sub(r"\{\{[^{}]*\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}", "", message)
         if "{" in rest or "}" in rest:
             self.errors.add(key, "braces hold the name of an argument or a size, such as {N}")
         known = self.scope.bound
@@ -291,12 +291,17 @@ class _Builder:
             section = "constructor" if argument in self.scope.constructor else "argument"
             if argument.role in ("object", "placement") or argument.tells:
                 continue
-            own = [argument.name, argument.feeds, *argument.names]
-            own += [name for element in argument.elements for name in (element.name, element.feeds)]
-            if argument.inert and used & {*own} - {""}:
-                self.errors.add((section, argument.name, "inert"), "is named by a stage, a guard, an output or a precondition")
-            if not argument.inert and not used & {*own} - {""}:
-                self.errors.add((section, argument.name), UNUSED)
+            if not argument.elements:
+                self._check_acts(argument, (section, argument.name), used)
+            for element in argument.elements:
+                self._check_acts(element, (section, argument.name, "element", element.name), used)
         for weight in self.scope.weights:
             if weight.name not in used:
                 self.errors.add(("weight", weight.name), "is used by no stage")
+
+    def _check_acts(self, argument: Argument, key: Key, used: set[str]) -> None:
+        acts = bool(used & {argument.name, argument.feeds, *argument.names} - {""})
+        if argument.inert and acts:
+            self.errors.add((*key, "inert"), "is named by a stage, a guard, an output or a precondition")
+        if not argument.inert and not acts:
+            self.errors.add(key, UNUSED)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from attnspec.spec.model import Default
-from attnspec.spec.nodes import Binary, Call, Expression, IsNone, Name, Number, Unary
+from attnspec.spec.nodes import Binary, Call, Expression, IsNone, Name, Number, Text, Unary
 from attnspec.spec.unparser import to_text
 
 Scalar = bool | int | float | str | None
@@ -69,6 +69,8 @@ def evaluator(expression: Expression) -> Evaluator:
             return _unary(sign, evaluator(operand))
         case Binary("and" | "or" as word, left, right):
             return _lazy(word, evaluator(left), evaluator(right))
+        case Binary("==" | "!=" as sign, left, Text(value)):
+            return _compared(evaluator(left), sign, value)
         case Binary(sign, left, right):
             return _binary(expression, evaluator(left), evaluator(right))
         case Call(function, arguments) if function in _GUARDS:
@@ -107,6 +109,11 @@ def _lazy(word: str, left: Evaluator, right: Evaluator) -> Evaluator:
     if word == "and":
         return lambda scope, facts: bool(left(scope, facts)) and bool(right(scope, facts))
     return lambda scope, facts: bool(left(scope, facts)) or bool(right(scope, facts))
+
+
+def _compared(left: Evaluator, sign: str, text: str) -> Evaluator:
+    """A choice that is, or is not, one text."""
+    return lambda scope, facts: (left(scope, facts) == text) == (sign == "==")
 
 
 def _number(value: Scalar) -> int | float:

@@ -3,9 +3,9 @@
     sum(h, query[b,t,n,h] * key[b,s,n//G,h])        index notation, one lower-case letter per dim
     cap * tanh(logit / cap)                         a bare tensor name stands for its canonical indices
     -left <= s - (t + offset) <= right              predicates
-    bias is not None and rank(query) == 4           guards, over arguments
+    bias is not None and rank(query) == 4           guards, over arguments; `mode == "dot"` of a choice
 
-Vocabulary: names, numbers, `+ - * / // % **`, comparisons, `and or not`, `is None`, `is not None`, subscripts, and the
+Vocabulary: names, numbers, texts, `+ - * / // % **`, comparisons, `and or not`, `is None`, `is not None`, subscripts, and the
 functions of `FUNCTIONS`. Everything else is an `ExpressionError` that names the column. The nodes are in `nodes.py`,
 text to nodes in `parser.py`, nodes to text in `unparser.py`; other packages import all of it from here.
 """
@@ -23,6 +23,7 @@ from attnspec.spec.nodes import (
     Name,
     Number,
     Sum,
+    Text,
     Unary,
     children,
     fold,
@@ -51,6 +52,7 @@ __all__ = [
     "Name",
     "Number",
     "Sum",
+    "Text",
     "Unary",
     "children",
     "fold",

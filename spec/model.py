@@ -48,7 +48,8 @@ class Layout:
 class Argument:
     """One argument of a call or of a constructor.
 
-    `tensor` has layouts and a dtype rule. `tensors` is a list input, its members in `elements`. `sizes` is an int or a
+    `tensor` has layouts and a dtype rule. `tensors` is a list input, its members in `elements`, of
+    which at least `least` are in the list, as None where they are absent. `sizes` is an int or a
     pair of ints; its members are known to expressions by `names` (one int means both). `unset` is the expression that
     stands in when the argument is None (a list element may stand in for another: `unset = "value"`). `feeds` is the
     tensor of the operator that it becomes, where that is not its own name. `inert` says why an argument never changes the
@@ -74,6 +75,7 @@ class Argument:
     layouts: tuple[Layout, ...] = ()
     dtype: DType = "floating"
     elements: tuple[Argument, ...] = ()
+    least: int = 0
     names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     unset: Expression | None = None

@@ -30,6 +30,13 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """`"dot"`: one of an argument's choices; a guard compares the argument with it."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """`tensor[index, ...]`; an index is any integer expression, so `table[n, s - t + R]` is a gather."""
 
@@ -87,7 +94,7 @@ class IsNone:
     name: str
 
 
-Expression = Number | Name | Access | Unary | Binary | Call | Sum | Concat | IsNone
+Expression = Number | Text | Name | Access | Unary | Binary | Call | Sum | Concat | IsNone
 
 
 def children(expression: Expression) -> tuple[Expression, ...]:

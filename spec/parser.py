@@ -22,6 +22,7 @@ from attnspec.spec.nodes import (
     Name,
     Number,
     Sum,
+    Text,
     Unary,
     depth,
 )
@@ -91,6 +92,8 @@ class _Converter:
             self.fail(f"`{node.value}` is not part of the language; write `x` or `not x`", node)
         if node.value is None:
             self.fail("`None` is only allowed in `x is None` and `x is not None`", node)
+        if isinstance(node.value, str):
+            return Text(node.value)
         if not isinstance(node.value, (int, float)):
             self.fail("expected a number", node)
         return Number(node.value)

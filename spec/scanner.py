@@ -18,6 +18,7 @@ MAX_NAME = 64
 
 _TOKEN = re.compile(
     r"(?P<space>[ \t\r\n]+)|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?![A-Za-z0-9_.])"
+    r"""|(?P<text>'[A-Za-z0-9_ .+-]{1,64}'|"[A-Za-z0-9_ .+-]{1,64}")"""
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<open>[(\[])|(?P<close>[)\]])|(?P<operator>[-+*/%<>=!,])"
 )
 _SIGNS = frozenset({"-", "+", "not"})

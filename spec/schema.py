@@ -104,6 +104,7 @@ class ElementTable(Table):
     unset: str | None = None
     dtype: DType = "floating"
     feeds: str = ""
+    inert: Line = ""
     doc: Line = ""
 
 
@@ -119,6 +120,7 @@ class ArgumentTable(Table):
     layout: Layouts = []
     dtype: DType = "floating"
     element: list[ElementTable] = Field(default=[], max_length=MAX_ITEMS)
+    least: int = Field(default=0, ge=0, le=MAX_ITEMS)
     names: list[Identifier] = Field(default=[], max_length=MAX_ITEMS)
     choices: list[Line] = Field(default=[], max_length=MAX_ITEMS)
     unset: str | None = None

@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from attnspec.spec.declarations import Declarations
-from attnspec.spec.errors import Errors, Key
+from attnspec.spec.errors import Errors, Key, alternatives, described
 from attnspec.spec.expression import (
     GUARD_FUNCTIONS,
     Access,
+    Binary,
     Call,
     Concat,
     Expression,
     ExpressionError,
     IsNone,
     Name,
+    Number,
     Sum,
+    Text,
     names,
     walk,
 )
@@ -97,6 +100,10 @@ class Scope:
         for weight in self.weights:
             yield weight.layout.dims, weight.layout.dims
 
+    def several(self, dims: tuple[str, ...]) -> tuple[str, ...]:
+        """The dims without those that `[sizes]` says are 1: layouts need not have these."""
+        return tuple(dim for dim in dims if self.declared.sizes.get(dim) != Number(1))
+
     @cached_property
     def sizes(self) -> dict[str, Expression]:
         """The derived sizes that this spec can tell."""
@@ -113,9 +120,8 @@ class Scope:
         dtypes = self.declared.dtypes | {a.feeds or a.name: a.dtype for a in self.passed}
         found: dict[str, Sort] = {name: "predicate" for name, dtype in dtypes.items() if dtype == "bool"}
         found |= {name: "either" for name, dtype in dtypes.items() if dtype == "bool or floating"}
-        return Sorts(
-            found | {name: "predicate" for name, argument in self.scalars.items() if argument.role in ("flag", "training")}
-        )
+        sorts: dict[str, Sort] = {"flag": "predicate", "training": "predicate", "choice": "text"}
+        return Sorts(found | {name: sorts[a.role] for name, a in self.scalars.items() if a.role in sorts})
 
     def check_sort(self, expression: Expression, wanted: Sort, key: Key) -> None:
         """Note an expression, or a part of one, that is a number where a predicate is needed, or the reverse."""
@@ -135,8 +141,19 @@ class Scope:
         for name in sorted(unknown):
             self.unknown(key, text, name, known, "argument" if not sizes else "argument or size")
         self.check_calls(guard, key, text, tensors)
+        self.check_choices(guard, key, text)
         if not unknown:
             self.check_sort(guard, "predicate", key)
+
+    def check_choices(self, guard: Expression, key: Key, text: str) -> None:
+        """A text is one of the choices of the argument that it is compared with."""
+        for node in walk(guard):
+            match node:
+                case Binary("==" | "!=", Name(name), Text(value)) if name in self.scalars and self.scalars[name].choices:
+                    choices = self.scalars[name].choices
+                    if value not in choices:
+                        wanted = f"expected {alternatives(choices)}, got {described(value)}.{did_you_mean(value, choices)}"
+                        self.errors.add(key, f"{column(text, value)}{wanted}")
 
     def check_calls(self, guard: Expression, key: Key, text: str, tensors: set[str]) -> None:
         """In a guard tensors are only asked about: their rank, their dtype, whether they are there."""

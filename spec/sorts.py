@@ -1,4 +1,4 @@
-"""Numbers and predicates: an expression is one or the other, and so is each of its parts."""
+"""Numbers, predicates and texts: an expression is one of them, and so is each of its parts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from attnspec.spec.nodes import Access, Binary, Call, Expression, ExpressionError, IsNone, Name, Unary, children
+from attnspec.spec.nodes import Access, Binary, Call, Expression, ExpressionError, IsNone, Name, Text, Unary, children
 from attnspec.spec.unparser import to_text
 
-Sort = Literal["number", "predicate", "either"]
+Sort = Literal["number", "predicate", "either", "text"]
 
 _PREDICATES = ("is_boolean", "is_floating", "same", "given")
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
@@ -33,6 +33,8 @@ class Sorts:
             case Name(name) | Access(name, _):
                 self._numbers(expression)
                 return self.known.get(name, "number")
+            case Text():
+                return "text"
             case IsNone():
                 return "predicate"
             case Unary("not", operand):

@@ -159,8 +159,8 @@ class StageReader:
     def _bound(self, clause: Clause, table: StageTable, key: Key) -> Expression | None:
         """The clause's rule with `bind`, and then with the operator's values for what nobody else sets."""
         mapping = self._mapping(clause, table, key)
-        scalars = self.scope.scalars
-        for name in sorted(names(clause.rule) & self.declared.parameters.keys() - mapping.keys() - scalars.keys()):
+        given = self.scope.scalars.keys() | self.scope.available
+        for name in sorted(names(clause.rule) & self.declared.parameters.keys() - mapping.keys() - given):
             value = self.declared.parameters[name].value
             if value is None:
                 self.errors.add(key, f"parameter `{name}` is neither an argument nor bound; add bind = {{ {name} = ... }}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnspec.spec.nodes import Access, Binary, Call, Concat, Expression, IsNone, Name, Number, Sum, Unary
+from attnspec.spec.nodes import Access, Binary, Call, Concat, Expression, IsNone, Name, Number, Sum, Text, Unary
 
 _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(9)
 _LEVELS = {
@@ -26,6 +26,8 @@ def _written(expression: Expression) -> tuple[int, str]:
     match expression:
         case Number(value):
             return (_ATOM if value >= 0 else _SIGN), repr(value)
+        case Text(value):
+            return _ATOM, repr(value)
         case Name(name):
             return _ATOM, name
         case IsNone(name):

@@ -139,6 +139,8 @@ class _Translation:
                 return str(value)
             case ast.Constant(value):
                 return literal(value)
+            case ast.List(members):
+                return calling("list", *map(self.node, members))
             case ast.Tuple(members):
                 # A pair of a size and where it was told is a list: the two are of different kinds.
                 kinds = {isinstance(member, ast.Constant) for member in members}

@@ -20,6 +20,7 @@ from attnspec.codegen.r.manual import Manual, manual, of_argument, roxygen
 from attnspec.codegen.r.printer import RPrinter
 from attnspec.codegen.r.program import in_r
 from attnspec.codegen.targets.r import R
+from attnspec.codegen.unit_dims import without_unit_dims
 from attnspec.codegen.verify import verify
 from attnspec.spec.model import Argument, Spec
 
@@ -29,6 +30,7 @@ HELPERS = "# -- helpers: argument checks, and what base R lacks " + "-" * 48
 
 def module_text(spec: Spec) -> str:
     """The source of one implementation. Raises LoweringError."""
+    spec = without_unit_dims(spec)
     functions = [f"{roxygen(page(spec))}\n{function_text(spec)}"]
     if spec.form == "layer":
         functions.append(f"{INIT}\n{layer.init_text(spec, _printer(spec))}")

@@ -27,7 +27,7 @@ from attnspec.codegen.program import (
     walk,
 )
 from attnspec.codegen.r.lines import axes, calling, in_r_text, literal, string, variable
-from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary
+from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Text, Unary
 
 POWER, NEGATE, SPECIAL, MULTIPLY, ADD, COMPARE, NOT, AND, OR = 11, 10, 9, 8, 7, 6, 5, 4, 3
 """R's precedences, tightest first."""
@@ -252,6 +252,8 @@ class RPrinter(Printer):
         match expression:
             case Number(value):
                 return literal(bool(value)) if isinstance(value, bool) else self.constant(value)[0], ATOM
+            case Text(value):
+                return string(value), ATOM
             case Name(name):
                 return variable(name), ATOM
             case IsNone(name):

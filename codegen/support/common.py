@@ -34,7 +34,7 @@ def _misfit(name: str, shape: Sequence[int], layouts: Sequence[str], clash: str 
 
 def _axes(layout: str) -> tuple[bool, list[str]]:
     axes = layout.split()
-    return (True, axes[1:]) if axes[0] == "..." else (False, axes)
+    return (True, axes[1:]) if axes[:1] == ["..."] else (False, axes)
 
 
 def _shapes(layouts: Sequence[str]) -> str:

@@ -99,6 +99,7 @@ KERAS = Target(
         "cast": _cast,
         "at_least_float32": '"float64" if _dtype({0}) == "float64" else "float32"',
         "dtype_of": "{0}.dtype",
+        "added_fill": '-65504.0 if _dtype({0}) == "float16" else -1e9',
         "softmax": "_softmax({0})",
         "logsumexp": "ops.logsumexp({0}, axis=-1)",
         "stop_gradient": "ops.stop_gradient({0})",

@@ -84,6 +84,7 @@ NUMPY = Target(
         "cast": _cast,
         "at_least_float32": "np.promote_types({0}.dtype, np.float32)",
         "dtype_of": "{0}.dtype",
+        "added_fill": "-65504.0 if {0}.dtype == np.float16 else -1e9",
         "softmax": "_softmax({0})",
         "logsumexp": "_logsumexp({0})",
         "stop_gradient": "{0}",

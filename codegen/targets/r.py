@@ -113,6 +113,7 @@ R = Target(
         "drop_last": ".drop_last({0})",
         "first_of_last": ".any_of_last({0})",
         "size": _size,
+        "added_fill": "-1e9",
     },
     guards={
         "is_boolean": "is.logical({0})",

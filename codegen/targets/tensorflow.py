@@ -104,6 +104,7 @@ TENSORFLOW = Target(
         "cast": _cast,
         "at_least_float32": "tf.float64 if {0}.dtype == tf.float64 else tf.float32",
         "dtype_of": "{0}.dtype",
+        "added_fill": "-65504.0 if {0}.dtype == tf.float16 else -1e9",
         "softmax": "tf.nn.softmax({0}, axis=-1)",
         "logsumexp": "tf.reduce_logsumexp({0}, axis=-1)",
         "stop_gradient": "tf.stop_gradient({0})",

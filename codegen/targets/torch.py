@@ -108,6 +108,7 @@ TORCH = Target(
         "cast": _cast,
         "at_least_float32": "torch.promote_types({0}.dtype, torch.float32)",
         "dtype_of": "{0}.dtype",
+        "added_fill": "-65504.0 if {0}.dtype == torch.float16 else -1e9",
         "softmax": "torch.softmax({0}, dim=-1)",
         "logsumexp": "torch.logsumexp({0}, dim=-1)",
         "stop_gradient": "{0}.detach()",

@@ -70,7 +70,8 @@ def _value(argument: Argument, values: Mapping[str, Default], tensors: Mapping[s
         name = values.get(argument.name, argument.name)  # it may be another tensor, in this place too
         return name in tensors, tensors.get(str(name))
     if argument.role == "tensors":
-        return True, _members(argument, tensors)
+        members = _members(argument, tensors)
+        return argument.required or any(member is not None for member in members), members
     if argument.name not in values:
         return False, None
     value = values[argument.name]
@@ -79,9 +80,9 @@ def _value(argument: Argument, values: Mapping[str, Default], tensors: Mapping[s
 
 
 def _members(argument: Argument, tensors: Mapping[str, Any]) -> list[Any]:
-    """A list input: absent members are None, except at the end, where they are left off."""
+    """A list input: absent members are None, except at the end, where they are left off if the list may be so short."""
     members = [tensors.get(element.name) for element in argument.elements]
-    while members and members[-1] is None:
+    while len(members) > argument.least and members[-1] is None:
         members.pop()
     return members
 

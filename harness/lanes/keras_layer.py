@@ -21,7 +21,7 @@ from attnspec.spec.model import Spec
 def as_function(request: Call) -> Callable[..., Any]:
     """`layer(*inputs)` as `function(weights, *inputs, **constructor)`; the constructor's arguments are the request's."""
     layer = _built(request.subject.function, request)
-    variables = {_name(variable.path): variable for variable in layer.weights}
+    variables = {_name(variable.path, request.spec): variable for variable in layer.weights}
     own = {argument.name for argument in request.spec.constructor}
 
     def function(weights: Mapping[str, Any], *inputs: Any, **keywords: Any) -> Any:
@@ -42,14 +42,17 @@ def _built(layer: Callable[..., Any], request: Call) -> Any:
     return made
 
 
-def _shapes(build: Callable[..., Any], spec: Spec, configuration: Configuration) -> dict[str, tuple[int, ...]]:
-    """The shapes that `build` asks for, `query_shape` of `query`; an absent tensor has none."""
+def _shapes(build: Callable[..., Any], spec: Spec, configuration: Configuration) -> dict[str, Any]:
+    """The shapes that `build` asks for, `query_shape` of `query`, or those of a list input; an absent tensor has none."""
     plans = dict(configuration.tensors)
     asked = inspect.signature(build).parameters
+    if "input_shape" in asked:
+        return {"input_shape": [plans[each.name].shape for each in spec.arguments[0].elements if each.name in plans]}
     given = {f"{a.name}_shape": plans[a.name].shape for a in spec.tensor_arguments if a.name in plans}
     return {name: shape for name, shape in given.items() if name in asked}
 
 
-def _name(path: str) -> str:
-    """The spec's name of a variable: `query_kernel` of `group_query_attention/query/kernel`."""
-    return "_".join(path.split("/")[-2:])
+def _name(path: str, spec: Spec) -> str:
+    """The spec's name of a variable: `query_kernel` of `group_query_attention/query/kernel`, `scale` of `attention/scale`."""
+    *_, owner, name = path.split("/")
+    return name if any(weight.name == name for weight in spec.weights) else f"{owner}_{name}"

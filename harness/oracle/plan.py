@@ -251,7 +251,7 @@ class Compiler:
         wanted = any(output.tensor == "logsumexp" for output in self.attention.outputs)
         weight = self.interpreter.slot(logit.axes, logit.shape)
         log_sum = self.interpreter.slot(logit.axes[:-1], logit.shape[:-1])
-        step = Softmax(visible, Rule.of(policies), self.units, wanted)
+        step = Softmax(visible, Rule.of(policies, self.configuration.dtype), self.units, wanted)
         outputs = (weight.number, log_sum.number) if wanted else (weight.number,)
         self.interpreter.nodes.append(Node(step, tuple(each.number for each in inputs), outputs))
         self.taps["logsumexp"] = log_sum

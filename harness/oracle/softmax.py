@@ -12,6 +12,7 @@ from attnspec.harness.error_bounds import (
     Array,
     Error,
     Units,
+    declared,
     exact,
     log_sum_exp_error,
     row_sum_error,
@@ -19,30 +20,62 @@ from attnspec.harness.error_bounds import (
     softmax_error,
 )
 from attnspec.harness.oracle.dual import Dual, Run
+from attnspec.harness.storage import stored
 from attnspec.spec.model import Policy
 
-FILLS = {"-inf": -np.inf, "-0.7 * max(float32)": -0.7 * float(np.finfo(np.float32).max)}
+FILLS = {
+    "-inf": (-np.inf, -np.inf),
+    "-0.7 * max(float32)": (-0.7 * float(np.finfo(np.float32).max),) * 2,
+    "-1e9, in float16 -65504": (-1e9, -65504.0),
+}
+"""What each fill is, and what it is where logits are float16."""
+HOPELESS = 1e4
+"""An error of a logit after which a weight may be anything: it may also be -inf."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a hidden key's logit becomes, and what a row without any finite logit becomes.
 
-    Where the fill is added, a row of NaN has NaN gradients at hidden keys too; a replaced logit passes none on.
+    Where the fill is added, a row of NaN has NaN gradients at hidden keys too; a replaced logit passes none on. A finite fill
+    that is added is rounded with the logit to `dtype`, that of the logits: what is left of them decides in an empty row.
     """
 
     fill: float
     empty: str
     adds: bool = False
+    dtype: str = "float32"
 
     @classmethod
-    def of(cls, policies: Mapping[str, Policy]) -> Rule:
-        """The rule of a path. A finite fill makes empty rows uniform by itself: a path that declares otherwise is wrong."""
-        fill = FILLS[policies["mask.fill"].detail or "-inf"]
-        empty = policies["empty_row"].value
-        if np.isfinite(fill) and empty != "uniform":
-            raise ValueError(f"policies: a finite mask.fill makes an empty row uniform, got empty_row = {empty!r}")
-        return cls(fill, empty, policies["mask.fill"].value == "add")
+    def of(cls, policies: Mapping[str, Policy], dtype: str) -> Rule:
+        """The rule of a path. What a finite fill makes of empty rows follows: a path that declares otherwise is wrong."""
+        logits = declared(policies["logits.dtype"], dtype)
+        fill = FILLS[policies["mask.fill"].detail or "-inf"][logits == "float16"]
+        empty, adds = policies["empty_row"].value, policies["mask.fill"].value == "add"
+        follows = ("rounded" if adds else "uniform",) if np.isfinite(fill) else ("zero", "uniform", "nan")
+        if empty not in follows:
+            raise ValueError(f"policies: mask.fill makes an empty row {' or '.join(follows)}, got empty_row = {empty!r}")
+        return cls(fill, empty, adds, logits)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether a hidden logit is what rounding leaves of it."""
+        return self.adds and bool(np.isfinite(self.fill))
+
+    def added(self, logit: Array, error: Error, accumulate: float) -> tuple[Array, Array]:
+        """logit + fill as `dtype` holds it, and how far an implementation may be from that.
+
+        Rounding is monotone: for a logit within e of ours, the sum is between the rounded ends. To e comes the rounding of our
+        own sum, and u_a |logit + fill| for half dtypes, whose sum may be formed in float32. Near the end of float16 one side
+        may be -inf: then anything may be.
+        """
+        shifted = logit + self.fill
+        first = accumulate if self.dtype in ("float16", "bfloat16") else float(np.finfo(logit.dtype).eps)
+        reach = error + first * size(shifted)
+        value, low, high = (stored(x, self.dtype).astype(logit.dtype) for x in (shifted, shifted - reach, shifted + reach))
+        value = np.where(np.isneginf(value), high, value)
+        apart = np.where(low == high, 0.0, np.maximum(high - value, value - low))
+        return value, np.minimum(apart, HOPELESS).astype(np.float64)
 
 
 class Kept(NamedTuple):
@@ -70,7 +103,9 @@ class Softmax:
         visible = self.visible(run.arrays) if callable(self.visible) else self.visible
         logit, error, _ = inputs[0]
         magnitude = size(logit)
-        if visible is not None:
+        if visible is not None and self.rule.rounds:
+            logit, magnitude, error = self._with_added(logit, magnitude, error, visible)
+        elif visible is not None:
             logit = np.where(visible, logit, self.rule.fill)
             magnitude = np.where(visible, magnitude, 0.0)
             error = np.where(visible, error, 0.0)
@@ -87,6 +122,19 @@ class Softmax:
         if sink:
             weight, bound = weight[..., :-1], bound[..., :-1]
         return (Dual(weight, bound), *log_sum), kept
+
+    def _with_added(self, logit: Array, magnitude: Array, error: Error, visible: Array) -> tuple[Array, Array, Array]:
+        """Logits with the fill added where hidden, what of them the exponentials round, and their errors.
+
+        In an empty row all have the fill in common: it cancels exactly as the largest is subtracted (Sterbenz), and what is
+        left is rounded. In any other the weight of a hidden key is zero, whatever its logit.
+        """
+        shifted, moved = self.rule.added(logit, error, self.units.accumulate)
+        empty = ~visible.any(axis=-1, keepdims=True)
+        largest = np.where(empty, shifted, -np.inf).max(axis=-1, keepdims=True, initial=-np.inf)
+        apart = np.where(empty & np.isfinite(shifted), size(shifted - largest), 0.0)
+        hidden_error = np.where(empty, moved, 0.0)
+        return np.where(visible, logit, shifted), np.where(visible, magnitude, apart), np.where(visible, error, hidden_error)
 
     def _weights(self, logit: Array) -> tuple[Array, Array, Array]:
         """Weights, sum of the shifted exponentials (0 in an empty row) and the shift, per row."""
@@ -125,7 +173,7 @@ class Softmax:
             parts.append(self._through_log_sum(log_sum, kept))
         value = sum((p[0] for p in parts[1:]), parts[0][0])
         bound = sum((p[1] for p in parts[1:]), parts[0][1])
-        if kept.visible is not None:
+        if kept.visible is not None and not self.rule.rounds:
             passes = kept.visible | np.isnan(kept.weight) if self.rule.adds else kept.visible
             value, bound = np.where(passes, value, 0.0), np.where(passes, bound, 0.0)
         if kept.sink:

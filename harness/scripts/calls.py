@@ -16,7 +16,7 @@ from attnspec.harness.lanes import call
 from attnspec.harness.lanes.messages import Array
 from attnspec.harness.scripts.dialects import Code, Dialect, Layer
 from attnspec.harness.subjects import SMALL_BLOCK, Subject
-from attnspec.spec.model import Spec
+from attnspec.spec.model import Spec, Weight
 
 Given = Mapping[str, Array]
 Earlier = tuple[Configuration, Given]
@@ -96,6 +96,10 @@ class Author:
             return replace(source, setup=[], function="layer") if source.is_layer and is_made else source
         return Source(tensors, [], self.function, self._arguments(own), own.names)
 
+    def key(self, weight: Weight) -> str:
+        """Where the layer keeps a weight: torch by a key of its state, Keras in a sublayer, or by itself."""
+        return weight.path if self.subject.lane.startswith("keras") else self.spec.state_key(weight)
+
     def tensor(self, name: str, array: Array, dtype: str) -> str:
         """A tensor that is no argument: a cotangent."""
         return self.dialect.tensor(self._moved({name: array})[name], dtype)
@@ -136,7 +140,7 @@ class Author:
         arguments = self._arguments(given, modes=self.subject.lane != "torch")
         source = Source(tensors, [], f"{given.prefix}layer", arguments, given.names, is_layer=True)
         training = any(bool(values.get(argument.name)) for argument in spec.arguments if argument.mode)
-        keys = {weight.name: spec.state_key(weight) for weight in spec.weights}
+        keys = {weight.name: self.key(weight) for weight in spec.weights}
         made = f"{self.function}({_text([], constructor)})"
         layer = Layer(source.function, made, source.call, weights, keys, given.configuration.dtype, training)
         return replace(source, setup=self.dialect.layer(layer))

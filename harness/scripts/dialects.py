@@ -183,7 +183,9 @@ class TensorFlow(Dialect):
         ]
 
 
-_NAME = "'_'.join(each.path.split('/')[-2:])"  # the spec's name of a variable of Keras
+def _name(key: str) -> str:
+    """The spec's name of a variable of Keras: its own, or with that of the sublayer that keeps it (`query_dense/0`)."""
+    return "'_'.join(each.path.split('/')[-2:])" if key else "each.name"
 
 
 class Keras(Dialect):
@@ -199,14 +201,15 @@ class Keras(Dialect):
         return self._backend.tensor(array, dtype, leaf=leaf)
 
     def layer(self, made: Layer) -> list[str]:
-        statements = [f"{made.name} = {made.constructed[:-1]}, dtype={made.dtype!r})", made.call]  # which builds it
+        constructed = f"{made.constructed[:-1]}, dtype={made.dtype!r})".replace("(, ", "(")
+        statements = [f"{made.name} = {constructed}", made.call]  # which builds it
         if made.weights:
-            assigned = f"[each.assign(weights[{_NAME}]) for each in {made.name}.weights]"
+            assigned = f"[each.assign(weights[{_name(next(iter(made.keys.values())))}]) for each in {made.name}.weights]"
             statements += [f"weights = {dict(made.weights)}", assigned]
         return statements
 
     def by_weight(self, layer: str, name: str, key: str, call: str) -> tuple[list[str], str, str]:
-        variable = f"next(each for each in {layer}.weights if {_NAME} == {name!r})"
+        variable = f"next(each for each in {layer}.weights if {_name(key)} == {name!r})"
         if not isinstance(self._backend, Jax):
             return [f"{name} = {variable}.value"], call, name
         statements = [

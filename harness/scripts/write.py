@@ -148,7 +148,7 @@ def _differentiated(author: Author, case: Case, given: Mapping[str, Array], name
     before: list[str] = []
     text, by = source.call, name
     if name in {weight.name for weight in spec.weights}:
-        key = next(spec.state_key(weight) for weight in spec.weights if weight.name == name)
+        key = next(author.key(weight) for weight in spec.weights if weight.name == name)
         before, text, by = author.dialect.by_weight(source.function, name, key, text)
     names = call.output_names(spec, case.configuration)
     given_by = {each.removeprefix(call.COTANGENT): each for each in cotangents}

@@ -55,6 +55,8 @@ class World:
 
         if isinstance(expression, Binary) and isinstance(expression.left, Sum) and expression.operator == "/":
             return self.text(expression.left, dims) / self.text(expression.right, dims)
+        if isinstance(expression, Binary) and isinstance(expression.right, Sum) and expression.operator == "*":
+            return self.text(expression.left, dims) * self.text(expression.right, dims)
         body = to_text(expression)
         while body.startswith("sum("):
             letter, rest = body[4:-1].split(", ", 1)
@@ -127,7 +129,9 @@ def attend(spec: Spec, case: Case, arrays: dict[str, Any]) -> dict[str, np.ndarr
     """The operator's tensors after the last stage, and after each (`name@clause`), float64, on canonical axes."""
     world = World(spec, case, arrays)
     policies = world.attention.path.policies
-    fill = -np.inf if policies["mask.fill"].detail == "-inf" else -0.7 * float(np.finfo(np.float32).max)
+    fill = {"-inf": -np.inf, "-1e9, in float16 -65504": -1e9}.get(
+        policies["mask.fill"].detail, -0.7 * float.fromhex("0x1.fffffep127")
+    )
     taps: dict[str, np.ndarray[Any, Any]] = {}
     for stage in world.attention.stages:
         dims = spec.tensors.get(stage.defines, spec.tensors["logit"])
@@ -139,7 +143,9 @@ def attend(spec: Spec, case: Case, arrays: dict[str, Any]) -> dict[str, np.ndarr
                 world.scope[dims[axis]] = world.tensors[stage.defines].array.shape[axis]
             case "mask":
                 seen = world.fill(stage.expression, spec.tensors["logit"]).astype(bool)
-                world.tensors["logit"] = Tensor(np.where(seen, world.tensors["logit"].array, fill))
+                logit = world.tensors["logit"].array
+                added = logit if policies["empty_row"].value == "rounded" else 0.0
+                world.tensors["logit"] = Tensor(np.where(seen, logit, added + fill))
             case "softmax":
                 world.tensors |= {name: Tensor(x) for name, x in softmax(world, stage, policies["empty_row"].value).items()}
             case "rows":

@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 
-from attnspec.harness.arrays import arrays, bfloat16, normals
+from attnspec.harness.arrays import arrays, normals
 from attnspec.harness.cases import Case, pool
 from attnspec.harness.oracle.plan import plan_of
 from attnspec.harness.profiles import MASKS, VALUES, masks_of, seed_for, values_of
+from attnspec.harness.storage import bfloat16
 from attnspec.spec.loader import builtin
 
 JAX = builtin()["jax.nn.dot_product_attention"]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnspec.harness.arrays import arrays, bfloat16
+from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
 from attnspec.harness.checks.agreement import error_over_bound
 from attnspec.harness.error_bounds import UNIT, Units, gamma, growth, product_error, row_sum_error, softmax_error
@@ -14,6 +14,7 @@ from attnspec.harness.oracle import Gold, judge
 from attnspec.harness.oracle.dual import Dual, Run
 from attnspec.harness.oracle.elementwise import FUNCTIONS, Function
 from attnspec.harness.profiles import values_of
+from attnspec.harness.storage import bfloat16
 from attnspec.spec.loader import builtin
 from attnspec.spec.model import Policy
 

@@ -8,7 +8,7 @@ import pytest
 
 from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
-from attnspec.harness.oracle import judge
+from attnspec.harness.oracle import judge, softmax
 from attnspec.harness.profiles import seed_for
 from attnspec.spec.loader import builtin, load
 
@@ -29,7 +29,10 @@ def slope(spec: Any, case: Case, given: dict[str, Any], name: str, step: Any) ->
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_gradients_are_the_slopes_of_the_outputs(name: str) -> None:
+def test_gradients_are_the_slopes_of_the_outputs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A logit that is rounded as a fill is added has steps, and its gradient is that of the sum: of a smaller one, not rounded.
+    monkeypatch.setattr(softmax, "stored", lambda values, dtype: values)
+    monkeypatch.setitem(softmax.FILLS, "-1e9, in float16 -65504", (-64.0, -64.0))
     spec, random = SPECS[name], np.random.default_rng(5)
     for number, configuration in enumerate(pool(spec, "float64", 24)[:20]):
         case = Case(configuration, SEEDS[number % len(SEEDS)])

@@ -21,6 +21,7 @@ from attnspec.spec.expression import (
     Name,
     Number,
     Sum,
+    Text,
     Unary,
     names,
     parse,
@@ -41,6 +42,9 @@ PARSED = {
     "x is None": IsNone("x"),
     "x is not None": Unary("not", IsNone("x")),
     "min(max(a, 0), R - 1)": Call("min", (Call("max", (Name("a"), Number(0))), Binary("-", Name("R"), Number(1)))),
+    "mode == 'dot' or mode != \"a b\"": Binary(
+        "or", Binary("==", Name("mode"), Text("dot")), Binary("!=", Name("mode"), Text("a b"))
+    ),
     "\n rank(query)\t== 4 ": Binary("==", Call("rank", (Name("query"),)), Number(4)),
 }
 
@@ -56,7 +60,9 @@ REFUSED = {
     "tan(x)": '1: unknown function `tan`. Did you mean "tanh"?',
     "x.y": "2: expected a number or a name",
     "s <= t &": '8: unexpected character "&"',
-    "s <= 'a'": '6: unexpected character "\'"',
+    "s <= 'a": '6: unexpected character "\'"',
+    "mode == '" + "a" * 65 + "'": '9: unexpected character "\'"',
+    "mode == b'a'": "9: expected a number",
     "a\x00": "2: unexpected character U+0000",
     "1or 2": "1: expected a number or a name",
     "0x1f": "1: expected a number or a name",

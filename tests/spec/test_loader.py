@@ -23,6 +23,7 @@ TEXTS = {
     "layer": (ROOT / "spec/apis/keras_layers_group_query_attention.toml").read_text(),
     "mha": (ROOT / "spec/apis/torch_nn_multihead_attention.toml").read_text(),
     "mhaf": (ROOT / "spec/apis/torch_nn_functional_multi_head_attention_forward.toml").read_text(),
+    "attention": (ROOT / "spec/apis/keras_layers_attention.toml").read_text(),
     "gemma2": (ROOT / "spec/variants/gemma2.toml").read_text(),
     **{path.stem: path.read_text() for path in SMALL},
 }

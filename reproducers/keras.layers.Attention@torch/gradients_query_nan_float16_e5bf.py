@@ -1,0 +1,15 @@
+# keras.layers.Attention@torch 3.15.1, gradients. As above: -inf in place of -65504.
+import os
+os.environ["KERAS_BACKEND"] = "torch"
+import keras
+import torch
+value_mask = torch.tensor([[False]], dtype=torch.bool)
+query = torch.tensor([[[-1.455]]], dtype=torch.float16, requires_grad=True)
+value = torch.tensor([[[1.019]]], dtype=torch.float16, requires_grad=True)
+d_output = torch.tensor([[[0.28]]], dtype=torch.float16)
+layer = keras.layers.Attention(dtype='float16')
+layer([query, value], mask=[None, value_mask])
+torch.autograd.backward(layer([query, value], mask=[None, value_mask]), d_output)
+gradient = query.grad
+print("got ", float(gradient[0, 0, 0]))
+print("want", 0, "+- 0.0044")
