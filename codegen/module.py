@@ -18,7 +18,6 @@ from attnspec.codegen.layer import init_text, module_class, tensorflow_class
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.program import Program
-from attnspec.codegen.prologue import is_grouped
 from attnspec.codegen.unit_dims import without_unit_dims
 from attnspec.codegen.verify import verify
 from attnspec.spec.expression import fold, to_text
@@ -50,18 +49,18 @@ def module_text(spec: Spec, target: Target) -> str:
 def require(target: Target, spec: Spec) -> None:
     """LoweringError where the target does not cover the spec."""
     if not covers(target, spec):
-        lacking = "grouped axes" if spec.form == "function" or target.layers else "weights"
+        lacking = "weights without axes" if target.layers else "weights"
         raise LoweringError(f"{spec.name}: a {spec.form} with {lacking} cannot be compiled to {target.name} yet")
 
 
 def covers(target: Target, spec: Spec) -> bool:
-    """Whether a spec of that form, with such axes, can be compiled to the target.
+    """Whether a spec of that form can be compiled to the target.
 
     A Keras layer has places in a checkpoint for its weights.
     """
     kept = target.name == "keras" and all(weight.path for weight in spec.weights)
     layouts = [layout for a in spec.tensor_arguments for layout in a.layouts] + [weight.layout for weight in spec.weights]
-    readable = target.row_major or not any(is_grouped(layout) or not layout.axes for layout in layouts)
+    readable = target.scalars or all(layout.axes for layout in layouts)
     return readable and (spec.form == "function" or target.layers or kept)
 
 

@@ -50,7 +50,7 @@ class Target:
     `guards` prints a guard function of an argument's name. `concrete` asks whether numbers have values, where they may be
     traced; `unknown_size` prints a size in arithmetic on floats, where sizes too may be unknown while a graph is traced.
     `explicit_casts` says that operands of two dtypes are refused, `layers` that specs with weights can be compiled too,
-    `row_major` that axes which hold several dims can be taken apart as they are.
+    `scalars` that weights without axes can.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Target:
     unknown_size: str = ""
     explicit_casts: bool = False
     layers: bool = True
-    row_major: bool = True
+    scalars: bool = True
 
 
 @dataclass

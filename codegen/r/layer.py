@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from attnspec.codegen.layer import fans, size_names, size_of
+from attnspec.codegen.layer import fans, size_names
 from attnspec.codegen.printer import indent
-from attnspec.codegen.prologue import constructor_checks
+from attnspec.codegen.prologue import axis_size, constructor_checks
 from attnspec.codegen.r.layout import laid_out
 from attnspec.codegen.r.lines import calling, literal, string, variable
 from attnspec.codegen.r.manual import Manual, of_argument
 from attnspec.codegen.r.printer import RPrinter
 from attnspec.codegen.targets.r import R
-from attnspec.spec.expression import names
+from attnspec.spec.expression import Expression, names, substitute
 from attnspec.spec.model import Argument, Spec, Weight
 
 # What the constructor of the R package keras3 takes by name, as document 001 has it; the rest comes through `...`.
@@ -52,19 +52,28 @@ def init_parameters(spec: Spec) -> tuple[tuple[str, str], ...]:
 
 def init_text(spec: Spec, printer: RPrinter) -> str:
     """`<name>_init`: a list of weights by name, with the documented distributions."""
-    lines = ["params <- list()"]
+    unset = (a for a in spec.constructor if a.tells and a.unset is not None)
+    lines = [f"if (is.null({a.name})) {a.name} <- {printer.guard(a.unset)[0]}" for a in unset if a.unset is not None]
+    lines.append("params <- list()")
     for when, weights in groupby(spec.weights, key=lambda weight: weight.when):
-        text = "\n".join(_initial(spec, weight) for weight in weights)
+        text = "\n".join(_initial(spec, weight, printer) for weight in weights)
         lines.append(text if when is None else f"if ({printer.guard(when)[0]}) {{\n{indent(text)}\n}}")
     return _function(init_name(spec), init_parameters(spec), [*lines, "return(params)"])
 
 
-def _initial(spec: Spec, weight: Weight) -> str:
-    inner, outer = (" * ".join(size_of(spec, dim) for dim in dims) or "1" for dims in fans(spec, weight))
-    lengths = [size_of(spec, dim) for dim in weight.layout.dims]
+def _initial(spec: Spec, weight: Weight, printer: RPrinter) -> str:
+    inner, outer = (printer.guard(fan)[0] for fan in _fans(spec, weight))
+    lengths = [printer.guard(axis_size(spec, axis.dims))[0] for axis in weight.layout.axes]
     shape = calling("c", *lengths) if len(lengths) > 1 else lengths[0]
     how = weight.chosen_by or string(weight.initializer)
     return f"params${weight.name} <- {calling('.initial', how, shape, inner, outer)}"
+
+
+def _fans(spec: Spec, weight: Weight) -> tuple[Expression, Expression]:
+    """Fan in and fan out over the arguments: as declared, or of the dims that are contracted and those that are made."""
+    rules = [substitute(fan, spec.told) for fan in weight.fans] or [axis_size(spec, tuple(dims)) for dims in fans(spec, weight)]
+    fan_in, fan_out = rules
+    return fan_in, fan_out
 
 
 def _function(name: str, parameters: Sequence[tuple[str, str]], body: Sequence[str]) -> str:

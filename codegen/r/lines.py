@@ -31,6 +31,8 @@ _RESERVED = {
     "NA",
 }
 _HELD_AS_LISTS = frozenset({"_members"})
+_ASKING_SIZES = frozenset({"_lacks_leading_axis", "_lacks_it_too"})
+_COMPUTED = {ast.Mult: "*", ast.FloorDiv: "%/%"}
 _COMPARED = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
 
@@ -69,6 +71,11 @@ def literal(value: object) -> str:
     return repr(value).removesuffix(".0")
 
 
+def _label(name: str) -> str:
+    """The name of a dim in a list, quoted where it is one of several dims: `"(N*H)"`."""
+    return name if name.isidentifier() else string(name)
+
+
 def calling(function: str, *arguments: str) -> str:
     """A call as text."""
     return f"{function}({', '.join(arguments)})"
@@ -103,7 +110,7 @@ class _Translation:
     def statement(self, node: ast.stmt) -> Iterator[str]:
         match node:
             case ast.AnnAssign(target=ast.Name("sizes"), value=ast.Dict(keys, values)):
-                told = [f"{ast.literal_eval(k)} = {self.node(v)}" for k, v in zip(keys, values, strict=True) if k]
+                told = [f"{_label(ast.literal_eval(k))} = {self.node(v)}" for k, v in zip(keys, values, strict=True) if k]
                 yield f"sizes <- {calling('.sizes', string(self._layout_error), *told)}"
             case ast.Expr(ast.Call(ast.Name("_same_dtype"))):
                 return
@@ -113,6 +120,8 @@ class _Translation:
                 name == tested == kept
             ):
                 yield f"if (is.null({variable(name)})) {variable(name)} <- {self.node(body)}"
+            case ast.Assign([ast.Subscript(ast.Name("sizes"), ast.Constant(str(dim)))], ast.Tuple([size, owner])):
+                yield calling(".set_size", "sizes", string(dim), self.node(size), self.node(owner))
             case ast.Assign([ast.Name(name)], value):
                 yield f"{variable(name)} <- {self.node(value)}"
             case ast.Assign([ast.Tuple(targets)], ast.Tuple(values)):
@@ -143,11 +152,11 @@ class _Translation:
                 return calling("list", *map(self.node, members))
             case ast.Tuple(members):
                 # A pair of a size and where it was told is a list: the two are of different kinds.
-                kinds = {isinstance(member, ast.Constant) for member in members}
-                return calling("c" if kinds == {True} else "list", *map(self.node, members))
+                kinds = {type(member.value) if isinstance(member, ast.Constant) else None for member in members}
+                return calling("list" if None in kinds or len(kinds) > 1 else "c", *map(self.node, members))
             case ast.Call(ast.Name(function), arguments, keywords):
                 named = [f"{variable(k.arg)} = {self.node(k.value)}" for k in keywords if k.arg]
-                own = ["sizes"] if function == "_lacks_leading_axis" else []
+                own = ["sizes"] if function in _ASKING_SIZES else []
                 return calling(helper(function), *own, *map(self.node, arguments), *named)
             case ast.Compare(left, [ast.Is() | ast.IsNot() as operator], [ast.Constant(None)]):
                 return f"{'!' if isinstance(operator, ast.IsNot) else ''}is.null({self.node(left)})"
@@ -155,6 +164,12 @@ class _Translation:
                 return f"{self.node(left)} {_COMPARED[type(operator)]} {self.node(right)}"
             case ast.BoolOp(operator, values):
                 return (" && " if isinstance(operator, ast.And) else " || ").join(map(self.node, values))
+            case ast.IfExp(test, body, orelse):
+                return f"if ({self.node(test)}) {self.node(body)} else {self.node(orelse)}"
+            case ast.BinOp(left, operator, right) if type(operator) in _COMPUTED:
+                return f"{self.node(left)} {_COMPUTED[type(operator)]} {self.node(right)}"
+            case ast.Subscript(ast.Subscript(ast.Name("sizes"), ast.Constant(str(dim))), ast.Constant(0)):
+                return f"sizes${dim}"
             case ast.Attribute(value, "ndim"):
                 return f"length(dim({self.node(value)}))"
             case ast.Subscript(ast.Name("params"), ast.Constant(str(name))):

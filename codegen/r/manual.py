@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from attnspec.codegen.r.layout import laid_out
 from attnspec.codegen.r.lines import calling, literal, variable
 from attnspec.spec.expression import to_text
-from attnspec.spec.layouts import layout_text
 from attnspec.spec.model import Argument, Layout, Spec
 
 WIDTH = 96
@@ -65,7 +64,7 @@ def _arguments(spec: Spec) -> Iterator[tuple[str, str]]:
     if spec.weights:
         weights = (f"{w.name}, {shapes((w.layout,))}{_when(w.when)}" for w in spec.weights)
         yield "params", f"a named list of weights: {'; '.join(weights)}."
-    for argument in (a for a in (*spec.arguments, *spec.constructor) if a.role != "object"):
+    for argument in (a for a in (*spec.arguments, *spec.constructor) if a.role not in ("object", "placement")):
         yield variable(argument.name), of_argument(argument)
 
 
@@ -90,7 +89,8 @@ def _in_r_words(text: str) -> str:
 
 def _kind(argument: Argument) -> str:
     if argument.role == "tensor":
-        return f"{_KINDS[argument.dtype]}, {shapes(argument.layouts)}"
+        swap = f", the first two axes in the other order unless {argument.swapped_unless}" if argument.swapped_unless else ""
+        return f"{_KINDS[argument.dtype]}, {shapes(argument.layouts)}{swap}"
     if argument.role == "choice":
         return f"one of {', '.join(map(literal, argument.choices))}"
     return _SCALARS.get(argument.role, "")
@@ -98,13 +98,22 @@ def _kind(argument: Argument) -> str:
 
 def shapes(layouts: tuple[Layout, ...]) -> str:
     """`(B, T, N, H) or (T, N, H)`."""
-    return " or ".join(f"({', '.join(layout_text(layout).split())})" for layout in layouts)
+    return " or ".join(f"({', '.join(_axes(layout))})" for layout in layouts)
+
+
+def _axes(layout: Layout) -> Iterator[str]:
+    """The axes in words: `B`, `N|1`, `B * N`, `1`."""
+    yield from ["..."] * layout.batched
+    for axis in layout.axes:
+        yield (" * ".join(axis.dims) or "1") + "|1" * axis.or_one
 
 
 def _value(spec: Spec) -> str:
     told = [f"{o.name}, {shapes(o.layouts)}{f': {o.doc}' if o.doc else ''}" for o in spec.outputs]
     if len(told) == 1:
         return f"An array: {told[0]}."
+    if any(output.otherwise for output in spec.outputs):
+        return f"A named list: {_in_r_words('; '.join(told))}."
     always = [text for output, text in zip(spec.outputs, told, strict=True) if output.when is None]
     more = [f"{text} (where {to_text(o.when)})" for o, text in zip(spec.outputs, told, strict=True) if o.when is not None]
     if len(always) == 1:
@@ -125,8 +134,8 @@ def _details(spec: Spec) -> Iterator[str]:
 
 
 def _example(spec: Spec) -> str:
-    """A call on random arrays: what is required, and nothing else. Layers need weights; no example for them."""
-    if spec.form == "layer":
+    """A call on random arrays: what is required, and nothing else. No example for what needs weights."""
+    if spec.form == "layer" or any(stage.kind == "project" for path in spec.paths for stage in path.stages):
         return ""
     lines, given = [], []
     for argument in spec.arguments:

@@ -13,6 +13,7 @@ from attnspec.codegen.layer import size_names
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.module import aliases, header, rules_of
 from attnspec.codegen.printer import indent
+from attnspec.codegen.prologue import lift_names
 from attnspec.codegen.r import layer
 from attnspec.codegen.r.layout import laid_out
 from attnspec.codegen.r.lines import calling, literal, variable
@@ -57,6 +58,7 @@ def _printer(spec: Spec) -> RPrinter:
         layout_error=spec.layout_error,
         loose=frozenset(_loose(spec)),
         grid=spec.tensors["logit"],
+        returns=tuple(dict.fromkeys(output.name for output in spec.outputs)),
         leading=any(layout.batched for argument in spec.tensor_arguments for layout in argument.layouts),
     )
 
@@ -82,7 +84,7 @@ def _init_argument(spec: Spec, name: str) -> str:
 def parameters(spec: Spec) -> tuple[tuple[str, str], ...]:
     """Names and defaults in order: a layer's weights first, and its constructor's arguments last."""
     weights = [("params", "")] if spec.weights else []
-    return (*weights, *(_parameter(a) for a in (*spec.arguments, *spec.constructor) if a.role != "object"))
+    return (*weights, *(_parameter(a) for a in (*spec.arguments, *spec.constructor) if a.role not in ("object", "placement")))
 
 
 def _parameter(argument: Argument) -> tuple[str, str]:
@@ -92,7 +94,8 @@ def _parameter(argument: Argument) -> tuple[str, str]:
 def _loose(spec: Spec) -> Iterator[str]:
     """Tensors whose axes may be missing or 1."""
     for argument in spec.tensor_arguments:
-        if any(axis.or_one for layout in argument.layouts for axis in layout.axes):
+        lacks = len({len(layout.dims) for layout in argument.layouts}) > 1 and argument.name not in lift_names(spec)
+        if lacks or any(axis.or_one for layout in argument.layouts for axis in layout.axes):
             yield argument.name
 
 

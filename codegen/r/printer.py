@@ -42,6 +42,8 @@ _GUARD_INFIX = {
     "**": ("^", POWER), "<": ("<", COMPARE), "<=": ("<=", COMPARE), ">": (">", COMPARE), ">=": (">=", COMPARE),
     "==": ("==", COMPARE), "!=": ("!=", COMPARE), "and": ("&&", AND), "or": ("||", OR),
 }  # fmt: skip
+ABSENT = Ref("None")
+"""What is returned where a value may be and is not."""
 _GRID_COMMENT = "# Positions of queries and keys, counted from 0, in the shape of the logits."
 _GRID = re.compile(r"\w <- \.spread\(seq_len")
 
@@ -60,13 +62,14 @@ class RPrinter(Printer):
 
     `layout_error` is what shapes and dtypes that do not fit raise. `loose` are the tensors whose axes may be missing, or 1.
     `grid` are the dims of the logits, in whose shape the positions t and s are kept, where something reads them. `leading`:
-    whether B stands for any number of axes outside.
+    whether B stands for any number of axes outside. `returns` are the names of what is returned where there is all of it.
     """
 
     layout_error: str = "ValueError"
     loose: frozenset[str] = frozenset()
     grid: Dims = ()
     leading: bool = False
+    returns: tuple[str, ...] = ()
     _frame: Frame | None = None
     _positions: set[str] = field(default_factory=set)
 
@@ -118,14 +121,20 @@ class RPrinter(Printer):
 
     def returned(self, values: tuple[Ref, ...], lifted: tuple[int, ...]) -> Iterator[str]:
         """The leading axes come back, or the one that the call came without goes; several values are a named list."""
-        for place, value in enumerate(values):
+        for place, value in ((place, value) for place, value in enumerate(values) if value != ABSENT):
             name = variable(value.name)
             if self.leading and value.dims and value.dims[0] == "B":
                 yield f"dim({name}) <- c(sizes$batch, dim({name})[-1])"
             if lifted:
                 yield f"if (lifted) dim({name}) <- dim({name})[-{lifted[place] + 1}]"
         names = [variable(value.name) for value in values]
-        yield f"return({names[0] if len(names) == 1 else calling('list', *(f'{name} = {name}' for name in names))})"
+        if len(names) == 1:
+            yield f"return({names[0]})"
+            return
+        labels = self.returns if ABSENT in values else names
+        held = ("NULL" if value == ABSENT else name for name, value in zip(names, values, strict=True))
+        pairs = (f"{label} = {value}" for label, value in zip(labels, held, strict=True))
+        yield f"return({calling('list', *pairs)})"
 
     def assignment(self, target: Ref, value: Node) -> Iterator[str]:
         name = variable(target.name)

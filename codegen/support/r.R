@@ -71,7 +71,8 @@
 
 .axes <- function(layout) {
   # The named axes of a layout.
-  setdiff(strsplit(layout, " ", fixed = TRUE)[[1]], "...")
+  axes <- strsplit(layout, " ", fixed = TRUE)[[1]]
+  axes[axes != "..."]
 }
 
 .misfit <- function(sizes, name, shape, layouts, clash = "") {
@@ -123,6 +124,17 @@
     .raise(sizes$error, sprintf(text, listed(quoted[short]), listed(quoted[!short])))
   }
   all(short)
+}
+
+.lacks_it_too <- function(sizes, lifted, rank, ...) {
+  # A tensor that may be NULL comes in its shortest layout, of `rank` axes, where the others do.
+  given <- Filter(Negate(is.null), list(...))
+  for (name in names(given)) {
+    if ((length(dim(given[[name]])) == rank) != lifted) {
+      text <- "`%s` must %s the leading axis, as the other tensors do"
+      .raise(sizes$error, sprintf(text, name, if (lifted) "lack" else "have"))
+    }
+  }
 }
 
 .one_batch_axis <- function(sizes, x, rank) {
@@ -291,6 +303,26 @@
   aperm(array(joined, c(dim(arrays[[1]])[-axis], sum(sizes))), order(slowest))
 }
 
+.apart <- function(x, ...) {
+  # Axes that hold several dims, the last one fastest, become an axis for each of them.
+  groups <- list(...)
+  dim(x) <- unlist(lapply(groups, rev))
+  places <- split(seq_along(dim(x)), rep(seq_along(groups), lengths(groups)))
+  aperm(x, unlist(lapply(places, rev), use.names = FALSE))
+}
+
+.first_at <- function(x, place) {
+  # One place of the first axis.
+  array(matrix(x, dim(x)[1])[place, ], dim(x)[-1])
+}
+
+.pad_last <- function(x) {
+  # The array with a zero (FALSE) appended to its last axis, which runs slowest.
+  shape <- dim(x)
+  last <- length(shape)
+  array(c(x, vector(typeof(x), prod(shape[-last]))), c(shape[-last], shape[last] + 1))
+}
+
 .drop_last <- function(x) {
   # An array without the last place on its last axis.
   shape <- dim(x)
@@ -317,13 +349,23 @@
   if (is.function(how)) {
     return(array(how(shape), shape))
   }
-  .choice("initializer", how, c("glorot_uniform", "zeros", "ones"))
-  if (identical(how, "glorot_uniform")) {
-    most <- .Machine$integer.max
-    uniform <- (sample.int(most, prod(shape), replace = TRUE) - 0.5) / most
-    return(array(sqrt(6 / (fan_in + fan_out)) * (2 * uniform - 1), shape))
+  .choice("initializer", how, c("glorot_uniform", "glorot_normal", "linear_uniform", "zeros", "ones"))
+  if (how %in% c("zeros", "ones")) {
+    return(array(if (how == "ones") 1 else 0, shape))
   }
-  array(if (identical(how, "ones")) 1 else 0, shape)
+  count <- prod(shape)
+  drawn <- switch(how,
+    glorot_uniform = sqrt(6 / (fan_in + fan_out)) * (2 * .uniform(count) - 1),
+    glorot_normal = 2 * sqrt(-log(.uniform(count)) / (fan_in + fan_out)) * cos(2 * pi * .uniform(count)),
+    linear_uniform = (2 * .uniform(count) - 1) / sqrt(fan_in)
+  )
+  array(drawn, shape)
+}
+
+.uniform <- function(count) {
+  # Numbers between 0 and 1, neither of them included.
+  most <- .Machine$integer.max
+  (sample.int(most, count, replace = TRUE) - 0.5) / most
 }
 
 .named <- function(more, known) {

@@ -55,6 +55,23 @@ def _concat(printer: Printer, op: Op) -> str:
     return calling(".concat", str(axis), *(printer.node(argument)[0] for argument in op.arguments))
 
 
+def _regroup(printer: Printer, op: Op) -> str:
+    """Axes that hold several dims taken apart; an axis of 1 that holds none goes."""
+    held = (str(axis).split() for axis in op.arguments[0].dims or ())
+    groups = (printer.shape(tuple(dims)) for dims in held if not dims[0].isdigit())
+    return calling(".apart", printer.node(op.arguments[0])[0], *groups)
+
+
+def _select(printer: Printer, op: Op) -> str:
+    index = op["index"]
+    assert isinstance(index, int)
+    return calling(".first_at", printer.node(op.arguments[0])[0], str(index + 1))
+
+
+def _zeros(printer: Printer, op: Op) -> str:
+    return calling("array", "0", printer.shape(op["shape"]))
+
+
 def _size(printer: Printer, op: Op) -> str:
     return f"dim({printer.node(op.arguments[0])[0]})[{_axis(printer, op)}]"
 
@@ -103,6 +120,10 @@ R = Target(
         "sum": _sum,
         "concat": _concat,
         "gather": _gather,
+        "select": _select,
+        "regroup": _regroup,
+        "zeros": _zeros,
+        "pad_last": ".pad_last({0})",
         "softmax": ".softmax({0})",
         "logsumexp": ".logsumexp({0})",
         "dropout": _dropout,
@@ -126,5 +147,5 @@ R = Target(
     fill_max="3.4028234663852886e+38",
     array_type="array",
     imports=(),
-    row_major=False,
+    scalars=False,
 )

@@ -124,8 +124,8 @@ class Session:
         self._answers = os.fdopen(reader, "rb")
         self.version = self._read_string()  # it comes when R is ready
 
-    def call(self, file: str, function: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Array]:
-        """The arrays that `function(args, keywords)` returns, by name where R has given them one."""
+    def call(self, file: str, function: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Array | None]:
+        """What `function(args, keywords)` returns, by name where R has given it one: arrays, and NULL among them."""
         arrays: dict[str, Array] = {}
         given = [_text(value, arrays) for value in args]
         given += [f"{_name(name)} = {_text(value, arrays)}" for name, value in keywords.items()]
@@ -165,9 +165,11 @@ class Session:
     def _read_string(self) -> str:
         return self._read(self._number()).decode()
 
-    def _read_array(self) -> tuple[str, Array]:
+    def _read_array(self) -> tuple[str, Array | None]:
         name, kind = self._read_string(), self._read_string()
         shape = struct.unpack(f"<{(rank := self._number())}i", self._read(4 * rank))
+        if kind == "NULL":
+            return name, None
         stored, dtype = _STORED[kind]
         flat = np.frombuffer(self._read(int(np.prod(shape, dtype=int)) * np.dtype(stored).itemsize), stored)
         return name, flat.reshape(shape, order="F").astype(dtype)

@@ -76,9 +76,10 @@ run_call <- function() {
     arrays[[name]] <- read_array()
   }
   result <- eval(parse(text = text, keep.source = FALSE), arrays, environment_of(path))
+  known <- c("double", "integer", "logical", if (is.list(result)) "NULL")
   if (!is.list(result)) result <- list(result)
   for (value in result) {
-    if (!typeof(value) %in% c("double", "integer", "logical")) stop("returned a ", class(value)[1], ", which is no array")
+    if (!typeof(value) %in% known) stop("returned a ", class(value)[1], ", which is no array")
   }
   function() {
     write_number(length(result))

@@ -36,6 +36,14 @@ from attnspec.spec.loader import builtin
         ),
         ('w = _tensor(sizes, "w", params["w"], "floating", "E")', 'w <- .tensor(sizes, "w", params[["w"]], "floating", "E")'),
         ("_same_dtype(query=query, key=key)", ""),
+        (
+            'sizes: dict[str, tuple[int, str]] = {"J": (3, "3"), "(J*N)": (3 * heads, "3 * heads"), "1": (1, "1")}',
+            'sizes <- .sizes("RuntimeError", J = list(3, "3"), "(J*N)" = list(3 * heads, "3 * heads"), "1" = list(1, "1"))',
+        ),
+        ('sizes["(B*N)"] = (sizes["B"][0] * sizes["N"][0], "B * N")', '.set_size(sizes, "(B*N)", sizes$B * sizes$N, "B * N")'),
+        ('x = _f(x, "B T" if first else "T B")', 'x <- .f(x, if (first) "B T" else "T B")'),
+        ("_lacks_it_too(lifted, 1, mask=mask)", ".lacks_it_too(sizes, lifted, 1, mask = mask)"),
+        ("width = whole // part", "width <- whole %/% part"),
     ],
 )
 def test_a_line_in_r(python: str, r: str) -> None:

@@ -36,6 +36,11 @@ gqa <- keras_layers_group_query_attention
 weights <- function(...) {{
   keras_layers_group_query_attention_init(6, head_dim = 4, num_query_heads = 4, num_key_value_heads = 2, ...)
 }}
+z <- array(sin(1:48), c(3, 2, 8))
+mha <- function(params, ..., embed_dim = 8, num_heads = 2) {{
+  torch_nn_multihead_attention(params, ..., embed_dim = embed_dim, num_heads = num_heads)
+}}
+init <- torch_nn_multihead_attention_init
 same <- function(x, y) isTRUE(all.equal(x, y, tolerance = 1e-14))
 """
 
@@ -164,6 +169,39 @@ SAID = [
          "ValueError: `object` must be an array or a list (query, value, key) of 2 to 3 arrays, got 2 of them named q, v"),
     Said("a matrix for a batch of them",
          "layer(list(x[1, , ], y), 4, 4, 2)", "ValueError: `query` must be an array of 3 axes, got 2"),
+    Said("torch's layer", "a <- mha(init(8, 2), z, z, z); c(dim(a$attn_output), dim(a$attn_output_weights))",
+         "c(3L, 2L, 8L, 2L, 3L, 3L)"),
+    Said("weights that are not asked for are NULL",
+         "a <- mha(init(8, 2), z, z, z, need_weights = FALSE); list(names(a), is.null(a$attn_output_weights))",
+         'list(c("attn_output", "attn_output_weights"), TRUE)'),
+    Said("batches first", "p <- init(8, 2); f <- aperm(z, c(2, 1, 3)); a <- mha(p, f, f, f, batch_first = TRUE); "
+         "same(aperm(a$attn_output, c(2, 1, 3)), mha(p, z, z, z)$attn_output)", "TRUE"),
+    Said("no batch for torch's layer", "p <- init(8, 2); u <- z[, 1, ]; a <- mha(p, u, u, u); b <- mha(p, z, z, z); "
+         "same(a$attn_output, b$attn_output[, 1, ]) && same(a$attn_output_weights, b$attn_output_weights[1, , ])",
+         "TRUE"),
+    Said("TRUE ignores in torch's masks", "m <- diag(3) == 1; a <- mha(init(8, 2), z, z, z, attn_mask = m); "
+         "unique(diag(a$attn_output_weights[1, , ]))", "0"),
+    Said("a mask for each batch and head", "m <- array(FALSE, c(4, 3, 3)); m[3, , 2] <- TRUE; "
+         "a <- mha(init(8, 2), z, z, z, attn_mask = m, average_attn_weights = FALSE)$attn_output_weights; "
+         "unname(which(apply(a[, , , 2] == 0, 1:2, all), arr.ind = TRUE)[1, ])", "2:1"),
+    Said("keys that are appended",
+         "a <- mha(init(8, 2, add_bias_kv = TRUE), z, z, z, add_bias_kv = TRUE, add_zero_attn = TRUE, "
+         "key_padding_mask = array(TRUE, c(2, 3))); c(dim(a$attn_output_weights), sum(a$attn_output_weights[, , 1:3]))",
+         "c(2, 3, 5, 0)"),
+    Said("features of keys and values", "p <- init(8, 2, kdim = 5, vdim = 6, bias = FALSE); "
+         "c(names(p), dim(p$k_proj_weight), dim(mha(p, z, z[, , 1:5], z[, , 1:6], kdim = 5, vdim = 6, bias = FALSE)[[1]]))",
+         'c("q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj_weight", "8", "5", "3", "2", "8")'),
+    Said("torch's function", "p <- init(8, 2); same(mha(p, z, z, z), torch_nn_functional_multi_head_attention_forward("
+         "z, z, z, 8, 2, p$in_proj_weight, p$in_proj_bias, NULL, NULL, FALSE, 0, p$out_proj_weight, p$out_proj_bias))",
+         "TRUE"),
+    Said("torch's initial weights", "set.seed(1); p <- init(96, 4, add_bias_kv = TRUE); "
+         "c(round(max(abs(p$in_proj_weight)) * 8, 2), round(max(abs(p$out_proj_weight)) * sqrt(96), 2), "
+         "abs(sd(p$bias_k) * sqrt(96) - 1) < 0.2, any(p$in_proj_bias != 0))", "c(1, 1, 1, 0)"),
+    Said("torch's heads that do not divide", "mha(init(8, 2), z, z, z, num_heads = 3)",
+         "AssertionError: embed_dim must be divisible by num_heads"),
+    Said("a padding mask that has a batch axis of its own", "u <- z[, 1, ]; "
+         "mha(init(8, 2), u, u, u, key_padding_mask = array(FALSE, c(1, 3)))",
+         "AssertionError: `key_padding_mask` must lack the leading axis, as the other tensors do"),
     Said("an error names the function",
          "tryCatch(attend(q, k, v, scale = NA), error = function(e) deparse(conditionCall(e)))",
          '"attend()"'),

@@ -135,7 +135,8 @@ causal_gqa <- function(query, key, value, scale = NULL) {
 
 .axes <- function(layout) {
   # The named axes of a layout.
-  setdiff(strsplit(layout, " ", fixed = TRUE)[[1]], "...")
+  axes <- strsplit(layout, " ", fixed = TRUE)[[1]]
+  axes[axes != "..."]
 }
 
 .misfit <- function(sizes, name, shape, layouts, clash = "") {

@@ -153,7 +153,8 @@ gemma2 <- function(query, key, value, scale = NULL, cap = 50, left = 4095L) {
 
 .axes <- function(layout) {
   # The named axes of a layout.
-  setdiff(strsplit(layout, " ", fixed = TRUE)[[1]], "...")
+  axes <- strsplit(layout, " ", fixed = TRUE)[[1]]
+  axes[axes != "..."]
 }
 
 .misfit <- function(sizes, name, shape, layouts, clash = "") {

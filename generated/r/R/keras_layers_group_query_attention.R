@@ -531,7 +531,8 @@ layer_group_query_attention <- function(object, head_dim, num_query_heads, num_k
 
 .axes <- function(layout) {
   # The named axes of a layout.
-  setdiff(strsplit(layout, " ", fixed = TRUE)[[1]], "...")
+  axes <- strsplit(layout, " ", fixed = TRUE)[[1]]
+  axes[axes != "..."]
 }
 
 .misfit <- function(sizes, name, shape, layouts, clash = "") {
@@ -694,13 +695,23 @@ layer_group_query_attention <- function(object, head_dim, num_query_heads, num_k
   if (is.function(how)) {
     return(array(how(shape), shape))
   }
-  .choice("initializer", how, c("glorot_uniform", "zeros", "ones"))
-  if (identical(how, "glorot_uniform")) {
-    most <- .Machine$integer.max
-    uniform <- (sample.int(most, prod(shape), replace = TRUE) - 0.5) / most
-    return(array(sqrt(6 / (fan_in + fan_out)) * (2 * uniform - 1), shape))
+  .choice("initializer", how, c("glorot_uniform", "glorot_normal", "linear_uniform", "zeros", "ones"))
+  if (how %in% c("zeros", "ones")) {
+    return(array(if (how == "ones") 1 else 0, shape))
   }
-  array(if (identical(how, "ones")) 1 else 0, shape)
+  count <- prod(shape)
+  drawn <- switch(how,
+    glorot_uniform = sqrt(6 / (fan_in + fan_out)) * (2 * .uniform(count) - 1),
+    glorot_normal = 2 * sqrt(-log(.uniform(count)) / (fan_in + fan_out)) * cos(2 * pi * .uniform(count)),
+    linear_uniform = (2 * .uniform(count) - 1) / sqrt(fan_in)
+  )
+  array(drawn, shape)
+}
+
+.uniform <- function(count) {
+  # Numbers between 0 and 1, neither of them included.
+  most <- .Machine$integer.max
+  (sample.int(most, count, replace = TRUE) - 0.5) / most
 }
 
 .named <- function(more, known) {

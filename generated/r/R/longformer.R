@@ -157,7 +157,8 @@ longformer <- function(query, key, value, scale = NULL, global_tokens = 1L, left
 
 .axes <- function(layout) {
   # The named axes of a layout.
-  setdiff(strsplit(layout, " ", fixed = TRUE)[[1]], "...")
+  axes <- strsplit(layout, " ", fixed = TRUE)[[1]]
+  axes[axes != "..."]
 }
 
 .misfit <- function(sizes, name, shape, layouts, clash = "") {

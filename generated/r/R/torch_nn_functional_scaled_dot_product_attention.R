@@ -201,7 +201,8 @@ torch_nn_functional_scaled_dot_product_attention <- function(query, key, value, 
 
 .axes <- function(layout) {
   # The named axes of a layout.
-  setdiff(strsplit(layout, " ", fixed = TRUE)[[1]], "...")
+  axes <- strsplit(layout, " ", fixed = TRUE)[[1]]
+  axes[axes != "..."]
 }
 
 .misfit <- function(sizes, name, shape, layouts, clash = "") {
