@@ -18,6 +18,8 @@ from attnspec.codegen.module import covers, module_text, require
 from attnspec.codegen.r.package import package
 from attnspec.codegen.targets import TARGETS
 from attnspec.codegen.targets.r import R
+from attnspec.codegen.triton import coverage as kernels
+from attnspec.codegen.triton.module import module_text as kernel_text
 from attnspec.spec.model import Spec
 
 MANIFEST = "manifest.json"
@@ -66,12 +68,25 @@ def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, 
 def _render(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:
     """Relative path -> (spec name, formatted text)."""
     modules = _modules(specs, targets if targets is None else [target for target in targets if target in TARGETS])
+    modules |= _kernels(specs, targets)
+    formatted = _format({path: text for path, (_, text) in modules.items()})
     in_r = [spec for spec in specs if targets is not None or covers(R, spec)]
     if targets is not None and "r" in targets:
         for spec in specs:
             require(R, spec)
     r_files = package(in_r) if targets is None or "r" in targets else ()
-    return modules | {f"r/{path}": (spec, text) for path, spec, text in r_files}
+    in_python = {path: (spec, formatted[path]) for path, (spec, _) in modules.items()}
+    return in_python | {f"r/{path}": (spec, text) for path, spec, text in r_files}
+
+
+def _kernels(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:
+    """The Triton kernels of those specs where they are asked for, or of all that have one."""
+    if targets is not None and "triton" not in targets:
+        return {}
+    chosen = [spec for spec in specs if targets is not None or not any(kernels.reasons(spec))]
+    texts = {f"triton/{spec.module_name}.py": (spec.name, kernel_text(spec)) for spec in chosen}
+    opening = '"""Generated Triton kernels: one file per API or variant."""\n'
+    return {"triton/__init__.py": ("", opening), **texts} if texts else {}
 
 
 def _modules(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:
@@ -88,8 +103,7 @@ def _modules(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[st
             texts[f"{target}/{spec.module_name}.py"] = (spec.name, module_text(spec, TARGETS[target]))
             for suffix, text in blockwise_modules(spec, TARGETS[target]):
                 texts[f"{target}/{spec.module_name}_{suffix}.py"] = (spec.name, text)
-    formatted = _format({path: text for path, (_, text) in texts.items()})
-    return {path: (spec, formatted[path]) for path, (spec, _) in texts.items()}
+    return texts
 
 
 def _format(texts: Mapping[str, str]) -> dict[str, str]:
@@ -100,7 +114,9 @@ def _format(texts: Mapping[str, str]) -> dict[str, str]:
             (root / path).parent.mkdir(exist_ok=True)
             (root / path).write_text(text, encoding="utf-8")
         options = ["--isolated", "--line-length", str(LINE_LENGTH), "--target-version", "py311"]
-        for command in (["check", "--quiet", "--fix", "--select", "F401,I", *options], ["format", "--quiet", *options]):
+        # In a folder of its name, triton would be taken for the files' own package.
+        imports = ["--select", "F401,I", "--config", 'lint.isort.known-third-party = ["triton"]']
+        for command in (["check", "--quiet", "--fix", *imports, *options], ["format", "--quiet", *options]):
             run = subprocess.run([_ruff(), *command, str(root)], capture_output=True, text=True, check=False)
             if run.returncode:
                 raise RuntimeError(f"the formatter refused generated code:\n{run.stdout}{run.stderr}")

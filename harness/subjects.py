@@ -22,10 +22,11 @@ from attnspec.harness import adapter
 from attnspec.spec.model import Spec
 from attnspec.spec.suggestions import did_you_mean
 
-LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch", "r")
+LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch", "r", "triton")
 CLASSES = ("torch", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")  # the lanes whose layers are classes
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes lie around its edges, and take up to five
+SMALL_LAUNCH = tuple((size, 256, (16, 4, 4, 1)) for size in (2, 4))  # blocks of kernels in lanes, where they are interpreted
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ def load(subject: Subject) -> Loaded:
     module = _module(subject.module)
     if subject.name.endswith("@blockwise"):
         vars(module)["BLOCK"] = SMALL_BLOCK
+    elif subject.name.startswith("triton:"):
+        vars(module)["LAUNCHES"] = dict.fromkeys(vars(module)["LAUNCHES"], SMALL_LAUNCH)
     value: Any = module
     for part in subject.function.removesuffix("()").split("."):
         if not hasattr(value, part):

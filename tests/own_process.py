@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-ALONE = re.compile(r"test_(?:.*_)?(tensorflow|keras)(?:_.*)?\.py")
+ALONE = re.compile(r"test_(?:.*_)?(tensorflow|keras|triton)(?:_.*)?\.py")
 BACKENDS = ("jax", "tensorflow", "torch")  # Keras has one per process
 
 

@@ -26,6 +26,7 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "keras-tensorflow": _ALL,
     "keras-torch": _ALL,
     "r": ("float64",),
+    "triton": ("float16", "float32"),  # its interpreter computes nonsense in bfloat16, without a word
 }
 FORWARD_ONLY = ("r",)  # lanes that give no gradients
 
@@ -93,6 +94,10 @@ def framework(name: str) -> Framework:
         from attnspec.harness.lanes.in_r import RFramework
 
         return RFramework()
+    if name == "triton":
+        from attnspec.harness.lanes.in_triton import TritonFramework
+
+        return TritonFramework()
     if name in DTYPES:
         from attnspec.harness.lanes.in_keras import KerasFramework
 

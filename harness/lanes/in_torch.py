@@ -28,8 +28,14 @@ class TorchFramework:
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__, "numpy": np.__version__}
 
+    def natives(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+        """Copies: a subject that writes to its inputs spoils no other subject's."""
+        return {
+            name: torch.from_numpy(np.array(array)).to(getattr(torch, request.dtype(name))) for name, array in arrays.items()
+        }
+
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
-        natives = _natives(request, call.inputs(arrays))
+        natives = self.natives(request, call.inputs(arrays))
         with torch.no_grad():
             outputs = _forward(request, natives)
         for name, value in natives.items():
@@ -38,7 +44,7 @@ class TorchFramework:
         return {name: _tensor(value) for name, value in outputs.items()}
 
     def gradients(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
-        natives = _natives(request, call.inputs(arrays))
+        natives = self.natives(request, call.inputs(arrays))
         leaves = {name: value.requires_grad_() for name, value in natives.items() if value.is_floating_point()}
         outputs = _forward(request, natives)
         given = {name: torch.from_numpy(np.array(array)) for name, array in call.cotangents(arrays).items()}
@@ -50,11 +56,6 @@ class TorchFramework:
         )
         pairs = zip(leaves.items(), found, strict=True)
         return {name: _tensor(torch.zeros_like(leaf) if grad is None else grad) for (name, leaf), grad in pairs}
-
-
-def _natives(request: Call, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
-    """Copies: a subject that writes to its inputs spoils no other subject's."""
-    return {name: torch.from_numpy(np.array(array)).to(getattr(torch, request.dtype(name))) for name, array in arrays.items()}
 
 
 def _forward(request: Call, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:

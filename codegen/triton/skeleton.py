@@ -1,0 +1,342 @@
+"""The kernels and what launches them, written out for causal attention. Generated files are copies of this module.
+
+A spec fills its holes. The functions under "holes" get other bodies; `parameters`, `logit_parameters` and `mask_parameters`
+stand for the scalars that all of a call, its logits and its masks read; `FACTOR` is what the gradients of the products still
+have to be multiplied by; `name_of_the_spec` is its name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+FACTOR = 1.0
+logit_parameters = mask_parameters = ()
+
+
+# -- kernels --
+
+
+@triton.jit
+def _forward_kernel(
+    query, query_strides, key, key_strides, value, value_strides, output, output_strides, lse, T, S, N, G, parameters,
+    H: tl.constexpr, V: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """One block of queries of one head: a softmax that is rescaled as blocks of keys raise the greatest logit of a row."""
+    b, n = tl.program_id(0) // N, tl.program_id(0) % N
+    start = (tl.num_programs(1) - 1 - tl.program_id(1)) * BLOCK_T  # the last queries first: under a causal mask they see most
+    t, h, v = start + tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_V)
+    query_block = _load(query, query_strides, b, t, T, n, h, H)
+    top = tl.full([BLOCK_T], float("-inf"), tl.float32)  # of every row the greatest logit so far, over log(2)
+    total = tl.zeros([BLOCK_T], tl.float32)  # the sum of its weights
+    summed = tl.zeros([BLOCK_T, BLOCK_V], tl.float32)  # the sum of the values with these weights
+    low = 0
+    while low < S:
+        high, seen, hidden = _run_of_keys(low, start, tl.minimum(start + BLOCK_T, T), T, S, mask_parameters, BLOCK_S)
+        for TESTED in tl.static_range(2):  # compiled twice: what every query sees in full needs no test
+            if seen & (hidden == (TESTED == 1)):
+                for first in tl.range(low, high, BLOCK_S):
+                    s = first + tl.arange(0, BLOCK_S)
+                    key_block = _load(key, key_strides, b, s, S, n // G, h, H, TESTED)
+                    product = tl.dot(query_block, key_block.T, input_precision="ieee")
+                    logits = _logits(product, t[:, None], s[None, :], logit_parameters)
+                    if TESTED:
+                        attends = _attends(t[:, None], s[None, :], mask_parameters) & (s[None, :] < S)
+                        logits = tl.where(attends, logits, float("-inf"))
+                    raised = tl.maximum(top, tl.max(logits, 1) * LOG2_E)
+                    base = tl.where(raised == float("-inf"), 0.0, raised)  # where a row has seen no key yet
+                    weights = tl.exp2(logits * LOG2_E - base[:, None])
+                    rescale = tl.exp2(top - base)
+                    value_block = _load(value, value_strides, b, s, S, n // G, v, V, TESTED)
+                    summed = summed * rescale[:, None]
+                    summed = tl.dot(weights.to(value_block.dtype), value_block, summed, input_precision="ieee")
+                    total = total * rescale + tl.sum(weights, 1)
+                    top = raised
+        low = high
+    empty = total == 0.0
+    _store(output, output_strides, b, t, T, n, v, V, summed / tl.where(empty, 1.0, total)[:, None])
+    rows = lse + tl.program_id(0).to(tl.int64) * T + t
+    tl.store(rows, tl.where(empty, float("inf"), top + tl.log2(total)), mask=t < T)  # backward, exp2(logit - inf) is 0
+
+
+@triton.jit
+def _query_gradient_kernel(
+    query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
+    d_query, d_query_strides, T, S, N, G, parameters, H: tl.constexpr, V: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """One block of queries of one head: the weights are computed again, block of keys by block of keys."""
+    b, n = tl.program_id(0) // N, tl.program_id(0) % N
+    start = (tl.num_programs(1) - 1 - tl.program_id(1)) * BLOCK_T
+    t, h, v = start + tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_V)
+    query_block = _load(query, query_strides, b, t, T, n, h, H)
+    d_output_block = _load(d_output, d_output_strides, b, t, T, n, v, V)
+    rows = tl.program_id(0).to(tl.int64) * T + t
+    lse_block = tl.load(lse + rows, mask=t < T, other=float("inf"))
+    delta_block = tl.load(delta + rows, mask=t < T, other=0.0)
+    summed = tl.zeros([BLOCK_T, BLOCK_H], tl.float32)
+    low = 0
+    while low < S:
+        high, seen, hidden = _run_of_keys(low, start, tl.minimum(start + BLOCK_T, T), T, S, mask_parameters, BLOCK_S)
+        for TESTED in tl.static_range(2):
+            if seen & (hidden == (TESTED == 1)):
+                for first in tl.range(low, high, BLOCK_S):
+                    s = first + tl.arange(0, BLOCK_S)
+                    key_block = _load(key, key_strides, b, s, S, n // G, h, H, TESTED)
+                    value_block = _load(value, value_strides, b, s, S, n // G, v, V, TESTED)
+                    product = tl.dot(query_block, key_block.T, input_precision="ieee")
+                    logits = _logits(product, t[:, None], s[None, :], logit_parameters)
+                    weights = tl.exp2(logits * LOG2_E - lse_block[:, None])
+                    if TESTED:
+                        attends = _attends(t[:, None], s[None, :], mask_parameters) & (s[None, :] < S)
+                        weights = tl.where(attends, weights, 0.0)
+                    d_weights = tl.dot(d_output_block, value_block.T, input_precision="ieee")
+                    d_logits = weights * (d_weights - delta_block[:, None])
+                    d_product = _d_product(d_logits, product, t[:, None], s[None, :], logit_parameters)
+                    summed = tl.dot(d_product.to(key_block.dtype), key_block, summed, input_precision="ieee")
+        low = high
+    _store(d_query, d_query_strides, b, t, T, n, h, H, summed * FACTOR)
+
+
+@triton.jit
+def _key_gradients_kernel(
+    query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
+    d_key, d_key_strides, d_value, d_value_strides, T, S, N, G, parameters, H: tl.constexpr, V: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """One block of keys of one head: sums over the queries of its whole group. Every tile is keys by queries."""
+    K = N // G
+    b, k = tl.program_id(0) // K, tl.program_id(0) % K
+    first = tl.program_id(1) * BLOCK_S
+    s, h, v = first + tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_V)
+    key_block = _load(key, key_strides, b, s, S, k, h, H)
+    value_block = _load(value, value_strides, b, s, S, k, v, V)
+    summed_keys = tl.zeros([BLOCK_S, BLOCK_H], tl.float32)
+    summed_values = tl.zeros([BLOCK_S, BLOCK_V], tl.float32)
+    for n in range(k * G, k * G + G):
+        low = 0
+        while low < T:
+            high, seen, hidden = _run_of_queries(low, first, tl.minimum(first + BLOCK_S, S), T, S, mask_parameters, BLOCK_T)
+            for TESTED in tl.static_range(2):
+                if seen & (hidden == (TESTED == 1)):
+                    for start in tl.range(low, high, BLOCK_T):
+                        t = start + tl.arange(0, BLOCK_T)
+                        query_block = _load(query, query_strides, b, t, T, n, h, H, TESTED)
+                        d_output_block = _load(d_output, d_output_strides, b, t, T, n, v, V, TESTED)
+                        rows = (b * N + n).to(tl.int64) * T + t
+                        lse_block = tl.load(lse + rows, mask=t < T, other=float("inf"))
+                        delta_block = tl.load(delta + rows, mask=t < T, other=0.0)
+                        product = tl.dot(key_block, query_block.T, input_precision="ieee")
+                        logits = _logits(product, t[None, :], s[:, None], logit_parameters)
+                        weights = tl.exp2(logits * LOG2_E - lse_block[None, :])
+                        if TESTED:
+                            weights = tl.where(_attends(t[None, :], s[:, None], mask_parameters), weights, 0.0)
+                        summed_values = tl.dot(
+                            weights.to(d_output_block.dtype), d_output_block, summed_values, input_precision="ieee"
+                        )
+                        d_weights = tl.dot(value_block, d_output_block.T, input_precision="ieee")
+                        d_logits = weights * (d_weights - delta_block[None, :])
+                        d_product = _d_product(d_logits, product, t[None, :], s[:, None], logit_parameters)
+                        summed_keys = tl.dot(d_product.to(query_block.dtype), query_block, summed_keys, input_precision="ieee")
+            low = high
+    _store(d_key, d_key_strides, b, s, S, k, h, H, summed_keys * FACTOR)
+    _store(d_value, d_value_strides, b, s, S, k, v, V, summed_values)
+
+
+# -- holes --
+
+
+@triton.jit
+def _logits(logits, t, s, logit_parameters):
+    """The logits of queries t and keys s, from the products of the two."""
+    return logits
+
+
+@triton.jit
+def _d_product(d_logits, logits, t, s, logit_parameters):
+    """The gradient of the products, but for a factor that is left to the end."""
+    return d_logits
+
+
+@triton.jit
+def _attends(t, s, mask_parameters):
+    """Whether query t attends to key s."""
+    return s <= t
+
+
+@triton.jit
+def _run_of_keys(low, start, stop, T, S, mask_parameters, BLOCK: tl.constexpr):
+    """From the block of keys at `low`, those that are alike to the queries `start <= t < stop`.
+
+    Where they end, whether some of the queries see them, and whether some of them are hidden from some query.
+    """
+    end = tl.cdiv(S, BLOCK) * BLOCK
+    seen, high = _meets(low, end, 0, stop, False, BLOCK)
+    hidden, high = _meets(low, high, start + 1, end, False, BLOCK)
+    return high // BLOCK * BLOCK, seen, hidden
+
+
+@triton.jit
+def _run_of_queries(low, start, stop, T, S, mask_parameters, BLOCK: tl.constexpr):
+    """The same of blocks of queries, to the keys `start <= s < stop`."""
+    end = tl.cdiv(T, BLOCK) * BLOCK
+    seen, high = _meets(low, end, start, T, False, BLOCK)
+    hidden, high = _meets(low, high, 0, stop - 1, False, BLOCK)
+    hidden, high = _meets(low, high, T, end, hidden, BLOCK)
+    return high // BLOCK * BLOCK, seen, hidden
+
+
+# -- what the kernels share --
+
+LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)  # exp2 is what the hardware has: exp(x) = exp2(x * LOG2_E)
+
+
+@triton.jit
+def _meets(low, high, first, stop, already, BLOCK: tl.constexpr):
+    """Whether the block at `low` holds some of `first <= position < stop`, or did `already`; and up to where that is so."""
+    begun = first < low + BLOCK
+    inside = begun & (low < stop) & (first < stop)
+    change = tl.where(inside, stop + (BLOCK - 1), tl.where(begun, high, first))  # in a later block: a loop gets on
+    return already | inside, tl.minimum(high, change)
+
+
+@triton.jit
+def _tile(tensor, strides, b, rows, n, columns):
+    """Where tensor[b, rows, n, columns] is."""
+    head = tensor + tl.cast(b, tl.int64) * strides[0] + tl.cast(n, tl.int64) * strides[2]
+    return head + rows.to(tl.int64)[:, None] * strides[1] + columns.to(tl.int64)[None, :] * strides[3]
+
+
+@triton.jit
+def _load(tensor, strides, b, rows, length, n, columns, WIDTH: tl.constexpr, AT_END: tl.constexpr = True):
+    """tensor[b, rows, n, columns], zero beyond its end; rows are looked at only where they may be."""
+    there = columns[None, :] < WIDTH
+    if AT_END:
+        there = there & (rows[:, None] < length)
+    return tl.load(_tile(tensor, strides, b, rows, n, columns), mask=there, other=0.0)
+
+
+@triton.jit
+def _store(tensor, strides, b, rows, length, n, columns, WIDTH: tl.constexpr, values):
+    """tensor[b, rows, n, columns] = values, up to its end."""
+    there = (rows[:, None] < length) & (columns[None, :] < WIDTH)
+    tl.store(_tile(tensor, strides, b, rows, n, columns), values.to(tensor.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _tanh(x):
+    """tanh: a polynomial near 0, where the difference of exponentials would cancel (Cephes, tanhf)."""
+    square = x * x
+    series = ((-5.70498872745e-3 * square + 2.06390887954e-2) * square - 5.37397155531e-2) * square + 1.33314422036e-1
+    small = (series * square - 3.33332819422e-1) * square * x + x
+    size = 1.0 - 2.0 / (tl.exp(2.0 * tl.abs(x)) + 1.0)
+    return tl.where(tl.abs(x) < 0.625, small, tl.where(x < 0.0, -size, size))
+
+
+@triton.jit
+def _square(x):
+    return x * x
+
+
+@triton.jit
+def _floor_divide(x, y):
+    """x // y rounded down; Triton's own operator rounds to 0."""
+    return x // y - tl.where((x % y != 0) & ((x < 0) != (y < 0)), 1, 0)
+
+
+@triton.jit
+def _remainder(x, y):
+    """x % y with the sign of y; Triton's own operator has that of x."""
+    return x - _floor_divide(x, y) * y
+
+
+# -- launches --
+
+# Of each kernel, by the dtype's bytes and up to a head dim: blocks of queries and of keys, warps, stages. Chosen by compiling
+# for sm_90, where up to head dim 128 all masks over positions keep to its registers; none was ever timed.
+LAUNCHES = {
+    "forward": ((2, 128, (128, 64, 8, 3)), (2, 256, (128, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
+    "query_gradient": ((2, 128, (128, 32, 8, 2)), (2, 256, (64, 32, 8, 2)), (4, 256, (32, 32, 8, 2))),
+    "key_gradients": ((2, 128, (32, 64, 8, 2)), (2, 256, (16, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
+}
+
+
+@torch.library.custom_op("attnspec::name_of_the_spec", mutates_args=())
+def _forward(query: Tensor, key: Tensor, value: Tensor, parameters: Any) -> tuple[Tensor, Tensor]:
+    """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
+    (B, T, N, _), S, K, V = query.shape, key.shape[1], key.shape[2], value.shape[3]
+    output, lse = query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
+    tensors = [argument for tensor in (query, key, value, output) for argument in (tensor, tensor.stride())]
+    launch = _launch("forward", query, value)
+    blocks = triton.cdiv(T, launch["BLOCK_T"])
+    _forward_kernel[(B * N, blocks)](*tensors, lse, T, S, N, N // K, parameters, **launch)
+    return output, lse
+
+
+@torch.library.custom_op("attnspec::name_of_the_spec_backward", mutates_args=())
+def _backward(
+    query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, d_output: Tensor, parameters: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
+    (B, T, N, _), S, K = query.shape, key.shape[1], key.shape[2]
+    d_query, d_key, d_value = (tensor.new_empty(tensor.shape) for tensor in (query, key, value))
+    delta = (output.float() * d_output.float()).sum(-1).transpose(1, 2).contiguous()
+    inputs = [argument for tensor in (query, key, value, d_output) for argument in (tensor, tensor.stride())]
+    sizes = (T, S, N, N // K, parameters)
+    launch = _launch("query_gradient", query, value)
+    blocks = triton.cdiv(T, launch["BLOCK_T"])
+    _query_gradient_kernel[(B * N, blocks)](*inputs, lse, delta, d_query, d_query.stride(), *sizes, **launch)
+    launch = _launch("key_gradients", query, value)
+    blocks = triton.cdiv(S, launch["BLOCK_S"])
+    outputs = d_key, d_key.stride(), d_value, d_value.stride()
+    _key_gradients_kernel[(B * K, blocks)](*inputs, lse, delta, *outputs, *sizes, **launch)
+    return d_query, d_key, d_value
+
+
+def _launch(kernel: str, query: Tensor, value: Tensor) -> dict[str, int]:
+    """What a kernel is compiled for. Raises NotImplementedError, with the reason, where none can run."""
+    H, V = query.shape[3], value.shape[3]
+    if query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise NotImplementedError(f"triton: {query.dtype} is not supported; float16, bfloat16 and float32 are")
+    if triton.knobs.runtime.interpret and query.dtype == torch.bfloat16:
+        raise NotImplementedError("triton: bfloat16 is not supported in Triton's interpreter, which computes nonsense in it")
+    if query.device.type == "cpu" and not triton.knobs.runtime.interpret:
+        raise NotImplementedError("triton: kernels run on a GPU; on a CPU, set TRITON_INTERPRET=1 before Triton is imported")
+    fitting = (launch for size, widest, launch in LAUNCHES[kernel] if size == query.itemsize and max(H, V) <= widest)
+    BLOCK_T, BLOCK_S, warps, stages = next(fitting, (0, 0, 0, 0))
+    if not warps:
+        raise NotImplementedError(f"triton: head dim {max(H, V)} is not supported; up to 256 is")
+    stages = min(stages, 2) if torch.version.hip else stages  # 64 KiB of shared memory
+    widths = [max(16, triton.next_power_of_2(width)) for width in (H, V)]
+    blocks = {"BLOCK_T": BLOCK_T, "BLOCK_S": BLOCK_S, "BLOCK_H": widths[0], "BLOCK_V": widths[1]}
+    return {"H": H, "V": V, **blocks, "num_warps": warps, "num_stages": stages}
+
+
+@_forward.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, parameters: Any) -> tuple[Tensor, Tensor]:
+    (B, T, N, _), V = query.shape, value.shape[3]
+    return query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
+
+
+@_backward.register_fake
+def _(
+    query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, d_output: Tensor, parameters: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+
+
+def _saved(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key, value, *ctx.parameters = inputs
+    ctx.save_for_backward(query, key, value, *output)
+
+
+def _gradients(ctx: Any, d_output: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    return (*_backward(*ctx.saved_tensors, d_output, *ctx.parameters), *(None for _ in ctx.parameters))
+
+
+_forward.register_autograd(_gradients, setup_context=_saved)

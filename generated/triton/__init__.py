@@ -1,0 +1,1 @@
+"""Generated Triton kernels: one file per API or variant."""

@@ -1,0 +1,145 @@
+"""Which specs have a Triton kernel, and what they put into the skeleton."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from attnspec.codegen.command import OK, USAGE, main
+from attnspec.codegen.index_notation import LoweringError
+from attnspec.codegen.triton.coverage import reasons
+from attnspec.codegen.triton.holes import holes_of
+from attnspec.codegen.triton.module import module_text
+from attnspec.codegen.write import changes
+from attnspec.spec.loader import builtin, find
+from compiling import SPECS, spec_of
+
+COVERED = ("causal_gqa", "gemma2", "longformer")
+PLACEHOLDERS = ("parameters", "FACTOR", "name_of_the_spec", "Any")
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_masks_over_positions_have_a_kernel(name: str) -> None:
+    assert list(reasons(find(name))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("keras.layers.GroupQueryAttention", "a layer has no kernel of its own"),
+        ("jax.nn.dot_product_attention", "one path and one output are compiled"),
+        ("packed_documents", "`query_segment_ids` is a tensor that no kernel reads yet"),
+        ("bigbird", "`block_layout` is a tensor that no kernel reads yet"),
+        ("dilated.toml", "which blocks its masks let through has to be looked up block by block"),
+        ("sink.toml", "`softmax.sink` is not compiled"),
+        ("several_outputs.toml", "one path and one output are compiled"),
+    ],
+)
+def test_whatever_has_none_says_why(name: str, why: str) -> None:
+    spec = builtin()[name] if name in builtin() else find(str(SPECS / name))
+    assert any(why in reason for reason in reasons(spec))
+    with pytest.raises(LoweringError, match=f"triton: {spec.name}: "):
+        module_text(spec)
+
+
+def test_generate_writes_the_kernels_that_there_are_and_refuses_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gemma2", "--target", "triton", "--out", str(tmp_path)]) == OK
+    assert sorted(path.name for path in (tmp_path / "triton").iterdir()) == ["__init__.py", "gemma2.py"]
+    assert main(["bigbird", "--target", "triton", "--out", str(tmp_path)]) == USAGE
+    assert "triton: bigbird: `block_layout` is a tensor that no kernel reads yet" in capsys.readouterr().err
+    wanted = changes(builtin().values(), None, tmp_path / "all", complete=True).wanted
+    assert {path for path in wanted if path.startswith("triton/")} == {f"triton/{name}.py" for name in (*COVERED, "__init__")}
+
+
+def test_a_cap_is_differentiated_and_the_scale_is_left_to_the_end() -> None:
+    holes = holes_of(find("gemma2"))
+    assert holes.factor == "scale"
+    assert holes.bodies["_logits"].splitlines()[1::2] == [
+        "logits = logits * scale",
+        "logits = cap * _tanh(logits / cap)",
+    ]
+    assert "d_logits = d_logits * (1 - _square(_tanh(logits_before_softcap / cap)))" in holes.bodies["_d_product"]
+    assert holes.placeholders == {
+        "logit_parameters": ("scale", "cap"),
+        "mask_parameters": ("left",),
+        "parameters": ("scale", "cap", "left"),
+    }
+
+
+def test_a_bare_scale_leaves_nothing_to_differentiate() -> None:
+    spec = find("causal_gqa")
+    assert not holes_of(spec).derived
+    assert "d_product" not in module_text(spec)
+
+
+def test_an_index_in_the_logits_is_no_part_of_their_gradient(tmp_path: Path) -> None:
+    text = """
+        variant = "sloped"
+        summary = "A bias that grows with the distance."
+        modifiers = ["distance"]
+        masks = ["causal"]
+        [modifier.distance]
+        logit = "logit + rate * (s - t) / 2"
+        [parameters]
+        rate = { default = 0.5 }
+    """
+    holes = holes_of(spec_of(text, tmp_path))
+    assert "logits = logits + rate * (s - t) / 2" in holes.bodies["_logits"]
+    assert (holes.derived, holes.factor) == (False, "scale")
+
+
+@pytest.mark.parametrize(
+    ("name", "hole", "lines"),
+    [
+        ("causal_gqa", "_run_of_keys", ["low, end, 0, stop, False", "low, high, start + 1, S, False"]),
+        ("causal_gqa", "_run_of_keys", ["low, high, S, end, hidden"]),
+        ("causal_gqa", "_run_of_queries", ["low, end, start, T, False", "low, high, T, end, hidden"]),
+        ("gemma2", "_run_of_queries", ["low, end, start, left + stop, False", "low, high, left + start + 1, T, hidden"]),
+        ("longformer", "_run_of_keys", ["low, end, 0, tl.where(start < global_tokens, S, 0), False"]),
+    ],
+)  # fmt: skip
+def test_the_blocks_of_a_loop_are_formulas_of_its_masks(name: str, hole: str, lines: list[str]) -> None:
+    body = holes_of(find(name)).bodies[hole]
+    for line in lines:
+        assert f"_meets({line}, BLOCK)" in body
+
+
+def test_division_rounds_down_where_a_number_may_be_negative(tmp_path: Path) -> None:
+    text = """
+        variant = "chunks"
+        summary = "Chunks that begin somewhere."
+        masks = ["chunks"]
+        [mask.chunks]
+        attends = "s // 4 <= t // 4 and (s - t) // 4 <= 0 and (s - t) % 4 < 3"
+    """
+    attends = holes_of(spec_of(text, tmp_path)).bodies["_attends"]
+    assert "s // 4 <= t // 4" in attends
+    assert "_floor_divide(s - t, 4) <= 0" in attends
+    assert "_remainder(s - t, 4) < 3" in attends
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_a_file_is_whole_and_has_nothing_it_does_not_use(name: str) -> None:
+    text = module_text(find(name))
+    words = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    assert not words & {*PLACEHOLDERS[:-1], "logit_parameters", "mask_parameters"}
+    assert "parameters: Any" not in text
+    assert ("_tanh" in text) == (name == "gemma2")
+    assert "_remainder" not in text
+
+
+def test_plain_causal_kernels_are_short_enough_to_read() -> None:
+    """The forward kernel with all that it calls, and all kernels."""
+    text = module_text(find("causal_gqa"))
+    lengths = {
+        node.name: (node.end_lineno or 0) - node.lineno + 2
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef) and "@triton.jit" in "\n".join(text.splitlines()[node.lineno - 2 : node.lineno])
+    }
+    backward = {name for name in lengths if "gradient" in name or "queries" in name}
+    assert sum(lines for name, lines in lengths.items() if name not in backward) <= 110
+    assert sum(lengths.values()) <= 260

@@ -1,0 +1,123 @@
+"""Generated kernels in Triton's interpreter: around every edge of a block, and as a part of torch.
+
+A process of its own (`own_process.py`): whether Triton interprets is decided when it is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from attnspec.harness.lanes.in_triton import TritonFramework, _surrounded
+from attnspec.harness.subjects import Subject, generated, load
+from attnspec.spec.loader import find
+
+BOUNDS = {torch.float32: 1e-5, torch.float16: 6e-3}  # a sanity check of magnitude: the verdict is the harness's
+
+
+@pytest.fixture(scope="module", autouse=True)
+def interpreted() -> None:
+    TritonFramework()
+
+
+def subject(name: str, lane: str = "triton") -> Subject:
+    return next(generated(find(name), lane))
+
+
+def kernel(name: str, block_t: int, block_s: int) -> Callable[..., Tensor]:
+    """The function with all its kernels in blocks of that size."""
+    function = load(subject(name)).function
+    module = vars(function)["__wrapped__"].__globals__
+    launches = tuple((size, 256, (block_t, block_s, 4, 1)) for size in (2, 4))
+    module["LAUNCHES"] = dict.fromkeys(module["LAUNCHES"], launches)
+    return function
+
+
+def tensors(T: int, S: int, N: int, K: int, H: int, V: int, dtype: torch.dtype = torch.float32) -> Iterator[Tensor]:
+    generator = np.random.default_rng(T * 100 + S)
+    for shape in ((2, T, N, H), (2, S, K, H), (2, S, K, V)):
+        yield _surrounded(generator.standard_normal(shape).astype(str(dtype).removeprefix("torch.")))
+
+
+def check(name: str, blocks: tuple[int, int], given: list[Tensor], **arguments: Any) -> None:
+    """Output and gradients against the direct form in float64."""
+    inputs = [tensor.requires_grad_() for tensor in given]
+    wide = [tensor.detach().double().requires_grad_() for tensor in given]
+    output = kernel(name, *blocks)(*inputs, **arguments)
+    expected = load(subject(name, "torch")).function(*wide, **arguments)
+    cotangent = torch.linspace(-1, 1, output.numel()).reshape(output.shape).to(output.dtype)
+    found = torch.autograd.grad(output, inputs, cotangent)
+    wanted = torch.autograd.grad(expected, wide, cotangent.double())
+    for one, other in zip((output, *found), (expected, *wanted), strict=True):
+        assert one.dtype == given[0].dtype
+        assert one.shape == other.shape
+        assert torch.allclose(one.double(), other, atol=BOUNDS[one.dtype], rtol=BOUNDS[one.dtype])
+
+
+@pytest.mark.parametrize(("T", "S"), [(7, 3), (8, 4), (9, 5), (17, 4), (8, 13)])
+def test_sizes_around_the_edges_of_blocks(T: int, S: int) -> None:
+    check("causal_gqa", (8, 4), list(tensors(T, S, 2, 1, 5, 3)))
+
+
+@pytest.mark.parametrize("left", [0, 3, 4, 40])
+def test_windows_that_begin_inside_and_at_the_edges_of_blocks(left: int) -> None:
+    check("gemma2", (4, 4), list(tensors(9, 13, 2, 2, 4, 4)), left=left, cap=2.0, scale=0.7)
+
+
+@pytest.mark.parametrize(("left", "right", "first"), [(2, 1, 0), (0, 0, 3), (1, 5, 4), (20, 0, 30)])
+def test_several_ranges_of_keys_each_visited_once(left: int, right: int, first: int) -> None:
+    check("longformer", (4, 4), list(tensors(14, 11, 2, 1, 4, 4)), left=left, right=right, global_tokens=first)
+
+
+@pytest.mark.parametrize(("T", "S"), [(0, 3), (3, 0), (1, 1), (5, 2)])
+def test_sizes_of_none_and_one_and_rows_that_see_nothing(T: int, S: int) -> None:
+    check("longformer", (4, 4), list(tensors(T, S, 2, 1, 3, 2)), left=0, right=0, global_tokens=0)
+
+
+def test_half_precision_and_wide_heads() -> None:
+    check("gemma2", (16, 16), list(tensors(17, 19, 4, 2, 33, 20, torch.float16)), left=6)
+
+
+def test_a_kernel_is_whole_in_a_graph_and_its_registrations_hold() -> None:
+    function = kernel("gemma2", 16, 16)
+    query, key, value = (tensor.requires_grad_() for tensor in tensors(5, 7, 2, 1, 4, 4))
+    compiled = torch.compile(lambda *given: function(*given, left=2).sum(), fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(query, key, value), function(query, key, value, left=2).sum())
+    torch.library.opcheck(torch.ops.attnspec.gemma2, (query, key, value, 0.5, 2.0, 3))
+
+
+def test_what_no_kernel_can_do_is_refused_with_the_reason() -> None:
+    function = kernel("causal_gqa", 16, 16)
+
+    def called(dtype: torch.dtype, H: int = 4) -> Tensor:
+        return function(*(torch.ones(1, 3, 1, H, dtype=dtype) for _ in range(3)))
+
+    with pytest.raises(NotImplementedError, match="bfloat16 is not supported in Triton's interpreter"):
+        called(torch.bfloat16)
+    with pytest.raises(NotImplementedError, match=r"torch\.float64 is not supported; float16, bfloat16 and float32 are"):
+        called(torch.float64)
+    with pytest.raises(NotImplementedError, match="head dim 257 is not supported; up to 256 is"):
+        called(torch.float32, 257)
+
+
+def test_inputs_of_a_lane_lie_in_storage_full_of_nan() -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    laid = _surrounded(array)
+    assert np.array_equal(laid.numpy(), array)
+    assert laid.stride() == (7, 1)
+    around = torch.as_strided(laid, (laid.untyped_storage().nbytes() // 4,), (1,), 0)
+    assert int(around.isnan().sum()) == 6 * 7 - 6
+
+
+def test_the_module_of_a_subject_is_the_generated_file() -> None:
+    module: ModuleType | dict[str, Any] = vars(load(subject("causal_gqa")).function)["__wrapped__"].__globals__
+    assert str(module["__file__"]).endswith("triton/causal_gqa.py")
