@@ -115,6 +115,7 @@ def test_a_layer_tells_its_sizes_and_where_its_weights_are_kept() -> None:
     bias = next(weight for weight in spec.weights if weight.name == "gate_bias")
     assert (bias.initializer, bias.chosen_by, bias.path) == ("zeros", "bias_initializer", "gate_dense/1")
     assert "use_gate is new, before seed" in spec.documented.drift
+    assert len(builtin()["jax.nn.dot_product_attention"].documented.drift) == 2
     assert [path.policies["empty_row"].value for path in spec.paths] == ["zero", "uniform"]
 
 
@@ -220,7 +221,7 @@ def test_numbers_and_nesting_that_tomllib_would_choke_on() -> None:
     [huge] = errors(changed(JAX, "default = false", "default = " + "9" * 3_000))
     assert huge.endswith("expected a number up to 2147483647, text, true, false or a list of integers, got a huge integer")
     assert errors(changed(JAX, "default = false", "default = " + "9" * 3_991)) == [
-        "line 54: expected at most 4000 characters, got 4001"
+        "line 58: expected at most 4000 characters, got 4001"
     ]
     assert errors(changed(JAX, "default = false", "default = " + "[\n" * 3_000)) == ["nested too deep"]
 
