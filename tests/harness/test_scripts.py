@@ -36,7 +36,7 @@ from attnspec.spec.model import Spec
 from planted_bugs.faults import APIS, FAULTS
 
 TESTS = Path(__file__).parents[1]
-REPRODUCERS = TESTS.parent / "reproducers"
+REPRODUCERS = TESTS / "reproducers"
 KNOWN = {REPRODUCERS / file_of(each): each for each in known_deviations.load()}
 FEW = ("jax.nn.dot_product_attention", "keras.layers.GroupQueryAttention")  # where calls are compiled: a function, a layer
 NUMPY = [fault for fault in FAULTS if fault.framework == "numpy"]
@@ -209,7 +209,7 @@ def test_every_known_deviation_has_a_script_and_every_script_a_deviation() -> No
     files = set(REPRODUCERS.rglob("*.py"))
     assert len(KNOWN) == len(known_deviations.load()), "two deviations have one file"
     missing = ", ".join(str(file) for file in sorted(KNOWN.keys() - files))
-    assert not missing, f"run `attnspec reproduce`: there is no {missing}"
+    assert not missing, f"run `attnspec reproduce --out tests/reproducers`: there is no {missing}"
     assert not files - KNOWN.keys(), "a script of no known deviation"
 
 
