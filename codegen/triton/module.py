@@ -63,7 +63,7 @@ def _filled(name: str, text: str, spec: Spec, holes: Holes) -> tuple[str, str]:
     text = text.replace("parameters: Any", ", ".join(_typed(spec)))
     for hole, scalars in holes.placeholders.items():
         text = re.sub(rf", {hole}\b", "".join(f", {scalar}" for scalar in scalars), text)
-    return name, text.replace("name_of_the_spec", spec.module_name)
+    return name, text
 
 
 def _typed(spec: Spec) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 A spec fills its holes. The functions under "holes" get other bodies; `parameters`, `logit_parameters` and `mask_parameters`
 stand for the scalars that all of a call, its logits and its masks read; `FACTOR` is what the gradients of the products still
-have to be multiplied by; `name_of_the_spec` is its name.
+have to be multiplied by.
 """
 
 from __future__ import annotations
@@ -266,7 +266,11 @@ LAUNCHES = {
 }
 
 
-@torch.library.custom_op("attnspec::name_of_the_spec", mutates_args=())
+# Each copy of this file has operators of its own: the last one registered under a name would stand in for all of them.
+OPERATOR = "attnspec::" + "".join(letter if letter.isalnum() else "_" for letter in __name__)
+
+
+@torch.library.custom_op(OPERATOR, mutates_args=())
 def _forward(query: Tensor, key: Tensor, value: Tensor, parameters: Any) -> tuple[Tensor, Tensor]:
     """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
     (B, T, N, _), S, K, V = query.shape, key.shape[1], key.shape[2], value.shape[3]
@@ -278,7 +282,7 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, parameters: Any) -> tupl
     return output, lse
 
 
-@torch.library.custom_op("attnspec::name_of_the_spec_backward", mutates_args=())
+@torch.library.custom_op(f"{OPERATOR}_backward", mutates_args=())
 def _backward(
     query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, d_output: Tensor, parameters: Any
 ) -> tuple[Tensor, Tensor, Tensor]:

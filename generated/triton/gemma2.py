@@ -327,7 +327,10 @@ LAUNCHES = {
 }
 
 
-@torch.library.custom_op("attnspec::gemma2", mutates_args=())
+OPERATOR = "attnspec::" + "".join(letter if letter.isalnum() else "_" for letter in __name__)
+
+
+@torch.library.custom_op(OPERATOR, mutates_args=())
 def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float, cap: float, left: int) -> tuple[Tensor, Tensor]:
     """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
     (B, T, N, _), S, K, V = query.shape, key.shape[1], key.shape[2], value.shape[3]
@@ -339,7 +342,7 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float, cap: float
     return output, lse
 
 
-@torch.library.custom_op("attnspec::gemma2_backward", mutates_args=())
+@torch.library.custom_op(f"{OPERATOR}_backward", mutates_args=())
 def _backward(
     query: Tensor,
     key: Tensor,

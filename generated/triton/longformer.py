@@ -317,7 +317,10 @@ LAUNCHES = {
 }
 
 
-@torch.library.custom_op("attnspec::longformer", mutates_args=())
+OPERATOR = "attnspec::" + "".join(letter if letter.isalnum() else "_" for letter in __name__)
+
+
+@torch.library.custom_op(OPERATOR, mutates_args=())
 def _forward(
     query: Tensor, key: Tensor, value: Tensor, scale: float, global_tokens: int, left: int, right: int
 ) -> tuple[Tensor, Tensor]:
@@ -331,7 +334,7 @@ def _forward(
     return output, lse
 
 
-@torch.library.custom_op("attnspec::longformer_backward", mutates_args=())
+@torch.library.custom_op(f"{OPERATOR}_backward", mutates_args=())
 def _backward(
     query: Tensor,
     key: Tensor,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 os.environ["TRITON_INTERPRET"] = "1"
@@ -33,10 +34,16 @@ def subject(name: str, lane: str = "triton") -> Subject:
     return next(generated(find(name), lane))
 
 
+def module_of(function: Callable[..., Tensor]) -> dict[str, Any]:
+    """The globals of the generated file."""
+    found: dict[str, Any] = vars(function)["__wrapped__"].__globals__
+    return found
+
+
 def kernel(name: str, block_t: int, block_s: int) -> Callable[..., Tensor]:
     """The function with all its kernels in blocks of that size."""
     function = load(subject(name)).function
-    module = vars(function)["__wrapped__"].__globals__
+    module = module_of(function)
     launches = tuple((size, 256, (block_t, block_s, 4, 1)) for size in (2, 4))
     module["LAUNCHES"] = dict.fromkeys(module["LAUNCHES"], launches)
     return function
@@ -92,7 +99,18 @@ def test_a_kernel_is_whole_in_a_graph_and_its_registrations_hold() -> None:
     query, key, value = (tensor.requires_grad_() for tensor in tensors(5, 7, 2, 1, 4, 4))
     compiled = torch.compile(lambda *given: function(*given, left=2).sum(), fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(query, key, value), function(query, key, value, left=2).sum())
-    torch.library.opcheck(torch.ops.attnspec.gemma2, (query, key, value, 0.5, 2.0, 3))
+    torch.library.opcheck(module_of(function)["_forward"]._opoverload, (query, key, value, 0.5, 2.0, 3))
+
+
+def test_two_copies_of_a_file_do_not_stand_in_for_each_other(tmp_path: Path) -> None:
+    text = Path(subject("causal_gqa").module).read_text(encoding="utf-8")
+    copy = tmp_path / "causal_gqa.py"
+    copy.write_text(text.replace("summed / tl.where(empty, 1.0, total)[:, None]", "summed * 0.0"), encoding="utf-8")
+    own = kernel("causal_gqa", 16, 16)
+    other = load(replace(subject("causal_gqa"), module=str(copy))).function
+    query, key, value = tensors(3, 3, 1, 1, 4, 4)
+    assert not other(query, key, value).any()
+    assert own(query, key, value).any()
 
 
 def test_what_no_kernel_can_do_is_refused_with_the_reason() -> None:
@@ -116,8 +134,3 @@ def test_inputs_of_a_lane_lie_in_storage_full_of_nan() -> None:
     assert laid.stride() == (7, 1)
     around = torch.as_strided(laid, (laid.untyped_storage().nbytes() // 4,), (1,), 0)
     assert int(around.isnan().sum()) == 6 * 7 - 6
-
-
-def test_the_module_of_a_subject_is_the_generated_file() -> None:
-    module: ModuleType | dict[str, Any] = vars(load(subject("causal_gqa")).function)["__wrapped__"].__globals__
-    assert str(module["__file__"]).endswith("triton/causal_gqa.py")

@@ -1,0 +1,13 @@
+"""Every fault planted in a generated kernel is found within two cases, and the kernel as it is has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from planted_bugs.kernel_faults import CORRECT, FAULTS, hunt
+
+
+def test_every_fault_in_a_kernel_is_found_by_its_check(tmp_path: Path) -> None:
+    seen = hunt((CORRECT, *FAULTS), tmp_path)
+    assert seen.pop("correct") == set()
+    assert {fault.name for fault in FAULTS if fault.seen_by not in seen[fault.name]} == set()
