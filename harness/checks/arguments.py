@@ -8,11 +8,11 @@ dropped only on one path, or only where another is given, shows too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, count
 from math import prod
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -34,7 +34,15 @@ from attnspec.spec.model import Argument, Spec
 from attnspec.spec.resolve import EvaluationError, ShapeMismatch, holds, resolve
 
 Status = Literal["honoured", "refused", "ignored"]
-Call = Callable[[Configuration, Mapping[str, Array]], Answer]
+
+
+class Call(Protocol):
+    """One call of a subject, which a lane may make on arrays that lie otherwise in memory (lanes/memory.py)."""
+
+    def __call__(self, configuration: Configuration, given: Mapping[str, Array], layout: str = "") -> Answer:
+        """The answer."""
+
+
 RANKED: tuple[Status, ...] = ("refused", "honoured", "ignored")  # a run reports the last one that it saw
 PLACES = (7, 3, 4)  # in sizes.py: grouped heads and T under S, then equal heads, then T over S
 STEP = seed_for("plain", "half", 1)  # further on, the distributions are the same

@@ -9,6 +9,7 @@ repeated-heads   grouped heads are those of keys and values repeated for each qu
 shifted-logits   a constant that is added to all logits of a row changes nothing
 explicit-mask    a mask given by a flag or a size is the boolean mask that it stands for
 appended-key     a further key that the mask hides changes nothing
+memory-KIND      the same arrays elsewhere in memory: transposed, sliced, offset, expanded, reversed (lanes/memory.py)
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from attnspec.harness.arrays import arrays
-from attnspec.harness.checks.arguments import Call, is_valid
+from attnspec.harness.checks.arguments import STEP, Call, is_valid
 from attnspec.harness.checks.failure import Failure, Worst
 from attnspec.harness.checks.preconditions import layout_of
 from attnspec.harness.configuration import Case, Configuration, TensorPlan
 from attnspec.harness.facts import facts
 from attnspec.harness.lanes.call import inputs
+from attnspec.harness.lanes.memory import KINDS, OFFERED
 from attnspec.harness.lanes.messages import Array, Returned
 from attnspec.harness.oracle import judge
 from attnspec.harness.oracle.plan import plan_of
@@ -55,6 +57,7 @@ class Related:
     row: int | None = None
     exact: bool = False
     outputs: tuple[str, ...] = ()
+    layout: str = ""
     bounds: dict[str, Array] = field(default_factory=dict)
 
     def apart(self, spec: Spec, name: str) -> Array:
@@ -104,7 +107,7 @@ class Setting:
         return letters, lengths
 
     def _layout(self, name: str, shape: tuple[int, ...]) -> Layout | None:
-        returned = [layout for output in self.spec.outputs if output.name == name for layout in output.layouts]
+        returned = [layout for output in self.attention.outputs if output.name == name for layout in output.layouts]
         if returned:
             return next(iter([*(layout for layout in returned if len(layout.axes) == len(shape)), *returned]))
         return layout_of(self.spec, name, TensorPlan(shape, ""))
@@ -121,6 +124,7 @@ def relations(spec: Spec, case: Case) -> Iterator[Related]:
     given = inputs(arrays(case, spec))
     setting = Setting(spec, case, given, resolve(spec, facts(spec, case.configuration)))
     yield Related("twice", case, given, case.configuration, given, exact=True)
+    yield from _memory(case, given)
     shared = any(argument.name in dict(case.configuration.values) for argument in spec.tensor_arguments)
     if spec.form == "function" and not shared:  # what moves in one tensor must not in another
         for relation in (_hidden, _keys, _batch, _heads, _repeated, _shifted, _explicit, _appended):
@@ -302,13 +306,30 @@ def _appended(setting: Setting) -> Iterator[Related]:
     yield replace(related, changed=replace(related.changed, sizes=whole))
 
 
+def _memory(case: Case, given: Given) -> Iterator[Related]:
+    """All layouts for the first of the varied calls, another one for each of the others."""
+    number = (case.seed // STEP - 1) // 2
+    for kind in KINDS if number <= 0 else KINDS[number % len(KINDS) :][:1]:
+        own = {name: _repeated_entry(array) for name, array in given.items()} if kind == "expanded" else given
+        yield Related(f"memory-{kind}", case, own, case.configuration, own, layout=kind)
+
+
+def _repeated_entry(array: Array) -> Array:
+    """The first entry of the first axis in the place of all."""
+    return np.broadcast_to(array[:1], array.shape).copy() if array.ndim > 2 else array
+
+
 # -- what a subject does ------------------------------------------------------------------------------------------
 
 
 def check(spec: Spec, subject: Subject, call: Call, related: Related) -> Iterator[Failure]:
     """A failure where the two calls differ by more than rounding. What is not answered is another check's."""
+    if related.layout and related.layout not in OFFERED.get(subject.lane, ()):
+        return
     before = call(related.case.configuration, related.given)
-    after = call(related.changed, related.other)
+    after = (
+        call(related.changed, related.other, layout=related.layout) if related.layout else call(related.changed, related.other)
+    )
     if not isinstance(before, Returned) or not isinstance(after, Returned):
         return
     for name, tensor in before.outputs.items():

@@ -45,6 +45,7 @@ class Call:
     values: Mapping[str, Default]
     outputs: tuple[str, ...] | None
     dtypes: Mapping[str, str]
+    layout: str = ""  # how its inputs lie in memory (memory.py)
     compiled: dict[str, Callable[..., dict[str, Any]]] = field(default_factory=dict)
 
     def dtype(self, name: str) -> str:

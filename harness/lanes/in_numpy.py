@@ -9,6 +9,7 @@ import numpy as np
 
 from attnspec.harness.lanes import call
 from attnspec.harness.lanes.framework import Call
+from attnspec.harness.lanes.memory import laid_out
 from attnspec.harness.lanes.messages import Array, Tensor
 
 
@@ -47,11 +48,18 @@ def _joined(request: Call, gradients: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _arguments(request: Call, arrays: Mapping[str, Array]) -> tuple[list[Any], dict[str, Any]]:
+    if request.layout:
+        arrays = {name: _read_only(laid_out(array, request.layout)) for name, array in arrays.items()}
     args, keywords = call.bind(request.spec, request.values, arrays)
     if request.spec.form == "layer":
         args.insert(0, call.weights_of(request.spec, arrays))
         keywords |= call.constructor_arguments(request.spec, request.values)
     return args, keywords
+
+
+def _read_only(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
 
 
 def _tensor(value: Any) -> Tensor:

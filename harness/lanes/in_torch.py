@@ -10,6 +10,7 @@ import torch
 
 from attnspec.harness.lanes import call
 from attnspec.harness.lanes.framework import BFLOAT16, Call
+from attnspec.harness.lanes.memory import laid_out
 from attnspec.harness.lanes.messages import Array, Tensor
 
 
@@ -30,9 +31,8 @@ class TorchFramework:
 
     def natives(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
         """Copies: a subject that writes to its inputs spoils no other subject's."""
-        return {
-            name: torch.from_numpy(np.array(array)).to(getattr(torch, request.dtype(name))) for name, array in arrays.items()
-        }
+        dtypes = {name: getattr(torch, request.dtype(name)) for name in arrays}
+        return {n: torch.from_numpy(laid_out(np.array(array), request.layout)).to(dtypes[n]) for n, array in arrays.items()}
 
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
         natives = self.natives(request, call.inputs(arrays))

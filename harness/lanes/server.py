@@ -3,7 +3,7 @@
 A request is a JSON text; `op` is one of
 
     run        {"subjects": [...], "cases": [[configuration, seed], ...], "gradient", "attempt"}
-    call       {"subject": ..., "configuration": number, "arrays": {name: [dtype, shape, hex]}}
+    call       {"subject": ..., "configuration": number, "arrays": {name: [dtype, shape, hex]}, "layout"}
     signature  {"subject": ...}
     forget     {}
 
@@ -21,6 +21,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,7 @@ class Server:
         forward: dict[str, Any] = {}
         try:
             prepared = self._call(subject, number, request["attempt"])
+            prepared = replace(prepared, layout=request["layout"]) if request.get("layout") else prepared
             adapter = prepared.subject.adapter
             given = adapter.into(prepared.spec, given) if adapter else given
             forward = self._framework.run(prepared, given)

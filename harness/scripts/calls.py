@@ -100,6 +100,11 @@ class Author:
         """Where the layer keeps a weight: torch by a key of its state, Keras in a sublayer, or by itself."""
         return weight.path if self.subject.lane.startswith("keras") else self.spec.state_key(weight)
 
+    def laid_out(self, source: Source, given: Given, kind: str) -> dict[str, str]:
+        """The tensors of a second call: those of the first one, elsewhere in memory."""
+        moved = {f"other_{name}": (name, array) for name, array in self._moved(given).items()}
+        return {variable: self.dialect.laid_out(*moved[variable], kind) for variable in source.tensors}
+
     def tensor(self, name: str, array: Array, dtype: str) -> str:
         """A tensor that is no argument: a cotangent."""
         return self.dialect.tensor(self._moved({name: array})[name], dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from attnspec.harness.lanes.memory import can_expand, poison
 from attnspec.harness.lanes.messages import Array
 from attnspec.harness.scripts.literals import constant, values
 
@@ -66,6 +67,13 @@ class Dialect:
     imports: tuple[str, ...] = ("import numpy as np",)
     maker = "np"
     array = "np.array({values}, {dtype!r})"
+    layouts: Mapping[str, str] = {
+        "transposed": "{x}.mT.copy().mT",
+        "sliced": "np.pad({x}, 1, constant_values={poison})[(slice(1, -1),) * {x}.ndim]",
+        "offset": "np.append({x}.dtype.type({poison}), {x})[1:].reshape({x}.shape)",
+        "expanded": "np.broadcast_to({x}[:1], {x}.shape)",
+        "reversed": "np.flip(np.flip({x}).copy())",
+    }
     classes = False  # whether a layer is a class, and not a function of its weights
 
     def tensor(self, array: Array, dtype: str, *, leaf: bool = False) -> str:
@@ -74,6 +82,13 @@ class Dialect:
         if filler is None:
             return self._leaf(self.array.format(values=values(array), dtype=dtype), leaf)
         return self._leaf(f"{self.maker}.full({array.shape}, {filler}, {self._dtype(dtype)})", leaf)
+
+    def laid_out(self, variable: str, array: Array, kind: str) -> str:
+        """A variable's values elsewhere in memory, as `lanes/memory.py` lays them out."""
+        few = array.ndim < (2 if kind == "transposed" else 1)
+        if few or not array.size or (kind == "expanded" and not can_expand(array)):
+            return variable
+        return self.layouts[kind].format(x=variable, poison=poison(array.dtype))
 
     def _dtype(self, dtype: str) -> str:
         return f"dtype={dtype!r}"
@@ -101,9 +116,15 @@ class Dialect:
 class Torch(Dialect):
     """torch's: leaves are marked when they are made, and layers are modules with a state."""
 
-    imports = ("import torch",)
+    imports: tuple[str, ...] = ("import torch",)
     maker = "torch"
     array = "torch.tensor({values}, dtype=torch.{dtype})"
+    layouts: Mapping[str, str] = {
+        "transposed": "{x}.mT.contiguous().mT",
+        "sliced": "torch.nn.functional.pad({x}, (1, 1) * {x}.ndim, value={poison})[(slice(1, -1),) * {x}.ndim]",
+        "offset": "torch.cat([{x}.new_full((1,), {poison}), {x}.flatten()])[1:].view({x}.shape)",
+        "expanded": "{x}[:1].expand_as({x})",
+    }
     classes = True
 
     def _dtype(self, dtype: str) -> str:
@@ -195,6 +216,7 @@ class Keras(Dialect):
 
     def __init__(self, name: str, backend: Dialect) -> None:
         self._backend = backend
+        self.layouts = backend.layouts
         self.imports = (f'os.environ["KERAS_BACKEND"] = "{name}"', "import keras", *backend.imports)
 
     def tensor(self, array: Array, dtype: str, *, leaf: bool = False) -> str:
@@ -227,10 +249,17 @@ class Keras(Dialect):
         return self._backend.forward(target, call, variables, is_layer)
 
 
+class Triton(Torch):
+    """Triton's kernels on torch's tensors, interpreted."""
+
+    imports = ('os.environ["TRITON_INTERPRET"] = "1"', *Torch.imports)
+
+
 _TORCH, _JAX, _TENSORFLOW = Torch(), Jax(), TensorFlow()
 DIALECTS: Mapping[str, Dialect] = {
     "numpy": Dialect(),
     "torch": _TORCH,
+    "triton": Triton(),
     "jax": _JAX,
     "tensorflow": _TENSORFLOW,
     "keras-torch": Keras("torch", _TORCH),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -219,7 +220,10 @@ def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     pairs = relations.relations(spec, failure.case)
     related = next(each for each in pairs if each.relation == failure.clause)
     first = author.source(related.case.configuration, related.given)
-    second = author.source(related.changed, related.other, earlier=(related.case.configuration, related.given))
+    known = {} if related.layout else related.given
+    second = author.source(related.changed, related.other, earlier=(related.case.configuration, known))
+    if related.layout:
+        second = replace(second, tensors=author.laid_out(second, related.other, related.layout))
     if worst is None:
         return (
             first.tensors,

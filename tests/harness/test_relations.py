@@ -15,6 +15,7 @@ from attnspec.harness.checks.relations import Related
 from attnspec.harness.cli import main
 from attnspec.harness.configuration import TensorPlan
 from attnspec.harness.lanes.lane import Lane
+from attnspec.harness.lanes.memory import KINDS, laid_out
 from attnspec.harness.lanes.messages import Answer, Raised, Returned, Tensor
 from attnspec.harness.subjects import generated
 from attnspec.spec.loader import builtin
@@ -23,7 +24,8 @@ from planted_bugs.faults import FAULTS, HERE
 API = "jax.nn.dot_product_attention"
 SPEC = builtin()[API]
 EMPTY = TensorPlan((), "float32")
-ALL = {line.split()[0] for line in (relations.__doc__ or "").splitlines()[2:] if line.strip()}
+DOCUMENTED = {line.split()[0] for line in (relations.__doc__ or "").splitlines()[2:] if line.strip()}
+ALL = DOCUMENTED - {"memory-KIND"} | {f"memory-{kind}" for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def test_the_second_call_is_another_one_and_valid(name: str) -> None:
             same = each.given.keys() == each.other.keys() and all(
                 np.array_equal(array, each.other[tensor]) for tensor, array in each.given.items()
             )
-            assert same == (each.relation == "twice")
+            assert same == (each.relation == "twice" or bool(each.layout))
 
 
 @pytest.mark.parametrize("name", builtin())
@@ -78,7 +80,7 @@ def test_what_is_in_a_group_moves_with_the_rest() -> None:
     width = packed.shape[1]
     np.testing.assert_array_equal(turned, packed.reshape(3, heads, -1, width)[:, ::-1].reshape(packed.shape))
     placed = next(case for case in alone if "key" in dict(case.configuration.values))
-    assert [each.relation for each in relations.relations(spec, placed)] == ["twice"]
+    assert [each.relation for each in relations.relations(spec, placed) if not each.layout] == ["twice"]
 
 
 @pytest.mark.parametrize("relation", sorted(ALL))
@@ -88,7 +90,7 @@ def test_an_answer_that_differs_fails(relation: str, pairs: list[Related]) -> No
     subject = next(generated(SPEC, "numpy"))
     calls: list[object] = []
 
-    def call(configuration: object, given: object) -> Answer:
+    def call(configuration: object, given: object, layout: str = "") -> Answer:
         calls.append(given)
         shape = related.given["query"].shape
         return Returned({"output": Tensor(np.full(shape, 9.0 * len(calls), np.float32), "float32")})
@@ -103,7 +105,12 @@ def test_a_call_that_is_not_answered_is_another_checks(pairs: list[Related]) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "relation"), [("heads-tiled-not-repeated", "repeated-heads"), ("not-the-same-twice", "twice")]
+    ("name", "relation"),
+    [
+        ("heads-tiled-not-repeated", "repeated-heads"),
+        ("not-the-same-twice", "twice"),
+        ("keys-read-in-memory-order", "memory-transposed"),
+    ],
 )
 def test_a_fault_is_found_without_an_oracle_and_replayed(
     name: str, relation: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -119,3 +126,18 @@ def test_a_fault_is_found_without_an_oracle_and_replayed(
         assert main(["replay", token, "--alone"]) == 1
     right = f"{HERE / 'numpy_attention.py'}:dot_product_attention"
     assert main(["check", right, *command[2:], "--checks", "relations"]) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int32", "bool"])
+def test_a_layout_holds_the_same_elsewhere(kind: str, dtype: str) -> None:
+    array = np.broadcast_to(np.arange(12).reshape(1, 3, 4) % 5, (2, 3, 4)).astype(dtype)
+    other = laid_out(array, kind)
+    np.testing.assert_array_equal(other, array)
+    assert not np.shares_memory(other, array)
+    strides = tuple(stride // array.itemsize for stride in other.strides)
+    assert strides == {
+        "transposed": (12, 1, 3), "sliced": (30, 6, 1), "offset": (12, 4, 1), "expanded": (0, 4, 1), "reversed": (-12, -4, -1)
+    }[kind]  # fmt: skip
+    assert laid_out(array[0, 0, 0], kind).shape == ()
+    assert laid_out(array[:0], kind).shape == (0, 3, 4)

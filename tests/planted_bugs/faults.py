@@ -212,6 +212,12 @@ STATE = (
         "weight = softmax(logits) * (1 + np.finfo(np.float32).eps * np.random.default_rng().integers(0, 2))\n",
         RELATIONS,
     ),
+    numpy(
+        "keys-read-in-memory-order",
+        "query, key, value = batched(query), batched(key), batched(value)\n",
+        "query, key, value = batched(query), batched(key), batched(value)\n    key = key.ravel('K').reshape(key.shape)\n",
+        RELATIONS,
+    ),
     torch(
         "input-is-written",
         "wide = torch.promote_types(query.dtype, torch.float32)\n",
