@@ -7,7 +7,7 @@ from itertools import groupby
 
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.prologue import axis_size, constructor_checks, is_grouped
-from attnspec.spec.expression import Access, Expression, Name, Sum, substitute, to_text, walk
+from attnspec.spec.expression import Access, Expression, Name, Sum, names, substitute, to_text, walk
 from attnspec.spec.model import Argument, Axis, Spec, Weight
 
 _INIT_HEAD = {
@@ -47,7 +47,8 @@ def init_text(spec: Spec, target: Target, parameters: list[str]) -> str:
     lines.append(f"params: dict[str, {array}] = {{}}")
     lines += _each(spec, target, lambda w: f'params["{w.name}"] = {_initial(spec, w, target.name)}')
     lines.append("return params")
-    signature = ", ".join((source, "*", *parameters, *_size_parameters(spec), dtype))
+    named = (parameter for parameter in parameters if parameter != "*")
+    signature = ", ".join((source, "*", *named, *_size_parameters(spec), dtype))
     return f"def {spec.function_name}_init({signature}) -> dict[str, {array}]:\n{indent(chr(10).join(lines))}"
 
 
@@ -56,7 +57,7 @@ def module_class(spec: Spec, target: Target, docstring: str, parameters: list[st
     made_on = ("device: torch.device | None = None", "dtype: torch.dtype | None = None")
     placed = any(argument.role == "placement" for argument in spec.constructor)
     more = (*_size_parameters(spec), *(() if placed else made_on))
-    signature = ", ".join(("self", *parameters, *(("*", *more) if more else ())))
+    signature = ", ".join(("self", *parameters, *_by_name(parameters, more)))
     kept = [*_construction(spec, target), *_kept(spec, target), *_attributes(spec, target), *_linears(spec, target)]
     own = [weight for weight in spec.weights if not _linear(spec, weight)]
     made = _each(spec, target, lambda w: _parameter(spec, w), own, otherwise=lambda w: _absent(spec, w))
@@ -80,6 +81,11 @@ def module_class(spec: Spec, target: Target, docstring: str, parameters: list[st
             *(line for method in spec.methods if method != _RESET for line in _method(method)),
         )
     )
+
+
+def _by_name(parameters: list[str], more: tuple[str, ...]) -> tuple[str, ...]:
+    """Further parameters, which are given by name alone."""
+    return more if "*" in parameters or not more else ("*", *more)
 
 
 def _parameter(spec: Spec, weight: Weight) -> str:
@@ -133,7 +139,7 @@ def _method(name: str) -> Iterator[str]:
 def tensorflow_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
     """The `tf.Module` of a layer: weights as variables under their documented names."""
     made_with = ("dtype: tf.DType = tf.float32", "name: str | None = None")
-    signature = ", ".join(("self", *parameters, "*", *_size_parameters(spec), *made_with))
+    signature = ", ".join(("self", *parameters, *_by_name(parameters, (*_size_parameters(spec), *made_with))))
     kept = [*_construction(spec, target), *_kept(spec, target)]
     made = _each(spec, target, lambda w: f'self.{w.name} = tf.Variable({_initial(spec, w, target.name)}, name="{w.name}")')
     held = _each(spec, target, lambda w: f'params["{w.name}"] = self.{w.name}', prefix="self.")
@@ -256,9 +262,11 @@ def _grouped_fans(spec: Spec, weight: Weight, prefix: str) -> tuple[str, str]:
 def _reset(spec: Spec, weight: Weight) -> str:
     """One weight drawn again; its fans are read off its own shape, or told."""
     line = _initial(spec, weight, "torch")
-    if weight.initializer not in _DRAWS or is_grouped(weight.layout) or weight.fans:
+    read = frozenset[str]().union(*map(names, weight.fans)) & {*size_names(spec)}
+    if weight.initializer not in _DRAWS or is_grouped(weight.layout) or (weight.fans and not read):
         return line
-    return f"{', '.join(weight.layout.dims)} = self.{weight.name}.shape\n{line}"
+    dims = weight.layout.dims
+    return f"{', '.join(dims)}{',' if len(dims) == 1 else ''} = self.{weight.name}.shape\n{line}"
 
 
 def _each(

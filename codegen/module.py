@@ -69,7 +69,7 @@ def _keras_text(spec: Spec, target: Target) -> str:
     inner, plain = inner_spec(spec), replace(target, decorator="")
     program = lower_spec(inner)
     verify(program, inner)
-    constructor = [_parameter(argument, plain) for argument in spec.constructor]
+    constructor = list(_starred(spec.constructor, plain))
     layer = keras_class(spec, plain, _docstring(spec, plain), constructor, list(_call_parameters(spec, plain)))
     title = f"`{spec.name}` for keras: a layer in its place.\n\n{spec.summary}\n"
     return assemble(spec, plain, title, [layer, function_text(inner, program, plain)], ("from typing import Any",))
@@ -79,7 +79,7 @@ def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:
     if spec.form != "layer":
         return
     own = spec.constructor if spec.owner == target.name else [a for a in spec.constructor if a.role != "placement"]
-    constructor = [_parameter(argument, target) for argument in own]
+    constructor = list(_starred(own, target))
     if target.name == "tensorflow":
         yield tensorflow_class(spec, target, _docstring(spec, target), constructor, list(_call_parameters(spec, target)))
     elif target.name == "torch":
@@ -162,8 +162,13 @@ def _parameters(spec: Spec, target: Target) -> Iterator[str]:
 
 
 def _call_parameters(spec: Spec, target: Target) -> Iterator[str]:
+    yield from _starred(spec.arguments, target)
+
+
+def _starred(arguments: Iterable[Argument], target: Target) -> Iterator[str]:
+    """Parameters in order; a star before those that are given by name alone."""
     starred = False
-    for argument in spec.arguments:
+    for argument in arguments:
         if argument.kind == "keyword-only" and not starred:
             starred = True
             yield "*"

@@ -134,7 +134,7 @@ class Printer:
                 asked = (*numbers, *(sizes if self.target.unknown_size else ()))
                 known = self.target.concrete.format(", ".join(asked)) if asked and self.target.concrete else ""
                 condition = f"{known} and {self.guarded(fails, BOTH)}" if known else self.guard(fails)[0]
-                return f'if {condition}:\n{INDENT}raise {raises}({"f" if "{" in message else ""}"{message}")'
+                return f"if {condition}:\n{INDENT}raise {raises}({_text(message)})"
             case Return(values, lifted):
                 axes = lifted or (None,) * len(values)
                 every = (_returned(value.name, axis, alone=len(values) == 1) for value, axis in zip(values, axes, strict=True))
@@ -301,6 +301,12 @@ class Printer:
         source, dims = op.arguments[0].dims, op.dims
         assert source is not None and dims is not None
         return ", ".join(str(source.index(dim)) for dim in dims)
+
+
+def _text(message: str) -> str:
+    """A message as source; braces hold names."""
+    quote = "'" if '"' in message else '"'
+    return f"{'f' if '{' in message else ''}{quote}{message}{quote}"
 
 
 def _sides(precedence: int) -> tuple[int, int]:

@@ -22,8 +22,9 @@ from attnspec.harness.oracle.plan import Plan, plan_of
 from attnspec.harness.profiles import Masks, Values, masks_of, values_of
 from attnspec.harness.storage import stored
 from attnspec.spec.binding import tensors_of
-from attnspec.spec.expression import Access, Binary, Name, Number, Sum, names, walk
+from attnspec.spec.expression import Access, Binary, Call, Name, Number, Sum, names, walk
 from attnspec.spec.model import Spec
+from attnspec.spec.resolve import resolve
 
 Array = NDArray[Any]
 _PART = np.uint64(2**21 - 1)
@@ -59,6 +60,8 @@ class Recipe:
     head: int
     scale: float
     plan: Plan
+    adds: bool
+    stands_in: bool
 
 
 def arrays(case: Case, spec: Spec) -> dict[str, Array]:
@@ -95,6 +98,8 @@ def _floats(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Arra
     if sheet.role == "value":
         assert sheet.offset is not None
         shifted = ((0.5 * normal).reshape(sheet.shape) + sheet.offset).ravel()
+        if recipe.stands_in:
+            shifted *= _shrunk(values, recipe)
         return np.rint(shifted) if values.grid and not values.logit else shifted
     if sheet.role == "factor":
         return (1.0 + normal) * (0.25 if recipe.plan.units.logit > UNIT["float16"] * 2 else 1.0)
@@ -113,8 +118,11 @@ def _shrunk(values: Values, recipe: Recipe) -> float:
     """The factor of query and key, a power of two, that keeps logits of half precision certain; projections have their own."""
     if recipe.layer or recipe.plan.units.logit < UNIT["float16"]:
         return 1.0
-    typical = values.logit or values.query * values.key * sqrt(recipe.head)
     most = MOST_UNCERTAIN / recipe.plan.units.logit
+    if recipe.adds:
+        typical = (values.query + values.key) * sqrt(recipe.head)
+        return 2.0 ** floor(log2(most / typical)) if typical > most else 1.0
+    typical = values.logit or values.query * values.key * sqrt(recipe.head)
     return 2.0 ** floor(0.5 * log2(most / typical)) if typical > most else 1.0
 
 
@@ -248,7 +256,17 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
     layer = any(stage.kind == "project" for path in spec.paths for stage in path.stages)
     given = facts(spec, configuration).scope.get("scale")
     scale = abs(float(given)) if isinstance(given, (int, float)) and given else 1.0
-    return Recipe(tuple(floats), tuple(others), place["float"] + place["other"], layer, sizes.get("H", 1), scale, plan)
+    words = place["float"] + place["other"]
+    given_tensors = dict(configuration.tensors)
+    stands_in = any(isinstance(a.unset, Name) and a.name not in given_tensors for a in spec.tensor_arguments)
+    head, adds = sizes.get("H", 1), _adds(spec, configuration)
+    return Recipe(tuple(floats), tuple(others), words, layer, head, scale, plan, adds, stands_in)
+
+
+def _adds(spec: Spec, configuration: Configuration) -> bool:
+    """Whether scores are made of sums of query and key, not of products."""
+    scores = (stage for stage in resolve(spec, facts(spec, configuration)).stages if stage.kind == "score")
+    return any(isinstance(node, Call) and node.function == "tanh" for stage in scores for node in walk(stage.expression))
 
 
 def _role(operator: str) -> str:

@@ -24,6 +24,7 @@ from attnspec.spec.suggestions import did_you_mean
 
 LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch", "r", "triton")
 CLASSES = ("torch", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")  # the lanes whose layers are classes
+HOSTED = {"tf_keras": ("tensorflow",)}  # owners without lanes of their own, and where they run
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes lie around its edges, and take up to five
 SMALL_LAUNCH = tuple((size, 256, (16, 4, 4, 1)) for size in (2, 4))  # blocks of kernels in lanes, where they are interpreted
@@ -109,11 +110,17 @@ def generated(spec: Spec, lane: str, folder: Path | None = None) -> Iterator[Sub
 
 def natives(spec: Spec) -> tuple[Subject, ...]:
     """The framework's own function, or layer where lanes can call one, in each of its lanes."""
-    if spec.family != "api" or (spec.form == "layer" and spec.owner not in ("keras", "torch")):
+    lanes = HOSTED.get(spec.owner, lanes_of(spec.owner))
+    layers = ("keras", "torch", *HOSTED)
+    if spec.family != "api" or (spec.form == "layer" and spec.owner not in layers) or not _is_installed(spec.owner):
         return ()
     module, _, function = spec.name.rpartition(".")
-    lanes = lanes_of(spec.owner)
     return tuple(Subject(_native_name(spec, lane), spec.name, lane, module, function) for lane in lanes)
+
+
+def _is_installed(owner: str) -> bool:
+    """Whether what runs in another framework's lane is there beside it."""
+    return owner not in HOSTED or importlib.util.find_spec(owner) is not None
 
 
 def _native_name(spec: Spec, lane: str) -> str:

@@ -65,11 +65,24 @@ def _module(request: Call, layer: type, weights: Mapping[str, Any]) -> Any:
     """The layer, constructed once, with tensors for variables: a tape watches them like any other input."""
     if "module" not in request.compiled:
         keywords: dict[str, Any] = dict(call.constructor_arguments(request.spec, request.values))
-        keywords |= call.layer_sizes(request.spec, request.configuration)
-        request.compiled["module"] = layer(**keywords)
+        request.compiled["module"] = _made(request, layer, keywords)
     for name, weight in weights.items():
         setattr(request.compiled["module"], name, weight)
     return request.compiled["module"]
+
+
+def _made(request: Call, layer: type, keywords: dict[str, Any]) -> Any:
+    """A generated layer is told the sizes of its weights; one of Keras 2 reads them off the shapes of its inputs."""
+    if not hasattr(layer, "build"):
+        return layer(**keywords, **call.layer_sizes(request.spec, request.configuration))
+    plans = dict(request.configuration.tensors)
+    made = layer(**keywords, dtype=request.configuration.dtype)
+    made.build([plans[each.name].shape for each in request.spec.arguments[0].elements if each.name in plans])
+    for weight in (weight for weight in request.spec.weights if weight.name in plans):
+        own = tuple(getattr(made, weight.name).shape)
+        if own != plans[weight.name].shape:
+            raise ValueError(f"the layer makes `{weight.name}` of shape {own}, documented {plans[weight.name].shape}")
+    return made
 
 
 def _tensor(value: Any) -> Tensor:

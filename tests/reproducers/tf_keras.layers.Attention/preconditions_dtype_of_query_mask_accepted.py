@@ -1,0 +1,16 @@
+# tf_keras.layers.Attention 2.21.0, preconditions. Documented as boolean; numbers multiply the rows.
+import tensorflow as tf
+query = tf.fill((2, 1, 3), tf.constant(1.0, 'float32'))
+value = tf.fill((2, 1, 2), tf.constant(1.0, 'float32'))
+key = tf.fill((2, 1, 3), tf.constant(1.0, 'float32'))
+query_mask = tf.constant([[1], [1]], 'int32')
+value_mask = tf.constant([[True], [True]], 'bool')
+try:
+    layer = tf_keras.layers.Attention(use_scale=True)
+    vars(layer).update({'scale': tf.constant(1.0, 'float32')})
+    output = layer([query, value, key], mask=[query_mask, value_mask], use_causal_mask=True)
+    got = "an answer"
+except Exception as error:
+    got = "raised " + repr(error)[:200]
+print("got ", got)
+print("want", 'raised ValueError or TypeError or RuntimeError or NotImplementedError: dtype of query_mask')
