@@ -25,7 +25,8 @@ from attnspec.spec.model import Argument, Output, Spec
 def vjp_program(spec: Spec, program: Program) -> Program:
     """The program of `<name>_vjp(d_output, ...)`. Raises LoweringError for what has no derivative here."""
     prologue, body = _split_prologue(program.body)
-    prologue = tuple(line for statement in prologue for line in _noting_given(spec, statement))
+    noted = (line for statement in prologue for line in _noting_given(spec, statement))
+    prologue = tuple(dict.fromkeys(noted))  # a shape once, before the first of several layouts is taken apart
     return Program(f"{program.name}_vjp", (*prologue, *_vjp_body(spec, body)), program.batched)
 
 

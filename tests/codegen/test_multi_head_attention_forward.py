@@ -18,6 +18,7 @@ F = torch.nn.functional
 FILE = "torch_nn_functional_multi_head_attention_forward"
 OURS = imported(GENERATED / "torch" / f"{FILE}.py").multi_head_attention_forward
 NUMPY = imported(GENERATED / "numpy" / f"{FILE}.py").multi_head_attention_forward
+NUMPY_VJP = imported(GENERATED / "numpy" / f"{FILE}.py").multi_head_attention_forward_vjp
 OWN = F.multi_head_attention_forward
 LAYERS: list[dict[str, Any]] = [
     {},
@@ -45,6 +46,7 @@ def calls() -> Iterator[dict[str, Any]]:
     apart = {"use_separate_proj_weight": True, "in_proj_weight": None, "q_proj_weight": drawn(E, E)}
     yield call()
     yield call(in_proj_bias=None, out_proj_bias=None, bias_k=drawn(1, 1, E), bias_v=drawn(1, 1, E), key_padding_mask=hidden)
+    yield call(bias_k=drawn(E), bias_v=drawn(1, 1, E))
     yield call(static_k=drawn(B * N, S, E // N), attn_mask=drawn(B * N, T, S), add_zero_attn=True)
     yield call(static_v=drawn(B * N, S, E // N), attn_mask=causal, is_causal=True)
     yield call(**apart, k_proj_weight=drawn(E, 6), v_proj_weight=drawn(E, 7), key=drawn(S, B, 6), value=drawn(S, B, 7))
@@ -111,6 +113,16 @@ def test_numpy_gives_the_same() -> None:
         np.testing.assert_allclose(ours[0], output.detach(), atol=1e-12)
         np.testing.assert_allclose(ours[1], weights.detach(), atol=1e-12)
         assert NUMPY(**arrays, need_weights=False)[1] is None
+
+
+def test_gradients_in_numpy_have_the_shapes_that_were_given() -> None:
+    torch.manual_seed(5)
+    given = call(bias_k=drawn(E), bias_v=drawn(1, 1, E))
+    (OWN(**given)[0].sum() + OWN(**given)[1].sum()).backward()
+    arrays = {name: value.detach().numpy() if isinstance(value, torch.Tensor) else value for name, value in given.items()}
+    gradients = NUMPY_VJP((np.ones((T, B, E)), np.ones((B, T, S + 1))), **arrays)
+    for name in ("bias_k", "bias_v", "in_proj_weight", "key"):
+        np.testing.assert_allclose(gradients[name], given[name].grad, atol=1e-12)
 
 
 def test_dropout_follows_training() -> None:
