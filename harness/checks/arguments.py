@@ -31,7 +31,7 @@ from attnspec.harness.sizes import sizes_for
 from attnspec.harness.subjects import Subject
 from attnspec.spec.expression import names
 from attnspec.spec.model import Argument, Spec
-from attnspec.spec.resolve import EvaluationError, ShapeMismatch, holds, resolve
+from attnspec.spec.resolve import EvaluationError, ShapeMismatch, evaluate, holds, resolve
 
 Status = Literal["honoured", "refused", "ignored"]
 
@@ -127,8 +127,10 @@ def _varied(
     gold: Mapping[str, Gold],
     without: Configuration | None = None,
 ) -> Iterator[Variation]:
-    """The variation, if the spec says that it shows: as another result, or as an invalid call."""
+    """The variation, if the spec says that it shows: as another result, or as an invalid call. What drops proves nothing."""
     apart: Mapping[str, Array] | None = None
+    if drops(spec, changed):
+        return
     if is_valid(spec, changed):
         others = judge(spec, Case(changed, case.seed), other, False).outputs
         if not must_differ(gold, others):
@@ -145,10 +147,19 @@ def _dropped(
     plain = all(stage.kind != "mask" for stage in resolve(spec, facts(spec, case.configuration)).stages)
     values = tuple({**dict(case.configuration.values), argument.name: DROPOUT_RATE}.items())
     changed = replace(case.configuration, values=values)
-    drops = any(stage.kind == "dropout" for stage in resolve(spec, facts(spec, changed)).stages)
-    if spec.form == "function" and drops and plain and weights >= ENOUGH_WEIGHTS:
+    if spec.form == "function" and drops(spec, changed) and plain and weights >= ENOUGH_WEIGHTS:
         apart = {name: 2 * each.bound for name, each in gold.items()}
         yield Variation(argument.name, case, given, changed, given, apart)
+
+
+def drops(spec: Spec, configuration: Configuration) -> bool:
+    """Whether a call draws what it drops."""
+    try:
+        known = facts(spec, configuration)
+        stages = resolve(spec, known).stages
+        return any(s.kind == "dropout" and evaluate(s.expression, known.scope, known) != 0 for s in stages)
+    except (ShapeMismatch, EvaluationError):
+        return False
 
 
 def _is_dropout(spec: Spec, argument: Argument) -> bool:

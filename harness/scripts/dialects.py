@@ -24,7 +24,8 @@ class Code:
 class Differentiated:
     """A call to differentiate: its source, what it returns by name ("" for None), which of it has a cotangent, by what.
 
-    NumPy's is a call of `vjp` with the same arguments, whose result has the gradient at `key`.
+    NumPy's is a call of `vjp` with the same arguments, whose result has the gradient at `key`, and at each of `places` another
+    part of it, where one tensor was given in several.
     """
 
     call: str
@@ -34,6 +35,7 @@ class Differentiated:
     vjp: str
     arguments: str
     key: str
+    places: Sequence[str] = ()
 
     def picked(self) -> str:
         """The call's results that have a cotangent: one, or a tuple."""
@@ -106,7 +108,10 @@ class Dialect:
 
     def gradient(self, what: Differentiated) -> list[str]:
         """Statements that end with `gradient = `."""
-        return [f"gradient = {what.vjp}({what.given()}, {what.arguments})[{what.key!r}]"]
+        called = f"{what.vjp}({what.given()}, {what.arguments})"
+        if not what.places:
+            return [f"gradient = {called}[{what.key!r}]"]
+        return [f"found = {called}", f"gradient = {' + '.join(f'found[{key!r}]' for key in (what.key, *what.places))}"]
 
     def forward(self, target: str, call: str, variables: Sequence[str], is_layer: bool) -> list[str]:
         """Statements that make a call without gradients; `variables` are those that it uses."""
@@ -147,7 +152,7 @@ class Torch(Dialect):
     def gradient(self, what: Differentiated) -> list[str]:
         return [
             f"torch.autograd.backward({what.picked()}, {what.given()})",
-            f"gradient = {what.by}.grad",
+            f"gradient = torch.zeros_like({what.by}) if {what.by}.grad is None else {what.by}.grad",
         ]
 
     def forward(self, target: str, call: str, variables: Sequence[str], is_layer: bool) -> list[str]:

@@ -153,7 +153,8 @@ def _differentiated(author: Author, case: Case, given: Mapping[str, Array], name
         before, text, by = author.dialect.by_weight(source.function, name, key, text)
     names = call.output_names(spec, case.configuration)
     given_by = {each.removeprefix(call.COTANGENT): each for each in cotangents}
-    what = Differentiated(text, names, given_by, by, author.vjp, source.arguments, author.own_name(name))
+    places = [author.own_name(each) for each, other in case.configuration.values if other == name]
+    what = Differentiated(text, names, given_by, by, author.vjp, source.arguments, author.own_name(name), places)
     return tensors, [*source.setup, *before, *author.dialect.gradient(what)]
 
 
