@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from attnspec.harness import checks, known_deviations
+from attnspec.harness import checks, inputs, known_deviations
 from attnspec.harness.conductor import Conductor
 from attnspec.harness.events import Subscriber
 from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
+from attnspec.harness.inputs import Inputs, InputsError
 from attnspec.harness.introduce import lane_of
 from attnspec.harness.plan import DTYPES, PROFILES, Item, Plan, Profile
 from attnspec.harness.reports.as_json import JsonReport
@@ -60,6 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--skip-check", type=_names(checks.NAMES), default=(), metavar="A,B", help="all checks but these")
     add("--format", choices=FORMATS, default="terminal", help=f"{', '.join(FORMATS)} (harness/reports/README.md)")
     add("--scripts", type=Path, metavar="FOLDER", help="write a stand-alone script for each finding, which needs no attnspec")
+    add(
+        "--inputs",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.npz",
+        help="check these saved tensors too, by argument",
+    )
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="another argument of the call on --inputs")
     python = "run SUBJECT, or one framework, in another interpreter that has NumPy and the framework; may be repeated"
     add("--python", action="append", default=[], metavar="[FRAMEWORK=]PATH", help=python)
     add("--deadline", type=float, default=120.0, metavar="SECONDS", help="a lane that is silent for longer hangs")
@@ -95,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
         reporter = ScriptsReport(options.scripts, reporter)
     try:
         return OK if Conductor(plan_of(options), [reporter]).run().passed else FINDINGS
-    except (UsageError, SubjectError, SpecError, known_deviations.DeviationError) as error:
+    except (UsageError, SubjectError, SpecError, InputsError, known_deviations.DeviationError) as error:
         print(error, file=sys.stderr)
         return USAGE
 
@@ -118,9 +128,18 @@ def plan_of(options: argparse.Namespace) -> Plan:
         dtypes=options.dtypes,
         checks=checks.select(options.checks, options.skip_check),
         deviations=known_deviations.load(),
+        inputs=_inputs(options, items),
         interpreters=interpreters,
         deadline=options.deadline,
     )
+
+
+def _inputs(options: argparse.Namespace, items: Sequence[Item]) -> tuple[Inputs, ...]:
+    if options.set and not options.inputs:
+        raise UsageError("--set: there is no --inputs whose call it is about")
+    if options.inputs and len(items) != 1:
+        raise UsageError(f"--inputs: expected one SPEC or SUBJECT, got {len(items)}")
+    return tuple(inputs.read(file, options.set, items[0].spec) for file in options.inputs)
 
 
 def _specs(names: Sequence[str]) -> list[tuple[Spec, str]]:

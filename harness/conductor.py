@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from attnspec.harness.cases import Case, Configuration, pool
 from attnspec.harness.checks import CASE_CHECKS, arguments, coverage, preconditions, relations, signature
+from attnspec.harness.checks.answers import is_refusal
 from attnspec.harness.checks.arguments import Outcome
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure
@@ -30,11 +31,13 @@ from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive, drive
 from attnspec.harness.events import Finished, Found, Progress, Started, Subscriber
 from attnspec.harness.findings import Finding
+from attnspec.harness.inputs import Inputs
 from attnspec.harness.introduce import introduced
 from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.lanes.framework import DTYPES, FORWARD_ONLY
 from attnspec.harness.lanes.lane import Job, Lane
 from attnspec.harness.lanes.messages import Answer, Lost
+from attnspec.harness.oracle import judge
 from attnspec.harness.plan import COMPILED, Item, Plan
 from attnspec.harness.recorder import Recorder
 from attnspec.harness.subjects import Subject
@@ -102,6 +105,8 @@ class Conductor:
             return
         self._called = True
         recorder = Recorder(self._plan, item, self._crew, self._ledger, self._tally)
+        for inputs in self._plan.inputs:
+            self._check_inputs(recorder, subjects, inputs)
         for dtype in (dtype for dtype in self._plan.dtypes if dtype in item.dtypes):
             here = tuple(s for s in subjects if dtype in DTYPES[s.lane])
             if here:
@@ -117,6 +122,24 @@ class Conductor:
         for finding in recorder.findings():
             self._findings.append(finding)
             self._emit(Found(finding))
+
+    def _check_inputs(self, recorder: Recorder, subjects: Sequence[Subject], inputs: Inputs) -> None:
+        """A user's own tensors, forward and backward."""
+        spec, configuration = recorder.item.spec, inputs.case.configuration
+        mine = [subject for subject in subjects if configuration.dtype in DTYPES[subject.lane]]
+        self._not_covered += [
+            f"{s.name}: {s.lane} has no {configuration.dtype} ({inputs.file})" for s in subjects if s not in mine
+        ]
+        for gradient in (False, True) if "gradients" in self._plan.checks else (False,):
+            asked = [subject for subject in mine if not gradient or subject.lane not in FORWARD_ONLY]
+            calls = {s.name: partial(self._call_of(spec, s), configuration, inputs.given, gradient=gradient) for s in asked}
+            answers = {name: call() for name, call in calls.items()}
+            evidence = Evidence(spec, inputs.case, judge(spec, inputs.case, inputs.given, gradient), answers, gradient)
+            self._tally.add(evidence)
+            recorder.add_given(evidence, inputs, list(self._case_checks(gradient)))
+            if evidence.verdict.ill_conditioned:
+                self._not_covered.append(f"{inputs.file}: ill-conditioned: the error bound says nothing about it")
+            self._not_covered += [f"{inputs.file}: {name} refuses it: {a}" for name, a in answers.items() if is_refusal(a)]
 
     def _run_cases(self, recorder: Recorder, subjects: Sequence[Subject], dtype: str, *, gradient: bool) -> None:
         item = recorder.item
@@ -201,7 +224,7 @@ class Conductor:
             answers = dict(chain.from_iterable(rows))
         return [(subject, answers[subject.name]) for subject in subjects]
 
-    def _call_of(self, spec: Spec, subject: Subject) -> arguments.Call:
+    def _call_of(self, spec: Spec, subject: Subject) -> partial[Answer]:
         return partial(self._crew.lanes[subject.lane].call, spec, subject)
 
     def _varied(self, spec: Spec, subject: Subject, dtype: str) -> list[Case]:

@@ -17,7 +17,7 @@ import numpy as np
 from attnspec.harness.checks.evidence import Evidence, Part
 from attnspec.harness.checks.failure import Failure, Worst
 from attnspec.harness.configuration import Case, Configuration
-from attnspec.harness.lanes.messages import Raised, Returned
+from attnspec.harness.lanes.messages import Array, Raised, Returned
 from attnspec.harness.subjects import Subject, from_dict
 from attnspec.spec.model import Spec
 
@@ -53,6 +53,7 @@ class Finding:
     script: str = ""
     file: str = ""
     also: tuple[str, ...] = ()
+    given: Mapping[str, Array] | None = None  # where the case's seed did not make its arrays
 
     @property
     def title(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from attnspec.harness import checks
+from attnspec.harness.inputs import Inputs
 from attnspec.harness.known_deviations import Deviation
 from attnspec.harness.lanes.process import GIB
 from attnspec.harness.subjects import LANES, Subject
@@ -55,7 +56,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. `interpreters` gives a lane another Python; `lanes` lists the ones to start."""
+    """One run. `inputs` are a user's own tensors, for the only item.
+
+    `interpreters` gives a lane another Python; `lanes` lists the ones to start.
+    """
 
     items: tuple[Item, ...]
     profile: Profile
@@ -64,6 +68,7 @@ class Plan:
     dtypes: tuple[str, ...] = DTYPES
     checks: tuple[str, ...] = checks.NAMES
     deviations: tuple[Deviation, ...] = ()
+    inputs: tuple[Inputs, ...] = ()
     interpreters: Mapping[str, str] = field(default_factory=dict)
     deadline: float = 120.0
     memory: int = 8 * GIB

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 
 from attnspec.harness.causes import Explanation, Witness, explain
 from attnspec.harness.checks import CASE_CHECKS
@@ -15,6 +16,7 @@ from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive
 from attnspec.harness.facts import facts
 from attnspec.harness.findings import Finding, Replay, answers_at, case_text, size_of
+from attnspec.harness.inputs import Inputs
 from attnspec.harness.introduce import adapter_of
 from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.lanes.messages import Returned
@@ -27,7 +29,9 @@ from attnspec.harness.tally import Tally
 from attnspec.harness.witnesses import of_two_calls
 from attnspec.spec.resolve import EvaluationError, ShapeMismatch, resolve
 
+Given = tuple[Evidence, Inputs]
 PARTS: Mapping[str, Part] = {"oracle": "outputs", "gradients": "gradients"}
+MOST_LOGITS = 2**18  # of a user's own tensors, to find a cause from
 WITNESSES = 6  # so many failing calls are enough to tell causes apart
 
 
@@ -41,6 +45,7 @@ class Record:
     kinds: set[bool] = field(default_factory=set)  # in which cases it showed: those with gradients, the others, or both
     dtypes: set[str] = field(default_factory=set)
     calls: dict[Configuration, Case] = field(default_factory=dict)
+    given: Given | None = None  # where the failure's arrays are a user's own
 
     def add(self, failure: Failure, gradient: bool) -> None:
         """Count it, and keep it where it is the smallest."""
@@ -52,7 +57,7 @@ class Record:
         if len(self.calls) < WITNESSES:
             self.calls.setdefault(failure.case.configuration, failure.case)
         if size_of(failure.case) < size_of(self.failure.case):
-            self.failure, self.gradient = failure, gradient
+            self.failure, self.gradient, self.given = failure, gradient, None
 
 
 @dataclass
@@ -88,6 +93,14 @@ class Recorder:
                 self._excused.add((failure.case, failure.clause))
             elif not self._follows(failure):
                 self._records.setdefault(failure.key, Record(failure, gradient)).add(failure, gradient)
+
+    def add_given(self, evidence: Evidence, inputs: Inputs, checks: Sequence[str]) -> None:
+        """Gather what a user's own tensors show: a smaller call that shows the same will take their place."""
+        for failure in (failure for check in checks for failure in CASE_CHECKS[check](evidence)):
+            if not self._ledger.excuses(failure, self.item.spec) and failure.key not in self._records:
+                record = Record(failure, evidence.gradient, given=(evidence, inputs))
+                record.count, record.dtypes, record.kinds = 1, {inputs.case.configuration.dtype}, {evidence.gradient}
+                self._records[failure.key] = record
 
     def _follows(self, failure: Failure) -> bool:
         """Whether it is the shadow of a failure that is known already: apart from others for being wrong."""
@@ -135,12 +148,14 @@ class Recorder:
         judged = self._crew.evidence(self.item.spec, subjects, list(record.calls.values()), gradient=part == "gradients")
         again = [evidence for evidence in judged if isinstance(evidence, Evidence) and self._matching(record, evidence)]
         self._crew.forget(list(record.calls))
-        answers = [(evidence.case, evidence.answers[record.failure.subject]) for evidence in again]
-        return [Witness(case, answer, part) for case, answer in answers if isinstance(answer, Returned)]
+        made = [(evidence, None) for evidence in again]
+        own = [(record.given[0], record.given[1].given)] if record.given and _is_small(record.given[1].case) else []
+        asked = [(each.case, each.answers[record.failure.subject], given) for each, given in (*made, *own)]
+        return [Witness(case, answer, part, given) for case, answer, given in asked if isinstance(answer, Returned)]
 
     def _finding(self, record: Record) -> Finding:
-        failure, evidence = record.failure, None
-        if failure.check in CASE_CHECKS and failure.case is not None:
+        failure, evidence = record.failure, record.given[0] if record.given else None
+        if evidence is None and failure.check in CASE_CHECKS and failure.case is not None:
             failure, evidence = self._shrunk(record, failure.case)
         subject = next(s for s in self.item.subjects if s.name == failure.subject)
         place = self.item.generated, self._plan.interpreters.get(subject.lane, "")
@@ -153,14 +168,18 @@ class Recorder:
             dtypes=tuple(sorted(record.dtypes)),
             versions=self._crew.lanes[subject.lane].versions,
             answers=answers_at(evidence, failure) if evidence else (),
-            replay=f"attnspec replay {replay.to_token()}",
+            replay=f"attnspec check {subject.name} --as {failure.api} {record.given[1].options}"
+            if record.given
+            else f"attnspec replay {replay.to_token()}",
+            given=record.given[1].given if record.given else None,
             path=self._path(failure.case),
         )
 
     def _script(self, finding: Finding) -> str:
         subject = next(s for s in self.item.subjects if s.name == finding.failure.subject)
         about = f"{finding.title} ({', '.join(f'{name} {version}' for name, version in finding.versions.items())})"
-        return script(self.item.spec, subject, finding.failure, about, adapter_of(self._crew.lanes[subject.lane], subject))
+        adapter = adapter_of(self._crew.lanes[subject.lane], subject)
+        return script(self.item.spec, subject, finding.failure, about, adapter, finding.given)
 
     def _path(self, case: Case | None) -> str:
         """The path that the call takes; an invalid one takes none."""
@@ -210,6 +229,11 @@ class Recorder:
             if failure.key == record.failure.key and not self._ledger.excuses(failure, self.item.spec):
                 return failure
         return None
+
+
+def _is_small(case: Case) -> bool:
+    """Whether the call can be judged under every perturbation of its spec."""
+    return prod(size for letter, size in case.configuration.sizes if letter in "BNTS") <= MOST_LOGITS
 
 
 def _summary(failures: Sequence[Failure]) -> Iterator[str]:

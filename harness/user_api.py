@@ -16,7 +16,9 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from attnspec.harness import check_command
@@ -40,6 +42,8 @@ def check(
     cases: int | None = None,
     gradient_cases: int | None = None,
     seed: int | None = None,
+    inputs: Sequence[str | Path] = (),
+    settings: Mapping[str, Any] = MappingProxyType({}),
     checks: Sequence[str] = (),
     skip_check: Sequence[str] = (),
     deadline: float = 120.0,
@@ -48,7 +52,8 @@ def check(
     """Check a function as `attnspec check SUBJECT --as API` does; the options are that command's.
 
     The result has `passed`, `findings`, `errors` and `tally`. `subscribers` hear of the run as it goes on. Raises
-    SubjectError for what cannot be called, and UsageError or SpecError for an API that there is not.
+    SubjectError for what cannot be called, InputsError for saved tensors that are no call (`inputs`, with other arguments in
+    `settings`), and UsageError or SpecError for an API that there is not.
     """
     options = _options(
         subject,
@@ -60,6 +65,8 @@ def check(
         cases=cases,
         gradient_cases=gradient_cases,
         seed=seed,
+        inputs=[Path(file) for file in inputs],
+        set=[f"{name}={value!r}" for name, value in settings.items()],
         checks=tuple(checks),
         skip_check=tuple(skip_check),
         deadline=deadline,

@@ -102,15 +102,24 @@ class Lane:
         return self.collect()
 
     def call(
-        self, spec: Spec, subject: Subject, configuration: Configuration, given: Mapping[str, Array], layout: str = ""
+        self,
+        spec: Spec,
+        subject: Subject,
+        configuration: Configuration,
+        given: Mapping[str, Array],
+        layout: str = "",
+        gradient: bool = False,
     ) -> Answer:
-        """One call on the caller's own arrays, which the lane may lay out otherwise in memory (memory.py)."""
+        """One call on the caller's own arrays, which the lane may lay out otherwise in memory (memory.py).
+
+        For gradients the cotangents are among the arrays.
+        """
         if self._is_given_up(subject):
             return GIVEN_UP
         case = Case(configuration, 0)
         lessons = self._lessons(Job(spec, (subject,), (case,)))
         arrays = {name: [array.dtype.str, list(array.shape), array.tobytes().hex()] for name, array in given.items()}
-        request = {"subject": subject.to_dict(), "gradient": False, "attempt": False, "arrays": arrays, "layout": layout}
+        request = {"subject": subject.to_dict(), "gradient": gradient, "attempt": False, "arrays": arrays, "layout": layout}
         self._process.send({"op": "call", "configuration": self._numbers[configuration], **request, **lessons})
         try:
             (answer,) = unpack(*self._process.receive())

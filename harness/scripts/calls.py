@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from attnspec.harness.adapter import Adapter
-from attnspec.harness.configuration import Configuration
+from attnspec.harness.arrays import arrays
+from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes import call
 from attnspec.harness.lanes.messages import Array
 from attnspec.harness.scripts.dialects import Code, Dialect, Layer
@@ -46,6 +47,11 @@ class Author:
     subject: Subject
     dialect: Dialect
     adapter: Adapter | None = None
+    given: Given | None = None
+
+    def arrays(self, case: Case) -> Given:
+        """The arrays of a case: a user's own, or those that its seed makes."""
+        return arrays(case, self.spec) if self.given is None else self.given
 
     def imports(self) -> list[str]:
         """What makes the subject known. A native one is in its framework, another one is found where it is found now."""

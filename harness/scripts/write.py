@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 
 from attnspec.harness.adapter import Adapter
-from attnspec.harness.arrays import arrays
 from attnspec.harness.checks import agreement, arguments, preconditions, relations
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.configuration import Case
@@ -28,14 +27,21 @@ STANDARD = ("base64", "importlib", "inspect", "os", "sys", "zlib")
 NUMPY = "import numpy as np"
 
 
-def script(spec: Spec, subject: Subject, failure: Failure, about: str, adapter: Adapter | None = None) -> str:
+def script(
+    spec: Spec,
+    subject: Subject,
+    failure: Failure,
+    about: str,
+    adapter: Adapter | None = None,
+    given: Mapping[str, Array] | None = None,
+) -> str:
     """The failure as a script; none for R, whose calls have no dialect here. `about` becomes its comment.
 
-    `adapter` is the user's own as the lane describes it.
+    `adapter` is the user's own as the lane describes it, `given` the arrays where the case's seed did not make them.
     """
     if subject.lane not in DIALECTS:
         return ""
-    author = Author(spec, subject, DIALECTS[subject.lane], adapter)
+    author = Author(spec, subject, DIALECTS[subject.lane], adapter, given)
     first, second, rest = _parts(author, failure)
     imports = _imports(author, failure.case, "\n".join([*first.values(), *second.values(), *rest]))
     room = LINES - len(imports) - len(rest)
@@ -102,7 +108,7 @@ def _compared(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[
     """An output or a gradient at its worst element, or its shape or dtype."""
     assert failure.case is not None
     spec, case, name = author.spec, failure.case, failure.clause
-    given = arrays(case, spec)
+    given = author.arrays(case)
     names = call.output_names(spec, case.configuration)
     if failure.check == "gradients" or name not in names:
         tensors, statements = _differentiated(author, case, given, name)
@@ -163,12 +169,12 @@ def _raising(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     assert failure.case is not None
     case = failure.case
     if failure.clause == "gradients" and failure.check == "answers":
-        given = arrays(case, author.spec)
+        given = author.arrays(case)
         leaf = next(name for name, plan in case.configuration.tensors if "float" in plan.dtype)
         tensors, statements = _differentiated(author, case, given, leaf)
     else:
         attempt = failure.check == "preconditions"
-        given = call.filler(case.configuration) if attempt else call.inputs(arrays(case, author.spec))
+        given = call.filler(case.configuration) if attempt else call.inputs(author.arrays(case))
         source = author.source(case.configuration, given)
         tensors, statements = source.tensors, _made(author, source, "output")
     want = repr("an answer" if failure.check == "answers" else _refusal(author.spec, failure))
