@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attnspec.codegen.index_notation import LoweringError
-from attnspec.codegen.triton.holes import blocks_of
+from attnspec.codegen.triton.operands import OPERANDS, operands_of
 from attnspec.spec.expression import names
 from attnspec.spec.model import Path, Spec
 
@@ -30,25 +30,25 @@ def reasons(spec: Spec) -> Iterator[str]:
     for argument in spec.tensor_arguments:
         name = argument.feeds or argument.name
         if name not in _LAYOUTS:
-            yield f"`{argument.name}` is a tensor that no kernel reads yet"
+            if argument.dtype != "integer" or tuple(spec.tensors[name]) not in OPERANDS or argument.optional:
+                yield f"`{argument.name}` is a tensor that no kernel reads yet"
         elif [layout.dims for layout in argument.layouts] != [_LAYOUTS[name]] or argument.layouts[0].batched:
             yield f"`{argument.name}` has to be ({', '.join(_LAYOUTS[name])})"
     yield from _unknown_stages(spec, spec.paths[0])
 
 
 def _unknown_stages(spec: Spec, path: Path) -> Iterator[str]:
-    known = {"t", "s", "T", "S", "logit", *(argument.name for argument in spec.arguments if argument.role != "tensor")}
+    scalars = {"t", "s", "T", "S", *(argument.name for argument in spec.arguments if argument.role != "tensor")}
+    known = {"modifier": {"logit", *scalars}, "mask": {"b", *operands_of(spec), *scalars}}
     for stage in path.stages:
         if stage.when is not None:
             yield f"`{stage.clause}` depends on an argument"
         elif stage.kind in ("modifier", "mask"):
-            strange = names(stage.expression) - known
+            strange = names(stage.expression) - known[stage.kind]
             if strange:
                 yield f"`{stage.clause}` reads `{min(strange)}`"
         elif stage.clause not in _CLAUSES:
             yield f"`{stage.clause}` is not compiled"
-    if any(blocks_of(spec, of_keys).needs_table for of_keys in (True, False)):
-        yield "which blocks its masks let through has to be looked up block by block"
     if path.policies["mask.fill"].detail != "-inf" or path.policies["empty_row"].value != "zero":
         yield "hidden keys leave a trace where a row sees none: every block would have to be visited"
     if path.policies["weights.dtype"].value != "input":

@@ -6,7 +6,7 @@ rule reads as the spec has it. Scalars are arguments of the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from attnspec.codegen.blocks.analysis import Blocks, all_of, analyse
@@ -17,7 +17,8 @@ from attnspec.codegen.index_notation import LoweringError, Scope, lower
 from attnspec.codegen.module import rules_of
 from attnspec.codegen.printer import ATOM, Printed, Printer, Target
 from attnspec.codegen.program import Assign, Const, Line, Node, Op, Ref, Statement
-from attnspec.spec.expression import Expression, Name, fold, names, substitute
+from attnspec.codegen.triton.operands import Loaded, in_kernel, operands_of
+from attnspec.spec.expression import Call, Expression, Name, Number, fold, names, substitute
 from attnspec.spec.model import Spec, Stage
 
 _TILE = ("TILE",)
@@ -43,6 +44,7 @@ _KERNEL = Target(
     array_type="",
     imports=(),
 )
+_BLOCK_ENDS = {"high": Name("after")}  # in a kernel `high` is the end of the run
 _SWAPPED = {"t": Name("s"), "s": Name("t"), "T": Name("S"), "S": Name("T")}
 
 
@@ -64,31 +66,41 @@ def holes_of(spec: Spec) -> Holes:
     logits = [_assigned(stage) for stage in stages if stage.kind == "modifier"]
     masks = [stage for stage in stages if stage.kind == "mask"]
     kept, backward, factor = _reversed(spec, logits)
-    scalars = [argument.name for argument in spec.arguments if argument.role != "tensor"]
-    read = {
-        "logit_parameters": frozenset().union(*(names(s.expression) for s in stages if s.kind == "modifier")),
-        "mask_parameters": frozenset().union(*(names(stage.expression) for stage in masks)),
-    }
-    placeholders = {hole: tuple(name for name in scalars if name in used) for hole, used in read.items()}
     printer = _KernelPrinter(_KERNEL, batched=False, rules=rules_of(spec))
     bodies = {
         "_logits": printer.block((*logits, Line("return logits"))),
         "_d_product": printer.block((*kept, *backward, Line("return d_logits"))),
-        "_attends": _attends(masks, printer),
+        "_attends": _attends(spec, masks, printer),
         "_run_of_keys": _run(spec, printer, of_keys=True),
         "_run_of_queries": _run(spec, printer, of_keys=False),
     }
     left_over = printer.operand(factor, ATOM) if factor is not None else ""
-    return Holes(bodies, placeholders | {"parameters": tuple(scalars)}, left_over, bool(backward))
+    return Holes(bodies, _placeholders(spec), left_over, bool(backward))
+
+
+def _placeholders(spec: Spec) -> dict[str, tuple[str, ...]]:
+    """What each placeholder of the skeleton stands for. Who looks into tensors needs to know where."""
+    stages, operands = spec.paths[0].stages, operands_of(spec)
+    rest = [a.name for a in spec.arguments if a.name not in ("query", "key", "value")]
+    scalars = [name for name in rest if name not in operands]
+    read = {kind: set().union(*(names(s.expression) for s in stages if s.kind == kind)) for kind in ("modifier", "mask")}
+    of_masks, tensors = [name for name in scalars if name in read["mask"]], in_kernel(operands)
+    return {
+        "logit_parameters": tuple(name for name in scalars if name in read["modifier"]),
+        "mask_parameters": (*of_masks, *(("b", "T", "S", *tensors) if operands else ())),
+        "block_parameters": (*of_masks, *(("b", *tensors, "BLOCK_T", "BLOCK_S") if operands else ())),
+        "parameters": tuple(part for name in rest for part in (in_kernel([name]) if name in operands else (name,))),
+        "given": tuple(part for name in rest for part in ((name, f"{name}.stride()") if name in operands else (name,))),
+    }
 
 
 def _assigned(stage: Stage) -> Assign:
     return Assign(_LOGITS, _lowered(stage.expression, stage.clause), stage.clause)
 
 
-def _lowered(rule: Expression, clause: str) -> Node:
-    """A rule over tiles: logits, t and s are of one shape, everything else is a number."""
-    tensors = {"logit": _LOGITS, "t": Ref("t", _TILE), "s": Ref("s", _TILE)}
+def _lowered(rule: Expression, clause: str, loaded: tuple[str, ...] = ()) -> Node:
+    """A rule over tiles: logits, t, s and what is loaded are of one shape, everything else is a number."""
+    tensors = {"logit": _LOGITS} | {name: Ref(name, _TILE) for name in ("t", "s", *loaded)}
     return lower(rule, _TILE, Scope(tensors, dict.fromkeys(tensors, _TILE), {"tile": "TILE"}), clause)
 
 
@@ -115,60 +127,80 @@ def _constant_factor(statement: Statement) -> Node | None:
     return None
 
 
-def _attends(masks: list[Stage], printer: Printer) -> str:
-    """The conjunction of the masks, a line for each."""
+def _attends(spec: Spec, masks: list[Stage], printer: Printer) -> str:
+    """The conjunction of the masks, a line for each, after what they look up."""
     if not masks:
         return "return s >= 0"
-    lines: list[str] = []
-    for stage in masks:
-        test = printer.operand(_lowered(stage.expression, stage.clause), ATOM if len(masks) > 1 else 0)
-        value = f"attends & {test}" if lines else test
-        lines += [printer.comment(stage.clause), f"attends = {value}" if len(masks) > 1 else f"return {value}"]
-    return "\n".join([*lines, "return attends"] if len(masks) > 1 else lines)
+    loaded, several, lines = Loaded(), len(masks) > 1, list[str]()
+    for number, stage in enumerate(masks):
+        rule = loaded.named(vocabulary_of(spec).written_out(stage.expression))
+        test = printer.operand(_lowered(rule, stage.clause, tuple(loaded.loads)), ATOM if several else 0)
+        value = f"attends & {test}" if number else test
+        lines += [printer.comment(stage.clause), f"attends = {value}" if several else f"return {value}"]
+    return "\n".join([*loaded.lines(), *lines, *(["return attends"] if several else [])])
 
 
 def _run(spec: Spec, printer: Printer, *, of_keys: bool) -> str:
     """The body of the function that says which blocks a loop visits: over keys, or with both sides swapped over queries."""
     blocks, size = blocks_of(spec, of_keys), "S" if of_keys else "T"
-    seen = [_call(region, size, of_keys, printer) for region in blocks.seen]
-    hidden = [_call(region, size, of_keys, printer) for region in blocks.hidden]
-    hidden.append(f"{size}, end")  # the last block may be longer than the sequence
+    own, other = ("BLOCK_S", "BLOCK_T") if of_keys else ("BLOCK_T", "BLOCK_S")
+    loaded = Loaded({"t": f"start, stop, {other}", "s": f"low, after, {own}"})
+
+    def text(expression: Expression) -> str:
+        mapping = _BLOCK_ENDS if of_keys else {**_BLOCK_ENDS, "T": Name("S"), "S": Name("T")}
+        return printer.node(lower(loaded.named(substitute(expression, mapping)), (), Scope({}, {}, {}), "blocks"))[0]
+
+    sides: list[tuple[str, list[str]]] = []
+    for name, regions in (("seen", blocks.seen), ("hidden", blocks.hidden)):
+        sides.append((name, [_call(region, size, text) for region in regions]))
+    sides[1][1].append(
+        f"_meets(low, {{high}}, {size}, end, {{already}}, BLOCK)"
+    )  # the last block may be longer than the sequence
+    tested = any("_meets_where" in call for _, calls in sides for call in calls)
     lines = [f"end = tl.cdiv({size}, BLOCK) * BLOCK"]
-    for name, calls in (("seen", seen), ("hidden", hidden)):
+    lines += [f"after = tl.minimum(low + BLOCK, {size})"] if tested else []
+    lines += loaded.lines()
+    return "\n".join([*lines, *_calls(sides), "return high // BLOCK * BLOCK, seen, hidden"])
+
+
+def _calls(sides: list[tuple[str, list[str]]]) -> Iterator[str]:
+    """`seen, high = _meets(...)`, one for each region, each with what those before it found."""
+    high = "end"
+    for name, calls in sides:
         for number, call in enumerate(calls):
-            high = "end" if len(lines) == 1 else "high"
-            lines.append(f"{name}, high = _meets(low, {high}, {call}, {name if number else False}, BLOCK)")
-    return "\n".join([*lines, "return high // BLOCK * BLOCK, seen, hidden"])
+            yield f"{name}, high = {call.format(already=name if number else False, high=high)}"
+            high = "high"
 
 
 def blocks_of(spec: Spec, of_keys: bool) -> Blocks:
     """The blocks of keys that a block of queries sees; or with both sides swapped, of queries by a block of keys."""
-    masks = (stage.expression for stage in spec.paths[0].stages if stage.kind == "mask")
-    return analyse((mask if of_keys else fold(substitute(mask, _SWAPPED)) for mask in masks), vocabulary_of(spec))
+    vocabulary = vocabulary_of(spec)
+    masks = (vocabulary.written_out(stage.expression) for stage in spec.paths[0].stages if stage.kind == "mask")
+    return analyse((mask if of_keys else fold(substitute(mask, _SWAPPED)) for mask in masks), vocabulary)
 
 
-def _call(region: Region, size: str, of_keys: bool, printer: Printer) -> str:
-    """`first, stop` of a region, stop at 0 where the block does not fulfil what it needs."""
-
-    def text(expressions: Iterable[Expression], function: str, otherwise: str) -> str:
-        nodes = [_scalar(e if of_keys else substitute(e, {"T": Name("S"), "S": Name("T")})) for e in expressions]
-        return printer.node(_nested(function, nodes) if nodes else Ref(otherwise))[0]
-
-    first = text((low.expression() for low in region.lows), "max", "0")
-    stop = text((high.expression() for high in region.highs), "min", size)
+def _call(region: Region, size: str, text: Callable[[Expression], str]) -> str:
+    """The call for a region: of its range, stop at 0 where the block does not fulfil what it needs, and of its own test."""
+    first = text(joined("max", [low.expression() for low in region.lows]) if region.lows else Number(0))
+    stop = text(joined("min", [high.expression() for high in region.highs])) if region.highs else size
     given = all_of(region.given)
     if given is not None:
-        stop = f"tl.where({text([given], 'and', '')}, {stop}, 0)"
-    return f"{first}, {stop}"
+        stop = f"tl.where({text(given)}, {stop}, 0)"
+    test = None if region.bounded else all_of(test for test in region.meets if not _is_meeting(test))
+    if test is None:
+        return f"_meets(low, {{high}}, {first}, {stop}, {{already}}, BLOCK)"
+    return f"_meets_where({text(test)}, low, {{high}}, {first}, {stop}, {{already}}, BLOCK)"
 
 
-def _scalar(expression: Expression) -> Node:
-    return lower(expression, (), Scope({}, {}, {}), "blocks")
+def _is_meeting(test: Expression) -> bool:
+    """Whether a test asks for values in common: what is lowest and highest on both sides says enough."""
+    return isinstance(test, Call) and test.function == "meet"
 
 
-def _nested(function: str, nodes: list[Node]) -> Node:
-    first, *rest = nodes
-    return Op(function, (first, _nested(function, rest)), None) if rest else first
+def joined(function: str, parts: list[Expression]) -> Expression:
+    """`min(a, min(b, c))`: Triton's take two."""
+    first, *rest = parts
+    return Call(function, (first, joined(function, rest))) if rest else first
 
 
 class _KernelPrinter(Printer):

@@ -20,7 +20,7 @@ from attnspec.spec.model import Spec
 
 _AROUND = replace(TORCH, imports=("import torch", "import triton", "import triton.language as tl", "from torch import Tensor"))
 """What is around the kernels is torch's, checks of arguments and all."""
-_TYPES = {"integer": "int", "flag": "bool"}
+_TYPES = {"integer": "int", "flag": "bool", "tensor": "Tensor"}
 
 
 def module_text(spec: Spec) -> str:
@@ -32,8 +32,7 @@ def module_text(spec: Spec) -> str:
 
 def _public(spec: Spec) -> str:
     """The documented function: the checks of any torch function, then the kernels."""
-    scalars = (argument.name for argument in spec.arguments if argument.role != "tensor")
-    call = Line(f"return _forward({', '.join(('query', 'key', 'value', *scalars))})[0]")
+    call = Line(f"return _forward({', '.join(argument.name for argument in spec.arguments)})[0]")
     program = Program(spec.function_name, (*prologue(spec), call), batched=False)
     body = Printer(_AROUND, batched=False).function_body(program)
     return f"{signature_text(spec, _AROUND)}\n{indent(body)}"
@@ -44,11 +43,16 @@ def _kernels(spec: Spec, holes: Holes) -> Iterator[str]:
     parts = dict(_filled(name, text, spec, holes) for name, text in _skeleton().items())
     if not holes.derived:
         del parts["_d_product"]
-    everything = "\n".join(parts.values())
-    for name, text in parts.items():
-        helper = name.startswith("_") and "@triton.jit" in text
-        if not helper or len(re.findall(rf"\b{name}\b", everything)) > 1:
-            yield text
+    kernels = {name for name, text in parts.items() if name.startswith("_") and "@triton.jit" in text}
+    unused: set[str] = set()
+    while found := {name for name in kernels - unused if not _is_called(name, parts, unused)}:
+        unused |= found
+    yield from (text for name, text in parts.items() if name not in unused)
+
+
+def _is_called(name: str, parts: dict[str, str], unused: set[str]) -> bool:
+    """Whether some definition that stays, other than its own, names it."""
+    return any(re.search(rf"\b{name}\b", text) for other, text in parts.items() if other not in {name, *unused})
 
 
 def _filled(name: str, text: str, spec: Spec, holes: Holes) -> tuple[str, str]:
@@ -60,15 +64,16 @@ def _filled(name: str, text: str, spec: Spec, holes: Holes) -> tuple[str, str]:
         text = re.sub(r"\n *d_product = _d_product\(.*\)(?=\n)", "", text)
         text = re.sub(r"\bd_product\b", "d_logits", text)
     text = text.replace(" * FACTOR", f" * {holes.factor}" if holes.factor else "")
-    text = text.replace("parameters: Any", ", ".join(_typed(spec)))
-    for hole, scalars in holes.placeholders.items():
-        text = re.sub(rf", {hole}\b", "".join(f", {scalar}" for scalar in scalars), text)
+    text = text.replace("given: Any", ", ".join(_typed(spec)))
+    for placeholder, names in holes.placeholders.items():
+        text = re.sub(rf", {placeholder}\b", "".join(f", {name}" for name in names), text)
     return name, text
 
 
 def _typed(spec: Spec) -> Iterator[str]:
-    """`scale: float, left: int`."""
-    return (f"{a.name}: {_TYPES.get(a.role, 'float')}" for a in spec.arguments if a.role != "tensor")
+    """`scale: float, left: int, lengths: Tensor`."""
+    rest = (argument for argument in spec.arguments if argument.name not in ("query", "key", "value"))
+    return (f"{argument.name}: {_TYPES.get(argument.role, 'float')}" for argument in rest)
 
 
 @cache

@@ -1,8 +1,8 @@
 """The kernels and what launches them, written out for causal attention. Generated files are copies of this module.
 
-A spec fills its holes. The functions under "holes" get other bodies; `parameters`, `logit_parameters` and `mask_parameters`
-stand for the scalars that all of a call, its logits and its masks read; `FACTOR` is what the gradients of the products still
-have to be multiplied by.
+A spec fills its holes. The functions under "holes" get other bodies. `parameters`, `logit_parameters`, `mask_parameters` and
+`block_parameters` stand for what a kernel, its logits, its masks and its runs of blocks read, `given` for what a call of the
+spec has besides query, key and value. `FACTOR` is what the gradients of the products still have to be multiplied by.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 FACTOR = 1.0
-logit_parameters = mask_parameters = ()
+logit_parameters = mask_parameters = block_parameters = ()
 
 
 # -- kernels --
@@ -37,7 +37,7 @@ def _forward_kernel(
     summed = tl.zeros([BLOCK_T, BLOCK_V], tl.float32)  # the sum of the values with these weights
     low = 0
     while low < S:
-        high, seen, hidden = _run_of_keys(low, start, tl.minimum(start + BLOCK_T, T), T, S, mask_parameters, BLOCK_S)
+        high, seen, hidden = _run_of_keys(low, start, tl.minimum(start + BLOCK_T, T), T, S, block_parameters, BLOCK_S)
         for TESTED in tl.static_range(2):  # compiled twice: what every query sees in full needs no test
             if seen & (hidden == (TESTED == 1)):
                 for first in tl.range(low, high, BLOCK_S):
@@ -82,7 +82,7 @@ def _query_gradient_kernel(
     summed = tl.zeros([BLOCK_T, BLOCK_H], tl.float32)
     low = 0
     while low < S:
-        high, seen, hidden = _run_of_keys(low, start, tl.minimum(start + BLOCK_T, T), T, S, mask_parameters, BLOCK_S)
+        high, seen, hidden = _run_of_keys(low, start, tl.minimum(start + BLOCK_T, T), T, S, block_parameters, BLOCK_S)
         for TESTED in tl.static_range(2):
             if seen & (hidden == (TESTED == 1)):
                 for first in tl.range(low, high, BLOCK_S):
@@ -121,7 +121,7 @@ def _key_gradients_kernel(
     for n in range(k * G, k * G + G):
         low = 0
         while low < T:
-            high, seen, hidden = _run_of_queries(low, first, tl.minimum(first + BLOCK_S, S), T, S, mask_parameters, BLOCK_T)
+            high, seen, hidden = _run_of_queries(low, first, tl.minimum(first + BLOCK_S, S), T, S, block_parameters, BLOCK_T)
             for TESTED in tl.static_range(2):
                 if seen & (hidden == (TESTED == 1)):
                     for start in tl.range(low, high, BLOCK_T):
@@ -135,7 +135,8 @@ def _key_gradients_kernel(
                         logits = _logits(product, t[None, :], s[:, None], logit_parameters)
                         weights = tl.exp2(logits * LOG2_E - lse_block[None, :])
                         if TESTED:
-                            weights = tl.where(_attends(t[None, :], s[:, None], mask_parameters), weights, 0.0)
+                            attends = _attends(t[None, :], s[:, None], mask_parameters) & (t[None, :] < T)
+                            weights = tl.where(attends, weights, 0.0)
                         summed_values = tl.dot(
                             weights.to(d_output_block.dtype), d_output_block, summed_values, input_precision="ieee"
                         )
@@ -170,7 +171,7 @@ def _attends(t, s, mask_parameters):
 
 
 @triton.jit
-def _run_of_keys(low, start, stop, T, S, mask_parameters, BLOCK: tl.constexpr):
+def _run_of_keys(low, start, stop, T, S, block_parameters, BLOCK: tl.constexpr):
     """From the block of keys at `low`, those that are alike to the queries `start <= t < stop`.
 
     Where they end, whether some of the queries see them, and whether some of them are hidden from some query.
@@ -182,7 +183,7 @@ def _run_of_keys(low, start, stop, T, S, mask_parameters, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _run_of_queries(low, start, stop, T, S, mask_parameters, BLOCK: tl.constexpr):
+def _run_of_queries(low, start, stop, T, S, block_parameters, BLOCK: tl.constexpr):
     """The same of blocks of queries, to the keys `start <= s < stop`."""
     end = tl.cdiv(T, BLOCK) * BLOCK
     seen, high = _meets(low, end, start, T, False, BLOCK)
@@ -203,6 +204,33 @@ def _meets(low, high, first, stop, already, BLOCK: tl.constexpr):
     inside = begun & (low < stop) & (first < stop)
     change = tl.where(inside, stop + (BLOCK - 1), tl.where(begun, high, first))  # in a later block: a loop gets on
     return already | inside, tl.minimum(high, change)
+
+
+@triton.jit
+def _meets_where(test, low, high, first, stop, already, BLOCK: tl.constexpr):
+    """The same of this block alone, where it passes a test of its own."""
+    inside, high = _meets(low, high, first, stop, False, BLOCK)
+    return already | (inside & test), tl.minimum(high, low + BLOCK)
+
+
+@triton.jit
+def _lowest(tensor, strides, b, first, stop, BLOCK: tl.constexpr):
+    """The least of tensor[b, first : stop]."""
+    at = tl.minimum(first + tl.arange(0, BLOCK), stop - 1)
+    return tl.min(_entries(tensor, strides, b, at, stop), 0)
+
+
+@triton.jit
+def _highest(tensor, strides, b, first, stop, BLOCK: tl.constexpr):
+    """The greatest of tensor[b, first : stop]."""
+    at = tl.minimum(first + tl.arange(0, BLOCK), stop - 1)
+    return tl.max(_entries(tensor, strides, b, at, stop), 0)
+
+
+@triton.jit
+def _entries(tensor, strides, b, at, length):
+    """tensor[b, at], 0 beyond its end."""
+    return tl.load(tensor + tl.cast(b, tl.int64) * strides[0] + at * strides[1], mask=at < length, other=0)
 
 
 @triton.jit
@@ -271,27 +299,27 @@ OPERATOR = "attnspec::" + "".join(letter if letter.isalnum() else "_" for letter
 
 
 @torch.library.custom_op(OPERATOR, mutates_args=())
-def _forward(query: Tensor, key: Tensor, value: Tensor, parameters: Any) -> tuple[Tensor, Tensor]:
+def _forward(query: Tensor, key: Tensor, value: Tensor, given: Any) -> tuple[Tensor, Tensor]:
     """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
     (B, T, N, _), S, K, V = query.shape, key.shape[1], key.shape[2], value.shape[3]
     output, lse = query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
     tensors = [argument for tensor in (query, key, value, output) for argument in (tensor, tensor.stride())]
     launch = _launch("forward", query, value)
     blocks = triton.cdiv(T, launch["BLOCK_T"])
-    _forward_kernel[(B * N, blocks)](*tensors, lse, T, S, N, N // K, parameters, **launch)
+    _forward_kernel[(B * N, blocks)](*tensors, lse, T, S, N, N // K, given, **launch)
     return output, lse
 
 
 @torch.library.custom_op(f"{OPERATOR}_backward", mutates_args=())
 def _backward(
-    query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, d_output: Tensor, parameters: Any
+    query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, d_output: Tensor, given: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
     (B, T, N, _), S, K = query.shape, key.shape[1], key.shape[2]
     d_query, d_key, d_value = (tensor.new_empty(tensor.shape) for tensor in (query, key, value))
     delta = (output.float() * d_output.float()).sum(-1).transpose(1, 2).contiguous()
     inputs = [argument for tensor in (query, key, value, d_output) for argument in (tensor, tensor.stride())]
-    sizes = (T, S, N, N // K, parameters)
+    sizes = (T, S, N, N // K, given)
     launch = _launch("query_gradient", query, value)
     blocks = triton.cdiv(T, launch["BLOCK_T"])
     _query_gradient_kernel[(B * N, blocks)](*inputs, lse, delta, d_query, d_query.stride(), *sizes, **launch)
@@ -322,14 +350,14 @@ def _launch(kernel: str, query: Tensor, value: Tensor) -> dict[str, int]:
 
 
 @_forward.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, parameters: Any) -> tuple[Tensor, Tensor]:
+def _(query: Tensor, key: Tensor, value: Tensor, given: Any) -> tuple[Tensor, Tensor]:
     (B, T, N, _), V = query.shape, value.shape[3]
     return query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
 
 
 @_backward.register_fake
 def _(
-    query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, d_output: Tensor, parameters: Any
+    query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, d_output: Tensor, given: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 

@@ -180,7 +180,8 @@ def _key_gradients_kernel(
                         logits = _logits(product, t[None, :], s[:, None], scale)
                         weights = tl.exp2(logits * LOG2_E - lse_block[None, :])
                         if TESTED:
-                            weights = tl.where(_attends(t[None, :], s[:, None]), weights, 0.0)
+                            attends = _attends(t[None, :], s[:, None]) & (t[None, :] < T)
+                            weights = tl.where(attends, weights, 0.0)
                         summed_values = tl.dot(
                             weights.to(d_output_block.dtype), d_output_block, summed_values, input_precision="ieee"
                         )
@@ -263,12 +264,6 @@ def _store(tensor, strides, b, rows, length, n, columns, WIDTH: tl.constexpr, va
     """tensor[b, rows, n, columns] = values, up to its end."""
     there = (rows[:, None] < length) & (columns[None, :] < WIDTH)
     tl.store(_tile(tensor, strides, b, rows, n, columns), values.to(tensor.dtype.element_ty), mask=there)
-
-
-@triton.jit
-def _floor_divide(x, y):
-    """x // y rounded down; Triton's own operator rounds to 0."""
-    return x // y - tl.where((x % y != 0) & ((x < 0) != (y < 0)), 1, 0)
 
 
 LAUNCHES = {

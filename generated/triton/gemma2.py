@@ -195,7 +195,8 @@ def _key_gradients_kernel(
                         logits = _logits(product, t[None, :], s[:, None], scale, cap)
                         weights = tl.exp2(logits * LOG2_E - lse_block[None, :])
                         if TESTED:
-                            weights = tl.where(_attends(t[None, :], s[:, None], left), weights, 0.0)
+                            attends = _attends(t[None, :], s[:, None], left) & (t[None, :] < T)
+                            weights = tl.where(attends, weights, 0.0)
                         summed_values = tl.dot(
                             weights.to(d_output_block.dtype), d_output_block, summed_values, input_precision="ieee"
                         )
@@ -312,12 +313,6 @@ def _tanh(x):
 @triton.jit
 def _square(x):
     return x * x
-
-
-@triton.jit
-def _floor_divide(x, y):
-    """x // y rounded down; Triton's own operator rounds to 0."""
-    return x // y - tl.where((x % y != 0) & ((x < 0) != (y < 0)), 1, 0)
 
 
 LAUNCHES = {

@@ -16,12 +16,12 @@ from attnspec.codegen.write import changes
 from attnspec.spec.loader import builtin, find
 from compiling import SPECS, spec_of
 
-COVERED = ("causal_gqa", "gemma2", "longformer")
+COVERED = ("causal_gqa", "gemma2", "longformer", "packed_documents")
 PLACEHOLDERS = {"parameters", "logit_parameters", "mask_parameters", "FACTOR"}
 
 
 @pytest.mark.parametrize("name", COVERED)
-def test_masks_over_positions_have_a_kernel(name: str) -> None:
+def test_masks_over_positions_and_what_they_look_up_have_a_kernel(name: str) -> None:
     assert list(reasons(find(name))) == []
 
 
@@ -30,9 +30,8 @@ def test_masks_over_positions_have_a_kernel(name: str) -> None:
     [
         ("keras.layers.GroupQueryAttention", "a layer has no kernel of its own"),
         ("jax.nn.dot_product_attention", "one path and one output are compiled"),
-        ("packed_documents", "`query_segment_ids` is a tensor that no kernel reads yet"),
         ("bigbird", "`block_layout` is a tensor that no kernel reads yet"),
-        ("dilated.toml", "which blocks its masks let through has to be looked up block by block"),
+        ("relative_bias.toml", "`table` is a tensor that no kernel reads yet"),
         ("sink.toml", "`softmax.sink` is not compiled"),
         ("several_outputs.toml", "one path and one output are compiled"),
     ],
@@ -66,7 +65,9 @@ def test_a_cap_is_differentiated_and_the_scale_is_left_to_the_end() -> None:
     assert holes.placeholders == {
         "logit_parameters": ("scale", "cap"),
         "mask_parameters": ("left",),
+        "block_parameters": ("left",),
         "parameters": ("scale", "cap", "left"),
+        "given": ("scale", "cap", "left"),
     }
 
 
@@ -106,6 +107,23 @@ def test_the_blocks_of_a_loop_are_formulas_of_its_masks(name: str, hole: str, li
     body = holes_of(find(name)).bodies[hole]
     for line in lines:
         assert f"_meets({line}, BLOCK)" in body
+
+
+def test_a_block_with_no_document_in_common_is_skipped_by_a_test_of_its_own() -> None:
+    body = holes_of(find("packed_documents")).bodies["_run_of_queries"]
+    ids = "query_segment_ids, query_segment_ids_strides, b"
+    assert f"lowest_query_segment_ids = _lowest({ids}, low, after, BLOCK_T)" in body
+    test = "(lowest_query_segment_ids <= highest_key_value_segment_ids)"
+    assert test in next(line for line in body.splitlines() if line.startswith("seen, high = _meets_where("))
+
+
+def test_a_length_is_looked_up_once_and_bounds_the_range(tmp_path: Path) -> None:
+    text = 'variant = "padded"\nsummary = "Keys up to a length."\nmasks = ["key_length"]\n'
+    holes = holes_of(spec_of(text, tmp_path))
+    here = "key_value_seq_lengths_here"
+    assert f"{here} = tl.load(key_value_seq_lengths + b * key_value_seq_lengths_strides[0])" in holes.bodies["_attends"]
+    assert f"seen, high = _meets(low, end, 0, {here}, False, BLOCK)" in holes.bodies["_run_of_keys"]
+    assert holes.placeholders["given"] == ("key_value_seq_lengths", "key_value_seq_lengths.stride()", "scale")
 
 
 def test_division_rounds_down_where_a_number_may_be_negative(tmp_path: Path) -> None:

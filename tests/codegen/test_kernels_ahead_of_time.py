@@ -51,8 +51,8 @@ CHOICES = [
     Choice("sm_90", "gemma2", "key_gradients", 128, "bf16"),
     Choice("sm_90", "causal_gqa", "key_gradients", 64, "bf16"),
     Choice("sm_90", "longformer", "key_gradients", 128),
-    Choice("sm_90", "gemma2", "key_gradients", 64),
-    Choice("sm_80", "longformer", "forward", 64),
+    Choice("sm_90", "packed_documents", "query_gradient", 64),
+    Choice("sm_80", "packed_documents", "forward", 64),
     Choice("gfx942", "causal_gqa", "forward", 128, "bf16"),
     Choice("gfx942", "gemma2", "key_gradients", 64),
 ]
@@ -87,6 +87,10 @@ def _signature(kernel: Any, dtype: str) -> Iterator[tuple[str, Any]]:
         name = parameter.name
         if parameter.is_constexpr:
             yield name, "constexpr"
+        elif name.endswith("_ids_strides"):
+            yield name, ("i32", "constexpr")
+        elif name.endswith("_ids"):
+            yield name, "*i64"
         elif name.endswith("_strides"):
             yield name, ("i32", "i32", "i32", "constexpr")
         else:
@@ -101,8 +105,9 @@ def _known(kernel: Any, constants: dict[str, int]) -> tuple[dict[Any, int], dict
         if parameter.is_constexpr:
             constant[(place,)] = constants[parameter.name]
         elif parameter.name.endswith("_strides"):
-            constant[(place, 3)] = 1
-            multiples += [(place, axis) for axis in range(3)]
+            last = 1 if parameter.name.endswith("_ids_strides") else 3
+            constant[(place, last)] = 1
+            multiples += [(place, axis) for axis in range(last)]
         elif parameter.name in ("T", "S") or parameter.name not in ("N", "G", "scale", "cap", "left", "right", "global_tokens"):
             multiples.append((place,))
     return constant, {place: [["tt.divisibility", 16]] for place in multiples}

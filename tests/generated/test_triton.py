@@ -85,6 +85,15 @@ def test_several_ranges_of_keys_each_visited_once(left: int, right: int, first: 
     check("longformer", (4, 4), list(tensors(14, 11, 2, 1, 4, 4)), left=left, right=right, global_tokens=first)
 
 
+def test_documents_that_begin_inside_and_at_the_edges_of_blocks() -> None:
+    queries, keys = (
+        torch.tensor([[0] * 4 + [1] * 5 + [2], [5] * 9 + [7]]),
+        torch.tensor([[0] * 3 + [1] * 4 + [2] * 4, [5] * 11]),
+    )
+    given = {"query_segment_ids": queries, "key_value_segment_ids": keys}
+    check("packed_documents", (4, 4), list(tensors(10, 11, 2, 1, 4, 4)), **given)
+
+
 @pytest.mark.parametrize(("T", "S"), [(0, 3), (3, 0), (1, 1), (5, 2)])
 def test_sizes_of_none_and_one_and_rows_that_see_nothing(T: int, S: int) -> None:
     check("longformer", (4, 4), list(tensors(T, S, 2, 1, 3, 2)), left=0, right=0, global_tokens=0)

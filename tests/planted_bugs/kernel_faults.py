@@ -18,8 +18,8 @@ from attnspec.spec.loader import find
 
 SPEC = "causal_gqa"
 FORWARD, BACKWARD = "oracle", "gradients"
-# Five keys in blocks of four for grouped heads, and 17 queries in blocks of 16 over 15 keys.
-PLACES = (2, 8)
+# Five keys in blocks of four for grouped heads; 17 queries in blocks of 16 over 15 keys; NaN in a key that no query sees.
+PLACES = ((2, "plain"), (8, "plain"), (0, "poisoned keys"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ FAULTS = (
     KernelFault("wrong-head-of-a-group", FORWARD, "b, s, S, n // G, v, V, TESTED)", "b, s, S, n % (N // G), v, V, TESTED)"),
     KernelFault("missing-delta", BACKWARD, "(d_weights - delta_block[:, None])", "d_weights"),
     KernelFault("tail-rows-in-d-key", BACKWARD, "    hidden, high = _meets(low, high, T, end, hidden, BLOCK)\n", ""),
+    KernelFault("queries-that-are-not-there", BACKWARD, " & (t[None, :] < T)", ""),
     KernelFault("first-head-of-a-group-only", BACKWARD, "for n in range(k * G, k * G + G)", "for n in range(k * G, k * G + 1)"),
     KernelFault("forgotten-factor", BACKWARD, "summed_keys * scale", "summed_keys"),
     KernelFault("skipped-queries", BACKWARD, "_meets(low, end, start, T, ", "_meets(low, end, stop, T, "),
@@ -58,12 +59,12 @@ FAULTS = (
 
 
 def hunt(faults: Sequence[KernelFault], folder: Path) -> dict[str, set[str]]:
-    """For each fault, the checks that see it within two cases."""
+    """For each fault, the checks that see it within three cases."""
     spec = find(SPEC)
     subjects = {fault.write(folder): fault.name for fault in faults}
     names = {subject.name: name for subject, name in subjects.items()}
-    configurations = pool(spec, "float32", max(PLACES) + 1)
-    cases = [Case(configurations[place], seed_for("plain")) for place in PLACES]
+    configurations = pool(spec, "float32", 1 + max(place for place, _ in PLACES))
+    cases = [Case(configurations[place], seed_for(values)) for place, values in PLACES]
     seen: dict[str, set[str]] = {fault.name: set() for fault in faults}
     with Crew([Lane("triton")]) as crew:
         for evidence in crew.evidence(spec, tuple(subjects), cases, gradient=True):

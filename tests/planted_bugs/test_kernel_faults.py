@@ -1,4 +1,4 @@
-"""Every fault planted in a generated kernel is found within two cases, and the kernel as it is has none."""
+"""Every fault planted in a generated kernel is found within three cases, and the kernel as it is has none."""
 
 from __future__ import annotations
 
