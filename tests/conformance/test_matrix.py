@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,12 +26,8 @@ from in_r import needs_r
 
 SMALL = sorted((Path(__file__).parents[1] / "specs").glob("*.toml"))
 PROFILE = replace(PROFILES["quick"], cases=48, gradient_cases=24, compiled_pool=3, compiled_gradient_pool=2, shrink_seconds=5.0)
-INSTALLED = tuple(lane for lane in LANES if all(map(importlib.util.find_spec, lane.split("-"))))
-
-
-def is_covered(spec: Spec, target: str) -> bool:
-    """Whether generated files of the target are there for the spec."""
-    return not any(reasons(spec)) if target == "triton" else covers(TARGETS[target], spec)
+ALONE = ("r", "triton")
+INSTALLED = tuple(lane for lane in LANES if lane not in ALONE and all(map(importlib.util.find_spec, lane.split("-"))))
 
 
 def check(specs: Mapping[str, Spec], folder: Path | None, dtypes: tuple[str, ...]) -> None:
@@ -40,7 +36,7 @@ def check(specs: Mapping[str, Spec], folder: Path | None, dtypes: tuple[str, ...
     for reference, spec in specs.items():
         subjects = subjects_of(spec, INSTALLED, folder=folder)
         own = {subject.lane for subject in subjects if not subject.is_native}
-        assert own == {lane for lane in INSTALLED if is_covered(spec, target_of(lane))}
+        assert own == {lane for lane in INSTALLED if covers(TARGETS[target_of(lane)], spec)}
         items.append(Item(spec, reference, subjects, str(folder or "")))
     plan = Plan(
         tuple(items),
@@ -67,12 +63,26 @@ def test_small_specs(tmp_path: Path) -> None:
 @needs_r
 def test_r(tmp_path: Path) -> None:
     """Every spec in R, by one lane: it has float64, and no gradients."""
-    small = [find(str(file)) for file in SMALL]
-    changes(small, ["r"], tmp_path, False).apply()
-    items = [Item(spec, spec.name, subjects_of(spec, ("r",))) for spec in builtin().values() if covers(R, spec)]
-    items += [Item(spec, spec.name, subjects_of(spec, ("r",), folder=tmp_path)) for spec in small]
+    check_alone("r", lambda spec: covers(R, spec), tmp_path, ("float64",), ("coverage", "arguments"))
+
+
+def test_kernels(tmp_path: Path) -> None:
+    """Every spec that has a kernel, by Triton's interpreter, which takes its time: what needs most calls `make check` does."""
+    left_out = ("coverage", "arguments", "relations")
+    check_alone("triton", lambda spec: not any(reasons(spec)), tmp_path, ("float16", "float32"), left_out)
+
+
+def check_alone(
+    lane: str, is_covered: Callable[[Spec], bool], folder: Path, dtypes: tuple[str, ...], left_out: tuple[str, ...]
+) -> None:
+    """The specs that a lane covers, by that lane alone, with fewer cases."""
+    small = [spec for spec in (find(str(file)) for file in SMALL) if is_covered(spec)]
+    changes(small, [lane], folder, False).apply()
+    items = [Item(spec, spec.name, subjects_of(spec, (lane,))) for spec in builtin().values() if is_covered(spec)]
+    items += [Item(spec, spec.name, subjects_of(spec, (lane,), folder=folder)) for spec in small]
+    assert len(items) > len(small) > 0
     assert all(len(item.subjects) == 1 for item in items)
-    checks = tuple(name for name in NAMES if name not in ("coverage", "arguments"))
-    plan = Plan(tuple(items), replace(PROFILE, cases=24), seed=1, lanes=("r",), dtypes=("float64",), checks=checks)
+    checks = tuple(name for name in NAMES if name not in left_out)
+    plan = Plan(tuple(items), replace(PROFILE, cases=24), seed=1, lanes=(lane,), dtypes=dtypes, checks=checks)
     finished = Conductor(plan).run()
     assert finished.passed, "\n".join([*("\n".join(f.lines()) for f in finished.findings), *finished.errors])

@@ -70,17 +70,17 @@ def check(name: str, blocks: tuple[int, int], given: list[Tensor], **arguments: 
         assert torch.allclose(one.double(), other, atol=BOUNDS[one.dtype], rtol=BOUNDS[one.dtype])
 
 
-@pytest.mark.parametrize(("T", "S"), [(7, 3), (8, 4), (9, 5), (17, 4), (8, 13)])
+@pytest.mark.parametrize(("T", "S"), [(7, 3), (8, 4), (9, 13), (17, 5)])
 def test_sizes_around_the_edges_of_blocks(T: int, S: int) -> None:
     check("causal_gqa", (8, 4), list(tensors(T, S, 2, 1, 5, 3)))
 
 
-@pytest.mark.parametrize("left", [0, 3, 4, 40])
+@pytest.mark.parametrize("left", [0, 3, 40])
 def test_windows_that_begin_inside_and_at_the_edges_of_blocks(left: int) -> None:
     check("gemma2", (4, 4), list(tensors(9, 13, 2, 2, 4, 4)), left=left, cap=2.0, scale=0.7)
 
 
-@pytest.mark.parametrize(("left", "right", "first"), [(2, 1, 0), (0, 0, 3), (1, 5, 4), (20, 0, 30)])
+@pytest.mark.parametrize(("left", "right", "first"), [(2, 1, 0), (0, 0, 3), (1, 5, 4)])
 def test_several_ranges_of_keys_each_visited_once(left: int, right: int, first: int) -> None:
     check("longformer", (4, 4), list(tensors(14, 11, 2, 1, 4, 4)), left=left, right=right, global_tokens=first)
 
