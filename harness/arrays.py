@@ -253,14 +253,13 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
             others.append(
                 Sheet(name, shape, dtype, role, start, start + prod(shape), most=most if most >= 0 else 3, masks=max(masks, 1))
             )
-    layer = any(stage.kind == "project" for path in spec.paths for stage in path.stages)
     given = facts(spec, configuration).scope.get("scale")
     scale = abs(float(given)) if isinstance(given, (int, float)) and given else 1.0
     words = place["float"] + place["other"]
     given_tensors = dict(configuration.tensors)
     stands_in = any(isinstance(a.unset, Name) and a.name not in given_tensors for a in spec.tensor_arguments)
     head, adds = sizes.get("H", 1), _adds(spec, configuration)
-    return Recipe(tuple(floats), tuple(others), words, layer, head, scale, plan, adds, stands_in)
+    return Recipe(tuple(floats), tuple(others), words, spec.projects, head, scale, plan, adds, stands_in)
 
 
 def _adds(spec: Spec, configuration: Configuration) -> bool:
@@ -281,8 +280,7 @@ def _role(operator: str) -> str:
 
 def _weights(spec: Spec) -> frozenset[str]:
     """The weights of a layer, and what is one in a function with projections: a tensor that knows no batch and no position."""
-    projects = any(stage.kind == "project" for path in spec.paths for stage in path.stages)
-    passed = {a.name for a in spec.tensor_arguments if projects and not {"B", "T", "S"} & {*a.layouts[0].dims}}
+    passed = {a.name for a in spec.tensor_arguments if spec.projects and not {"B", "T", "S"} & {*a.layouts[0].dims}}
     return frozenset({weight.name for weight in spec.weights} | passed)
 
 

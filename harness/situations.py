@@ -63,6 +63,8 @@ def call_of(spec: Spec, situation: Situation) -> tuple[Configuration, dict[str, 
     """The situation as a call of `spec`. Raises NotExpressible."""
     if spec.form != "function":
         raise NotExpressible(f"{spec.name} is a {spec.form}: only functions can be compared, for a layer projects its inputs")
+    if spec.projects:
+        raise NotExpressible(f"{spec.name} projects its inputs: only functions of queries, keys and values can be compared")
     given = {name: _laid_out(getattr(situation, name), dims, spec.argument(name)) for name, dims in TENSORS.items()}
     values: dict[str, Default] = {}
     clause = next((stage for path in spec.paths for stage in path.stages if stage.clause == situation.clause), None)

@@ -288,6 +288,11 @@ class Spec:
         return next((argument for argument in self.tellers if dim in argument.tells), None)
 
     @property
+    def projects(self) -> bool:
+        """Whether some path projects its inputs: with the weights of a layer, or with weights that are arguments."""
+        return any(stage.kind == "project" for path in self.paths for stage in path.stages)
+
+    @property
     def layout_error(self) -> str:
         """The exception that the owner raises for shapes and dtypes that do not fit."""
         return self.shapes_raise or ("RuntimeError" if self.owner == "torch" else "ValueError")

@@ -135,7 +135,7 @@ def _details(spec: Spec) -> Iterator[str]:
 
 def _example(spec: Spec) -> str:
     """A call on random arrays: what is required, and nothing else. No example for what needs weights."""
-    if spec.form == "layer" or any(stage.kind == "project" for path in spec.paths for stage in path.stages):
+    if spec.form == "layer" or spec.projects:
         return ""
     lines, given = [], []
     for argument in spec.arguments:

@@ -30,6 +30,12 @@ def test_a_spec_without_the_clause_says_so() -> None:
         call_of(find("causal_gqa"), empty_row())
 
 
+def test_what_projects_its_inputs_is_not_compared() -> None:
+    spec = find("torch.nn.functional.multi_head_attention_forward")
+    with pytest.raises(NotExpressible, match=r"multi_head_attention_forward projects its inputs: only functions of queries"):
+        call_of(spec, causal_lengths())
+
+
 def test_a_layer_is_not_compared() -> None:
     with pytest.raises(NotExpressible, match=r"torch\.nn\.MultiheadAttention is a layer: only functions can be compared"):
         call_of(find("torch.nn.MultiheadAttention"), empty_row())
