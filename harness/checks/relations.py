@@ -349,6 +349,8 @@ def _worst(spec: Spec, related: Related, name: str, expected: Array, got: Array)
         return Worst((), np.nan, np.nan, 0.0, np.inf, name)
     one, other = expected.astype(np.float64), got.astype(np.float64)
     bound = np.zeros(()) if related.exact else related.apart(spec, name)
+    if bound.shape not in ((), one.shape):
+        return None  # both have a shape that is wrong, which is another check's
     with np.errstate(invalid="ignore", divide="ignore"):
         apart = np.abs(one - other)
         same = (apart <= bound) | (one == other) | (np.isnan(one) & np.isnan(other))

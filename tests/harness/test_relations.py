@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -101,6 +102,12 @@ def test_an_answer_that_differs_fails(relation: str, pairs: list[Related]) -> No
 
 def test_a_call_that_is_not_answered_is_another_checks(pairs: list[Related]) -> None:
     subject = next(generated(SPEC, "numpy"))
+    other = next(
+        each for each in pairs if not each.exact and not each.layout
+    )  # twice with one and the same shape, and a wrong one
+    shaped = Returned({"output": Tensor(np.ones((2, 2), np.float32), "float32")})
+    unmoved = replace(other, moved=lambda name, array: array)
+    assert list(relations.check(SPEC, subject, lambda *_: shaped, unmoved)) == []
     assert list(relations.check(SPEC, subject, lambda *_: Raised(("ValueError",), ""), pairs[0])) == []
 
 
