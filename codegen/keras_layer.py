@@ -7,7 +7,7 @@ any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from attnspec.codegen.index_notation import align, lower
@@ -22,6 +22,7 @@ from attnspec.spec.model import Argument, Output, Path, Spec, Stage, Weight
 INNER = ("query", "key", "value")
 """What the attention between the projections is a function of."""
 MASK = "attention_mask"
+Method = tuple[str, str, str, Iterable[str]]
 _MASKED: Dims = ("B", "T", "S")
 _NAMED = {"E": "feature_dim"}
 """Sizes that no argument tells, by the attribute of the layer that holds them."""
@@ -162,14 +163,18 @@ def keras_class(spec: Spec, target: Target, docstring: str, parameters: list[str
         ("compute_output_spec", f"self, {', '.join(call)}", "Any", _output_spec(spec, tensors)),
         ("get_config", "self", "dict[str, Any]", _config(spec)),
     )
-    texts = [
-        f"def {name}({signature}) -> {returned}:\n{indent(chr(10).join(body))}" for name, signature, returned, body in methods
-    ]
     name = _class_name(spec)
-    registered = "@keras.saving.register_keras_serializable(__name__)\n"
     exported = [f"\n{spec.class_name} = {name}"] if name != spec.class_name else []
-    head = f"{registered}class {name}(keras.layers.Layer):\n{indent(docstring)}"
-    return "\n\n".join((head, *map(indent, texts), *exported))
+    return "\n\n".join((layer_class(name, docstring, methods), *exported))
+
+
+def layer_class(name: str, docstring: str, methods: Iterable[Method]) -> str:
+    """A class that Keras saves and loads. A method is its name, its signature, what it returns and its lines."""
+    texts = [
+        f"def {own}({signature}) -> {returned}:\n{indent(chr(10).join(body))}" for own, signature, returned, body in methods
+    ]
+    head = f"@keras.saving.register_keras_serializable(__name__)\nclass {name}(keras.layers.Layer):\n{indent(docstring)}"
+    return "\n\n".join((head, *map(indent, texts)))
 
 
 def _class_name(spec: Spec) -> str:
@@ -418,4 +423,4 @@ def _config(spec: Spec) -> Iterator[str]:
     yield "return config"
 
 
-__all__ = ["Dense", "dense_layers", "inner_spec", "keras_class"]
+__all__ = ["Dense", "dense_layers", "inner_spec", "keras_class", "layer_class"]

@@ -87,7 +87,8 @@ class Body:
     @property
     def query(self) -> Ref:
         """The tensor whose dtype and device the function works in."""
-        return next(ref for name, ref in self.scope.tensors.items() if name in ("query", "query_input"))
+        tensors = self.scope.tensors
+        return next((ref for name, ref in tensors.items() if name in ("query", "query_input")), next(iter(tensors.values())))
 
     def indices(self, lowered: tuple[Statement, ...]) -> Iterator[Statement]:
         """Index grids, where some stage reads them."""

@@ -14,6 +14,7 @@ from attnspec.codegen.derivative import cotangent_name, vjp_program
 from attnspec.codegen.explicit_casts import explicit_casts
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.keras_layer import inner_spec, keras_class
+from attnspec.codegen.keras_list_layer import inner_specs, is_list_layer, list_layer_class
 from attnspec.codegen.layer import init_text, module_class, tensorflow_class
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
@@ -58,7 +59,7 @@ def covers(target: Target, spec: Spec) -> bool:
 
     A Keras layer has places in a checkpoint for its weights.
     """
-    kept = target.name == "keras" and all(weight.path for weight in spec.weights)
+    kept = target.name == "keras" and (all(weight.path for weight in spec.weights) or is_list_layer(spec))
     layouts = [layout for a in spec.tensor_arguments for layout in a.layouts] + [weight.layout for weight in spec.weights]
     readable = target.scalars or all(layout.axes for layout in layouts)
     return readable and (spec.form == "function" or target.layers or kept)
@@ -66,13 +67,17 @@ def covers(target: Target, spec: Spec) -> bool:
 
 def _keras_text(spec: Spec, target: Target) -> str:
     """A layer for Keras: its class, and the attention between its projections."""
-    inner, plain = inner_spec(spec), replace(target, decorator="")
-    program = lower_spec(inner)
-    verify(program, inner)
+    plain, is_list = replace(target, decorator=""), is_list_layer(spec)
     constructor = list(_starred(spec.constructor, plain))
-    layer = keras_class(spec, plain, _docstring(spec, plain), constructor, list(_call_parameters(spec, plain)))
+    make = list_layer_class if is_list else keras_class
+    layer = make(spec, plain, _docstring(spec, plain), constructor, list(_call_parameters(spec, plain)))
+    functions = []
+    for inner in inner_specs(spec) if is_list else (inner_spec(spec),):
+        program = lower_spec(inner)
+        verify(program, inner)
+        functions.append(function_text(inner, program, plain))
     title = f"`{spec.name}` for keras: a layer in its place.\n\n{spec.summary}\n"
-    return assemble(spec, plain, title, [layer, function_text(inner, program, plain)], ("from typing import Any",))
+    return assemble(spec, plain, title, [layer, *functions], ("from typing import Any",))
 
 
 def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:

@@ -106,6 +106,15 @@ def _scalar(value: Any, dtype: str) -> Any:
     return ops.cast(value, dtype) if ops.is_tensor(value) else value
 
 
+def _alike(**tensors: tuple[Tensor | None, int]) -> None:
+    """Tensors have the same leading axes, before so many of their own."""
+    leading = {name: tuple(tensor.shape)[: tensor.ndim - own] for name, (tensor, own) in tensors.items() if tensor is not None}
+    (first, wanted), *others = leading.items()
+    for name, axes in others:
+        if len(axes) != len(wanted) or any(None not in pair and pair[0] != pair[1] for pair in zip(axes, wanted, strict=True)):
+            raise _LayoutError(f"`{name}` must have the leading axes of `{first}`, {wanted}, got {axes}")
+
+
 def _all_of(masks: list[Tensor]) -> Tensor | None:
     """What several masks leave visible; where one has an axis of heads, the others get one too."""
     rank = max((len(mask.shape) for mask in masks), default=0)

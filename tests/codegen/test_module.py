@@ -163,8 +163,9 @@ def test_every_spec_gives_python_with_the_documented_signature(name: str, target
     tree = ast.parse(module_text(spec, TARGETS[target]))
     if spec.form == "layer" and target == "keras":
         layer = next(node for node in tree.body if isinstance(node, ast.ClassDef))
-        made = {node.name: [a.arg for a in node.args.args] for node in layer.body if isinstance(node, ast.FunctionDef)}
-        assert layer.name == spec.defined_as
+        methods = [node for node in layer.body if isinstance(node, ast.FunctionDef)]
+        made = {node.name: [a.arg for a in (*node.args.args, *node.args.kwonlyargs)] for node in methods}
+        assert layer.name == (spec.defined_as or spec.class_name)
         assert made["__init__"] == ["self", *(a.name for a in spec.constructor)]
         assert made["call"] == made["compute_output_spec"] == ["self", *(a.name for a in spec.arguments)]
         return

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from attnspec.codegen.index_notation import LoweringError
-from attnspec.codegen.module import covers, module_text
+from attnspec.codegen.keras_list_layer import inner_specs, is_list_layer
+from attnspec.codegen.module import module_text, require
 from attnspec.codegen.targets import TARGETS
 from attnspec.codegen.targets.r import R
 from attnspec.codegen.unit_dims import without_unit_dims
@@ -86,7 +87,15 @@ def test_a_fill_and_what_it_makes_of_empty_rows_belong_together() -> None:
         module_text(spec_of("logit", masks=masks, policies=FILL.replace("rounded", "uniform")), TARGETS["numpy"])
 
 
-def test_r_and_keras_say_that_they_have_no_such_layer_yet() -> None:
-    assert not covers(R, SPEC) and not covers(TARGETS["keras"], SPEC)
-    with pytest.raises(LoweringError, match=r"keras.layers.Attention: a layer with weights cannot be compiled to keras yet"):
-        module_text(SPEC, TARGETS["keras"])
+def test_r_says_that_it_has_no_such_layer_yet() -> None:
+    with pytest.raises(LoweringError, match=r"keras.layers.Attention: .* cannot be compiled to r yet"):
+        require(R, SPEC)
+
+
+def test_its_hooks_for_keras_are_functions_of_their_own() -> None:
+    assert is_list_layer(SPEC) and not is_list_layer(builtin()["keras.layers.GroupQueryAttention"])
+    scores, applied = inner_specs(without_unit_dims(SPEC))
+    assert [stage.kind for stage in scores.paths[0].stages] == ["score", "score", "score", "modifier"]
+    assert [stage.kind for stage in applied.paths[0].stages] == ["score", "mask", "softmax", "dropout", "combine"]
+    text = module_text(SPEC, TARGETS["keras"])
+    assert 'ops.einsum("...th,...sh->...ts"' in text and "EinsumDense" not in text
