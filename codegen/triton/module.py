@@ -87,8 +87,8 @@ def _skeleton() -> dict[str, str]:
         first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
         text = "\n".join(lines[first - 1 : node.end_lineno])
         match node:
-            case ast.FunctionDef(name="_"):
-                found[f"{text.splitlines()[0]}"] = text
+            case ast.FunctionDef(name="_"):  # one of several: its decorator tells them apart
+                found[text.splitlines()[0]] = text
             case ast.FunctionDef(name=name):
                 found[name] = text
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)) if name != "FACTOR":

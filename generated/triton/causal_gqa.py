@@ -352,6 +352,19 @@ def _gradients(ctx: Any, d_output: Tensor, _: Tensor) -> tuple[Tensor | None, ..
 _forward.register_autograd(_gradients, setup_context=_saved)
 
 
+@_forward.register_vmap
+def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, tuple[int, int]]:
+    """One call for all: the mapped axis joins the batch axis, which is the first one of every tensor."""
+    count = info.batch_size
+    joined = [
+        (argument.expand(count, *argument.shape) if dim is None else argument.movedim(dim, 0)).flatten(0, 1)
+        if isinstance(argument, Tensor)
+        else argument
+        for argument, dim in zip(arguments, in_dims, strict=True)
+    ]
+    return tuple(result.unflatten(0, (count, len(result) // count)) for result in _forward(*joined)), (0, 0)
+
+
 # -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------
 
 

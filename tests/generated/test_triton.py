@@ -111,6 +111,20 @@ def test_a_kernel_is_whole_in_a_graph_and_its_registrations_hold() -> None:
     torch.library.opcheck(module_of(function)["_forward"]._opoverload, (query, key, value, 0.5, 2.0, 3))
 
 
+def test_a_mapped_axis_joins_the_batch() -> None:
+    function = kernel("gemma2", 16, 16)
+    query, key, value = tensors(5, 7, 2, 1, 4, 4)
+    mapped = torch.func.vmap(lambda query, key: function(query, key, value[:1], left=2), (0, 1), 1)
+    found = mapped(query[:, None], key[None])
+    expected = [function(query[i : i + 1], key[i : i + 1], value[:1], left=2) for i in range(2)]
+    assert torch.equal(found, torch.stack(expected, 1))
+
+
+def test_autocast_lowers_what_a_kernel_is_given() -> None:
+    with torch.autocast("cpu", torch.float16):
+        assert kernel("causal_gqa", 16, 16)(*tensors(3, 3, 1, 1, 4, 4)).dtype == torch.float16
+
+
 def test_two_copies_of_a_file_do_not_stand_in_for_each_other(tmp_path: Path) -> None:
     text = Path(subject("causal_gqa").module).read_text(encoding="utf-8")
     copy = tmp_path / "causal_gqa.py"
