@@ -1,4 +1,4 @@
-"""The command line: `attnspec generate | explain | check | replay | reproduce | compare | bench`.
+"""The command line: `attnspec generate | explain | check | replay | reproduce | compare | bench | doctor`.
 
 Exit codes: 0 all is well, 1 findings, errors of the run or drift, 2 wrong usage or a broken spec.
 """
@@ -10,7 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from attnspec.harness import bench_command, check_command, compare_command, replay_command, reproduce_command
+from attnspec.harness import (
+    bench_command,
+    check_command,
+    compare_command,
+    doctor_command,
+    replay_command,
+    reproduce_command,
+)
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -42,6 +49,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
     _add(commands, "reproduce", about, reproduce_command.add_arguments, reproduce_command.run)
     _add(commands, "bench", "measure cases per second of every lane", bench_command.add_arguments, bench_command.run)
     _add(commands, "compare", "one call, every API's answer", compare_command.add_arguments, compare_command.run)
+    about = "what is installed, at which versions, and how to install what is missing"
+    _add(commands, "doctor", about, doctor_command.add_arguments, doctor_command.run)
     _add_compilers(commands, command)
     return parser
 

@@ -8,6 +8,9 @@ permuted-heads   groups of heads do not see each other
 repeated-heads   grouped heads are those of keys and values repeated for each query head
 shifted-logits   a constant that is added to all logits of a row changes nothing
 explicit-mask    a mask given by a flag or a size is the boolean mask that it stands for
+single-batch     a row of the batch alone gives what it gives beside others
+last-query       the last query alone, as in decoding, gives what it gives after others
+doubled-values   twice the values give twice the output
 appended-key     a further key that the mask hides changes nothing
 memory-KIND      the same arrays elsewhere in memory: transposed, sliced, offset, expanded, reversed (lanes/memory.py)
 """
@@ -28,7 +31,7 @@ from attnspec.harness.facts import facts
 from attnspec.harness.lanes.call import inputs
 from attnspec.harness.lanes.memory import KINDS, OFFERED
 from attnspec.harness.lanes.messages import Array, Returned
-from attnspec.harness.oracle import judge
+from attnspec.harness.oracle import Gold, judge
 from attnspec.harness.oracle.plan import plan_of
 from attnspec.harness.subjects import Subject
 from attnspec.spec.expression import Access, Expression, Name, children, names
@@ -45,7 +48,8 @@ FAR = 50.0  # what a hidden key holds: it would be noticed
 class Related:
     """A call and another one. `moved` makes the first one's outputs those that the second one must give.
 
-    `rows` picks the query that is compared, where only one is concerned; `exact` asks for the same bits.
+    `factor` is how many times the first one's they are. `row` picks the query that is compared, where only one is concerned;
+    `exact` asks for the same bits; `layout` is how the second call's arrays lie in memory.
     """
 
     relation: str
@@ -58,6 +62,7 @@ class Related:
     exact: bool = False
     outputs: tuple[str, ...] = ()
     layout: str = ""
+    factor: int = 1
     bounds: dict[str, Array] = field(default_factory=dict)
 
     def apart(self, spec: Spec, name: str) -> Array:
@@ -65,7 +70,8 @@ class Related:
         if name not in self.bounds:
             before = judge(spec, self.case, self.given, False).outputs
             after = judge(spec, Case(self.changed, self.case.seed), self.other, False).outputs
-            self.bounds.update({each: self.moved(each, gold.bound) + after[each].bound for each, gold in before.items()})
+            moved = {each: self.factor * self.moved(each, gold.bound) for each, gold in before.items()}
+            self.bounds.update({each: bound + after[each].bound for each, bound in moved.items()})
         return self.bounds[name]
 
 
@@ -127,7 +133,7 @@ def relations(spec: Spec, case: Case) -> Iterator[Related]:
     yield from _memory(case, given)
     shared = any(argument.name in dict(case.configuration.values) for argument in spec.tensor_arguments)
     if spec.form == "function" and not shared:  # what moves in one tensor must not in another
-        for relation in (_hidden, _keys, _batch, _heads, _repeated, _shifted, _explicit, _appended):
+        for relation in (_hidden, _keys, _batch, _heads, _repeated, _shifted, _explicit, _appended, _single, _last, _doubled):
             yield from relation(setting)
 
 
@@ -306,6 +312,58 @@ def _appended(setting: Setting) -> Iterator[Related]:
     yield replace(related, changed=replace(related.changed, sizes=whole))
 
 
+def _single(setting: Setting) -> Iterator[Related]:
+    yield from _alone(setting, "single-batch", "B", 0)
+
+
+def _last(setting: Setting) -> Iterator[Related]:
+    """Where masks count positions from the end; from the start, the last query alone would be the first one."""
+    yield from _alone(setting, "last-query", "T", -1)
+
+
+def _alone(setting: Setting, relation: str, letter: str, place: int) -> Iterator[Related]:
+    """One entry of a dim without the others. Where the stages depend on its position, the spec says whether that holds."""
+    sizes, given = setting.sizes, setting.given
+    grouped = [name for name, array in given.items() if _is_grouped(setting, name, array, letter)]
+    if sizes.get(letter, 1) == 1 or grouped:
+        return
+    moved = _along(setting, letter, lambda array, axis: np.take(array, [place], axis))
+    related = _related(setting, relation, _all(given, moved), moved=moved)
+    changed = replace(related.changed, sizes=tuple((sizes | {letter: 1}).items()))
+    related = replace(related, changed=changed)
+    if dict(changed.tensors) == dict(setting.configuration.tensors) or not is_valid(setting.spec, changed):
+        return
+    if not {letter, letter.lower()} & positions(setting.attention) or _holds(setting.spec, related):
+        yield related
+
+
+def _is_grouped(setting: Setting, name: str, array: Array, letter: str) -> bool:
+    letters, _ = setting.apart(name, array.shape)
+    return letter in letters and len(letters) > array.ndim
+
+
+def _holds(spec: Spec, related: Related) -> bool:
+    """Whether the spec's own answers to both calls are the same."""
+    before = judge(spec, related.case, related.given, False).outputs
+    after = judge(spec, Case(related.changed, related.case.seed), related.other, False).outputs
+    return all(_equal(related.moved(name, gold.value), after[name], gold.bound.max()) for name, gold in before.items())
+
+
+def _equal(expected: Array, gold: Gold, bound: float) -> bool:
+    with np.errstate(invalid="ignore"):
+        near = np.abs(expected - gold.value) <= gold.bound + bound
+    return bool((near | (expected == gold.value) | (np.isnan(expected) & np.isnan(gold.value))).all())
+
+
+def _doubled(setting: Setting) -> Iterator[Related]:
+    """Exact in every dtype. Behind a projection with a bias it would not hold."""
+    names = tuple(output.name for output in setting.attention.outputs if output.tensor == "output")
+    if "value" not in setting.given or not names or any(stage.kind == "project" for stage in setting.attention.stages):
+        return
+    other = {**setting.given, "value": 2 * setting.given["value"]}
+    yield _related(setting, "doubled-values", other, outputs=names, factor=2)
+
+
 def _memory(case: Case, given: Given) -> Iterator[Related]:
     """All layouts for the first of the varied calls, another one for each of the others."""
     number = (case.seed // STEP - 1) // 2
@@ -335,7 +393,7 @@ def check(spec: Spec, subject: Subject, call: Call, related: Related) -> Iterato
     for name, tensor in before.outputs.items():
         if (related.outputs and name not in related.outputs) or name not in after.outputs:
             continue
-        worst = _worst(spec, related, name, related.moved(name, tensor.array), after.outputs[name].array)
+        worst = _worst(spec, related, name, related.factor * related.moved(name, tensor.array), after.outputs[name].array)
         if worst is not None:
             message = f"`{name}` is not the same: {related.relation}"
             where = worst if worst.index else None

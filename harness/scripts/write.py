@@ -245,7 +245,8 @@ def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
         (first, _target(call.output_names(spec, related.case.configuration), worst.tensor, "output")),
         (second, _target(call.output_names(spec, related.changed), worst.tensor, "other")),
     )
-    want = f'float(output[{_index(author.place(worst.tensor, index))}]), "+- {worst.bound:.2g}"'
+    times = f"{related.factor} * " if related.factor != 1 else ""
+    want = f'{times}float(output[{_index(author.place(worst.tensor, index))}]), "+- {worst.bound:.2g}"'
     return (
         first.tensors,
         second.tensors,

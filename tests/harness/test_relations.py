@@ -94,7 +94,7 @@ def test_an_answer_that_differs_fails(relation: str, pairs: list[Related]) -> No
     def call(configuration: object, given: object, layout: str = "") -> Answer:
         calls.append(given)
         shape = related.given["query"].shape
-        return Returned({"output": Tensor(np.full(shape, 9.0 * len(calls), np.float32), "float32")})
+        return Returned({"output": Tensor(np.full(shape, 9.0 ** len(calls), np.float32), "float32")})
 
     (failure,) = relations.check(SPEC, subject, call, related)
     assert (failure.check, failure.clause, failure.seen) == ("relations", relation, "not the same")
