@@ -50,8 +50,7 @@ def module_text(spec: Spec, target: Target) -> str:
 def require(target: Target, spec: Spec) -> None:
     """LoweringError where the target does not cover the spec."""
     if not covers(target, spec):
-        lacking = "weights without axes" if target.layers else "weights"
-        raise LoweringError(f"{spec.name}: a {spec.form} with {lacking} cannot be compiled to {target.name} yet")
+        raise LoweringError(f"{spec.name}: a {spec.form} with weights cannot be compiled to {target.name} yet")
 
 
 def covers(target: Target, spec: Spec) -> bool:
@@ -60,9 +59,7 @@ def covers(target: Target, spec: Spec) -> bool:
     A Keras layer has places in a checkpoint for its weights.
     """
     kept = target.name == "keras" and (all(weight.path for weight in spec.weights) or is_list_layer(spec))
-    layouts = [layout for a in spec.tensor_arguments for layout in a.layouts] + [weight.layout for weight in spec.weights]
-    readable = target.scalars or all(layout.axes for layout in layouts)
-    return readable and (spec.form == "function" or target.layers or kept)
+    return spec.form == "function" or target.layers or kept
 
 
 def _keras_text(spec: Spec, target: Target) -> str:

@@ -64,7 +64,7 @@ def init_text(spec: Spec, printer: RPrinter) -> str:
 def _initial(spec: Spec, weight: Weight, printer: RPrinter) -> str:
     inner, outer = (printer.guard(fan)[0] for fan in _fans(spec, weight))
     lengths = [printer.guard(axis_size(spec, axis.dims))[0] for axis in weight.layout.axes]
-    shape = calling("c", *lengths) if len(lengths) > 1 else lengths[0]
+    shape = calling("c", *lengths) if len(lengths) > 1 else next(iter(lengths), "1")
     how = weight.chosen_by or string(weight.initializer)
     return f"params${weight.name} <- {calling('.initial', how, shape, inner, outer)}"
 

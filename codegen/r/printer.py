@@ -113,10 +113,11 @@ class RPrinter(Printer):
 
     def message(self, message: str) -> str:
         """A format string over names: `sprintf` of its values, where it has any."""
-        found = re.findall(r"\{(\w+)\}", message)
+        found = re.findall(r"(?<!\{)\{(\w+)\}", message)
+        template = re.sub(r"(?<!\{)\{\w+\}", "%s", message.replace("%", "%%") if found else message)
+        template = template.replace("{{", "{").replace("}}", "}")
         if not found:
-            return string(message)
-        template = re.sub(r"\{\w+\}", "%s", message.replace("%", "%%"))
+            return string(template)
         return calling("sprintf", string(template), *map(variable, found))
 
     def returned(self, values: tuple[Ref, ...], lifted: tuple[int, ...]) -> Iterator[str]:
@@ -209,7 +210,7 @@ class RPrinter(Printer):
         return printed.format(*(self.operand(argument, 0) for argument in arguments)), ATOM
 
     def operand(self, node: Node, precedence: int) -> str:
-        inside = self._frame is not None and node.dims is not None
+        inside = self._frame is not None and bool(node.dims)  # a single number meets arrays of any shape
         if inside and not (isinstance(node, Op) and node.name in ELEMENTWISE):
             return self.leaf(node)
         return super().operand(node, precedence)

@@ -147,5 +147,4 @@ R = Target(
     fill_max="3.4028234663852886e+38",
     array_type="array",
     imports=(),
-    scalars=False,
 )

@@ -24,7 +24,8 @@ read_array <- function() {
   type <- read_string()
   shape <- readBin(input, "integer", read_number(), endian = "little")
   elements <- readBin(input, if (type == "double") "double" else "integer", prod(shape), endian = "little")
-  array(if (type == "logical") as.logical(elements) else elements, shape)
+  values <- if (type == "logical") as.logical(elements) else elements
+  if (length(shape)) array(values, shape) else values
 }
 
 write_number <- function(number) writeBin(as.integer(number), output, endian = "little")

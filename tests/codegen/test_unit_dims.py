@@ -6,9 +6,8 @@ import pytest
 
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.keras_list_layer import inner_specs, is_list_layer
-from attnspec.codegen.module import module_text, require
+from attnspec.codegen.module import module_text
 from attnspec.codegen.targets import TARGETS
-from attnspec.codegen.targets.r import R
 from attnspec.codegen.unit_dims import without_unit_dims
 from attnspec.spec.expression import to_text
 from attnspec.spec.loader import builtin, loads
@@ -85,11 +84,6 @@ def test_a_fill_and_what_it_makes_of_empty_rows_belong_together() -> None:
     masks = '{ use = "mask.causal" },'
     with pytest.raises(LoweringError, match="'uniform' needs the fill -inf"):
         module_text(spec_of("logit", masks=masks, policies=FILL.replace("rounded", "uniform")), TARGETS["numpy"])
-
-
-def test_r_says_that_it_has_no_such_layer_yet() -> None:
-    with pytest.raises(LoweringError, match=r"keras.layers.Attention: .* cannot be compiled to r yet"):
-        require(R, SPEC)
 
 
 def test_its_hooks_for_keras_are_functions_of_their_own() -> None:

@@ -41,6 +41,8 @@ mha <- function(params, ..., embed_dim = 8, num_heads = 2) {{
   torch_nn_multihead_attention(params, ..., embed_dim = embed_dim, num_heads = num_heads)
 }}
 init <- torch_nn_multihead_attention_init
+dot <- keras_layers_attention
+ones <- keras_layers_attention_init(use_scale = TRUE, score_mode = "concat")
 same <- function(x, y) isTRUE(all.equal(x, y, tolerance = 1e-14))
 """
 
@@ -55,6 +57,21 @@ class Said:
 
 
 SAID = [
+    Said("a layer without heads", "dim(dot(list(), list(x, y)))", "c(2L, 3L, 6L)"),
+    Said("weights that are numbers", "unlist(ones)", "c(scale = 1, concat_score_weight = 1)"),
+    Said(
+        "a plain number is one too",
+        'same(dot(list(scale = 2), list(x, y), use_scale = TRUE), dot(list(), list(2 * x, y, y)))',
+        "TRUE",
+    ),
+    Said("a list may lack members", "same(dot(list(), list(x, y), list(NULL, NULL)), dot(list(), list(x, y)))", "TRUE"),
+    Said("rows of a query that is padding", "sum(abs(dot(list(), list(x, y), list(array(FALSE, c(2, 3)), NULL))))", "0"),
+    Said(
+        "one of several choices",
+        'dot(list(), list(x, y), score_mode = "product")',
+        "ValueError: Invalid value for argument score_mode. Expected one of {'dot', 'concat'}. "
+        "Received: score_mode=product",
+    ),
     Said("shape of the query", "dim(attend(q, k, v))", "c(1L, 3L, 4L, 2L)"),
     Said("arguments by name", "same(attend(value = v, key = k, query = q), attend(q, k, v))", "TRUE"),
     Said("NULL is absent", "same(attend(q, k, v, bias = NULL, mask = NULL, scale = NULL), attend(q, k, v))", "TRUE"),

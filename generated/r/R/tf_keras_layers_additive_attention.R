@@ -159,7 +159,8 @@ tf_keras_layers_additive_attention_init <- function(H, use_scale = TRUE) {
 }
 
 .tensor <- function(sizes, name, value, kind, ...) {
-  # `value` as an array of doubles, or of logicals, in one of the layouts. A vector has one axis.
+  # `value` as an array of doubles, or of logicals, in one of the layouts. A vector has one axis;
+  # the layout "" is that of a single number.
   types <- switch(kind,
     bool = "logical", "bool or floating" = c("logical", "double"), c("double", "integer")
   )
@@ -178,6 +179,7 @@ tf_keras_layers_additive_attention_init <- function(H, use_scale = TRUE) {
   if (kind == "integer" && !all(is.finite(value) & value == trunc(value))) {
     .raise(sizes$error, sprintf("`%s` must hold whole numbers", name))
   }
+  if (identical(c(...), "") && length(value) == 1) return(as.double(value))
   shape <- if (is.null(dim(value))) length(value) else dim(value)
   .bind(sizes, name, shape, c(...))
   array(if (is.logical(value)) value else as.double(value), shape)

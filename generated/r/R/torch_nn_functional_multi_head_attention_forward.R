@@ -476,7 +476,8 @@ torch_nn_functional_multi_head_attention_forward <- function(query, key, value, 
 }
 
 .tensor <- function(sizes, name, value, kind, ...) {
-  # `value` as an array of doubles, or of logicals, in one of the layouts. A vector has one axis.
+  # `value` as an array of doubles, or of logicals, in one of the layouts. A vector has one axis;
+  # the layout "" is that of a single number.
   types <- switch(kind,
     bool = "logical", "bool or floating" = c("logical", "double"), c("double", "integer")
   )
@@ -495,6 +496,7 @@ torch_nn_functional_multi_head_attention_forward <- function(query, key, value, 
   if (kind == "integer" && !all(is.finite(value) & value == trunc(value))) {
     .raise(sizes$error, sprintf("`%s` must hold whole numbers", name))
   }
+  if (identical(c(...), "") && length(value) == 1) return(as.double(value))
   shape <- if (is.null(dim(value))) length(value) else dim(value)
   .bind(sizes, name, shape, c(...))
   array(if (is.logical(value)) value else as.double(value), shape)
