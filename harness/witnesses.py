@@ -32,7 +32,8 @@ def _related(relation: str, spec: Spec, case: Case) -> Iterator[Made]:
     for each in relations.relations(spec, case):
         if each.relation == relation:
             yield each.case.configuration, each.given
-            yield each.changed, each.other
+            if not each.rate:  # no oracle judges dropout
+                yield each.changed, each.other
 
 
 def _varied(argument: str, spec: Spec, case: Case) -> Iterator[Made]:

@@ -107,7 +107,7 @@ def variations(spec: Spec, case: Case) -> Iterator[Variation]:
         elif argument.name in dict(case.configuration.values) and not argument.required:
             changed = _with_weights(spec, _without(case.configuration, argument.name))
             yield from _varied(spec, case, argument, given, changed, _fitting(spec, case, changed, given), gold)
-        elif _is_dropout(spec, argument):
+        elif is_dropout(spec, argument):
             yield from _dropped(spec, case, argument, given, gold)
 
 
@@ -162,7 +162,8 @@ def drops(spec: Spec, configuration: Configuration) -> bool:
         return False
 
 
-def _is_dropout(spec: Spec, argument: Argument) -> bool:
+def is_dropout(spec: Spec, argument: Argument) -> bool:
+    """Whether an argument is the rate of dropout."""
     stages = (stage for path in spec.paths for stage in path.stages)
     return any(stage.kind == "dropout" and argument.name in names(stage.expression) for stage in stages)
 

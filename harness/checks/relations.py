@@ -11,6 +11,7 @@ explicit-mask    a mask given by a flag or a size is the boolean mask that it st
 single-batch     a row of the batch alone gives what it gives beside others
 last-query       the last query alone, as in decoding, gives what it gives after others
 doubled-values   twice the values give twice the output
+dropout          with it a weight is zero or 1 / (1 - rate) times itself, in the share that the rate says
 appended-key     a further key that the mask hides changes nothing
 memory-KIND      the same arrays elsewhere in memory: transposed, sliced, offset, expanded, reversed (lanes/memory.py)
 """
@@ -19,11 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import sqrt
 
 import numpy as np
 
 from attnspec.harness.arrays import arrays
-from attnspec.harness.checks.arguments import STEP, Call, is_valid
+from attnspec.harness.checks.arguments import STEP, Call, is_dropout, is_valid
 from attnspec.harness.checks.failure import Failure, Worst
 from attnspec.harness.checks.preconditions import layout_of
 from attnspec.harness.configuration import Case, Configuration, TensorPlan
@@ -40,6 +42,8 @@ from attnspec.spec.resolve import Attention, resolve
 
 Given = Mapping[str, Array]
 Moved = Callable[[str, Array], Array]
+RATE, SIGMAS = 0.5, 6.0  # a right share is further away than that once in 500 million runs
+NEITHER = "neither dropped nor scaled"
 SHIFT = 2.0  # and quarters in the bias: exact in every dtype
 FAR = 50.0  # what a hidden key holds: it would be noticed
 
@@ -49,7 +53,8 @@ class Related:
     """A call and another one. `moved` makes the first one's outputs those that the second one must give.
 
     `factor` is how many times the first one's they are. `row` picks the query that is compared, where only one is concerned;
-    `exact` asks for the same bits; `layout` is how the second call's arrays lie in memory.
+    `exact` asks for the same bits; `layout` is how the second call's arrays lie in memory. With a `rate` the second call
+    has dropout, and both return weights.
     """
 
     relation: str
@@ -63,6 +68,7 @@ class Related:
     outputs: tuple[str, ...] = ()
     layout: str = ""
     factor: int = 1
+    rate: float = 0.0
     bounds: dict[str, Array] = field(default_factory=dict)
 
     def apart(self, spec: Spec, name: str) -> Array:
@@ -133,7 +139,20 @@ def relations(spec: Spec, case: Case) -> Iterator[Related]:
     yield from _memory(case, given)
     shared = any(argument.name in dict(case.configuration.values) for argument in spec.tensor_arguments)
     if spec.form == "function" and not shared:  # what moves in one tensor must not in another
-        for relation in (_hidden, _keys, _batch, _heads, _repeated, _shifted, _explicit, _appended, _single, _last, _doubled):
+        for relation in (
+            _hidden,
+            _keys,
+            _batch,
+            _heads,
+            _repeated,
+            _shifted,
+            _explicit,
+            _appended,
+            _single,
+            _last,
+            _doubled,
+            _dropped,
+        ):
             yield from relation(setting)
 
 
@@ -364,6 +383,31 @@ def _doubled(setting: Setting) -> Iterator[Related]:
     yield _related(setting, "doubled-values", other, outputs=names, factor=2)
 
 
+def _dropped(setting: Setting) -> Iterator[Related]:
+    """The values are the identity: the output is then the weights. A mask would leave fewer of them."""
+    spec, sizes, value = setting.spec, setting.sizes, setting.given.get("value")
+    rate = next((each.name for each in spec.arguments if is_dropout(spec, each)), None)
+    kinds = {stage.kind for stage in setting.attention.stages}
+    if rate is None or value is None or kinds & {"mask", "project", "dropout"} or rate in dict(setting.configuration.values):
+        return
+    letters, lengths = setting.apart("value", value.shape)
+    if "S" not in letters or letters[-1] != "V" or letters[-2] == "V" or len(letters) != value.ndim:
+        return
+    keys, axis = sizes["S"], letters.index("S")
+    plans = dict(setting.configuration.tensors)
+    plans["value"] = replace(plans["value"], shape=(*lengths[:-1], keys))
+    plain = replace(setting.configuration, tensors=tuple(plans.items()), sizes=tuple((sizes | {"V": keys}).items()))
+    if not is_valid(spec, plain):
+        return
+    case = replace(setting.case, configuration=plain)
+    given = inputs(arrays(case, spec))
+    identity = np.eye(keys).reshape([keys if place in (axis, value.ndim - 1) else 1 for place in range(value.ndim)])
+    given["value"] = np.broadcast_to(identity, given["value"].shape).astype(value.dtype)
+    changed = replace(plain, values=(*plain.values, (rate, RATE)))
+    names = tuple(output.name for output in setting.attention.outputs if output.tensor == "output")
+    yield Related("dropout", case, given, changed, given, outputs=names, rate=RATE)
+
+
 def _memory(case: Case, given: Given) -> Iterator[Related]:
     """All layouts for the first of the varied calls, another one for each of the others."""
     number = (case.seed // STEP - 1) // 2
@@ -392,6 +436,9 @@ def check(spec: Spec, subject: Subject, call: Call, related: Related) -> Iterato
         return
     for name, tensor in before.outputs.items():
         if (related.outputs and name not in related.outputs) or name not in after.outputs:
+            continue
+        if related.rate:
+            yield from _dropout(spec, subject, related, name, tensor.array, after.outputs[name].array)
             continue
         worst = _worst(spec, related, name, related.factor * related.moved(name, tensor.array), after.outputs[name].array)
         if worst is not None:
@@ -422,6 +469,30 @@ def _worst(spec: Spec, related: Related, name: str, expected: Array, got: Array)
     index = tuple(int(place) for place in np.unravel_index(int(np.argmax(over)), over.shape))
     limit = float(np.broadcast_to(bound, over.shape)[index])
     return Worst(index, float(other[index]), float(one[index]), limit, float(over[index]), name)
+
+
+def _dropout(spec: Spec, subject: Subject, related: Related, name: str, plain: Array, got: Array) -> Iterator[Failure]:
+    """Weights that are neither zero nor scaled, or a share of them that has no chance. Both calls are off by their bounds."""
+    bound = 3 * dropout_bound(spec, related, name) / (1 - related.rate)
+    if plain.shape != got.shape:
+        return
+    weights, found = plain.astype(np.float64) / (1 - related.rate), got.astype(np.float64)
+    wrong = int(np.count_nonzero(~((found == 0) | (np.abs(found - weights) <= bound))))
+    telling = weights > 2 * bound
+    count, kept = int(telling.sum()), int((telling & (found != 0)).sum())
+    expected, spread = count * (1 - related.rate), SIGMAS * sqrt(count * related.rate * (1 - related.rate))
+    if wrong:
+        seen, message = NEITHER, f"`{name}`: {wrong} weights are neither zero nor 1 / (1 - rate) times themselves"
+    elif abs(kept - expected) > spread:
+        seen, message = "another share is kept", f"`{name}`: {kept} of {count} weights are kept, at a rate of {related.rate}"
+    else:
+        return
+    yield Failure(subject.name, "relations", related.relation, seen, f"{message}: dropout", spec.name, related.case)
+
+
+def dropout_bound(spec: Spec, related: Related, name: str) -> float:
+    """The largest bound of the weights."""
+    return float(judge(spec, related.case, related.given, False).outputs[name].bound.max())
 
 
 def _compared_axis(spec: Spec, related: Related, name: str, shape: tuple[int, ...]) -> int | None:

@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import sqrt
 
 import numpy as np
 
@@ -231,6 +232,8 @@ def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     second = author.source(related.changed, related.other, earlier=(related.case.configuration, known))
     if related.layout:
         second = replace(second, tensors=author.laid_out(second, related.other, related.layout))
+    if related.rate:
+        return first.tensors, second.tensors, _of_dropout(author, failure, related, first, second)
     if worst is None:
         return (
             first.tensors,
@@ -252,6 +255,20 @@ def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
         second.tensors,
         [*statements, *_shown(f"float(other[{_index(author.place(worst.tensor, worst.index))}])", want)],
     )
+
+
+def _of_dropout(author: Author, failure: Failure, related: relations.Related, first: Source, second: Source) -> list[str]:
+    """How many weights are neither zero nor scaled, or how many are kept."""
+    name, kept = related.outputs[0], 1 - related.rate
+    bound = 3 * relations.dropout_bound(author.spec, related, name) / kept
+    names = call.output_names(author.spec, related.case.configuration)
+    statements = _two_calls(author, (first, _target(names, name, "output")), (second, _target(names, name, "other")))
+    if failure.seen == relations.NEITHER:
+        wrong = f"(other != 0) & (abs(other - {1 / kept} * output) > {bound:.2g})"
+        return [*statements, *_shown(f"np.count_nonzero({wrong})", '0, "+- 0"')]
+    count = int(np.prod(judge(author.spec, related.case, related.given, False).outputs[name].value.shape))
+    want = f'{count * kept}, "+- {relations.SIGMAS * sqrt(count * kept * related.rate):.3g}"'
+    return [*statements, *_shown("np.count_nonzero(other != 0)", want)]
 
 
 def _two_calls(author: Author, *calls: tuple[Source, str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,11 @@ import pytest
 from attnspec.harness.checks import arguments, relations
 from attnspec.harness.checks.relations import Related
 from attnspec.harness.cli import main
-from attnspec.harness.configuration import TensorPlan
+from attnspec.harness.configuration import Configuration, TensorPlan
 from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.memory import KINDS, laid_out
-from attnspec.harness.lanes.messages import Answer, Raised, Returned, Tensor
+from attnspec.harness.lanes.messages import Answer, Array, Raised, Returned, Tensor
+from attnspec.harness.oracle import judge
 from attnspec.harness.subjects import generated
 from attnspec.spec.loader import builtin
 from planted_bugs.faults import FAULTS, HERE
@@ -26,7 +27,7 @@ API = "jax.nn.dot_product_attention"
 SPEC = builtin()[API]
 EMPTY = TensorPlan((), "float32")
 DOCUMENTED = {line.split()[0] for line in (relations.__doc__ or "").splitlines()[2:] if line.strip()}
-ALL = DOCUMENTED - {"memory-KIND"} | {f"memory-{kind}" for kind in KINDS}
+ALL = DOCUMENTED - {"memory-KIND", "dropout"} | {f"memory-{kind}" for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,8 @@ def test_the_second_call_is_another_one_and_valid(name: str) -> None:
     spec = builtin()[name]
     for case in arguments.cases(spec, "float32")[0]:
         for each in relations.relations(spec, case):
+            if each.rate:  # no oracle judges dropout: to it the call is none
+                continue
             assert arguments.is_valid(spec, each.changed), each.relation
             same = each.given.keys() == each.other.keys() and all(
                 np.array_equal(array, each.other[tensor]) for tensor, array in each.given.items()
@@ -148,3 +151,30 @@ def test_a_layout_holds_the_same_elsewhere(kind: str, dtype: str) -> None:
     }[kind]  # fmt: skip
     assert laid_out(array[0, 0, 0], kind).shape == ()
     assert laid_out(array[:0], kind).shape == (0, 3, 4)
+
+
+SDPA = builtin()["torch.nn.functional.scaled_dot_product_attention"]
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        (lambda weights, keep: weights * keep / 0.5, None),
+        (lambda weights, keep: weights * keep, "neither dropped nor scaled"),
+        (lambda weights, keep: weights * np.nan, "neither dropped nor scaled"),
+        (lambda weights, keep: weights / 0.5, "another share is kept"),
+        (lambda weights, keep: weights * 0, "another share is kept"),
+    ],
+)
+def test_dropped_weights_are_scaled_and_as_many_as_the_rate_says(change: Callable[..., Array], seen: str | None) -> None:
+    alone, _ = arguments.cases(SDPA, "float32")
+    related = next(each for case in alone for each in relations.relations(SDPA, case) if each.rate)
+    weights = judge(SDPA, related.case, related.given, False).outputs["output"].value
+    keep = np.random.default_rng(1).integers(0, 2, weights.shape)
+
+    def call(configuration: Configuration, given: object, layout: str = "") -> Answer:
+        answer = weights if configuration == related.case.configuration else change(weights, keep)
+        return Returned({"output": Tensor(answer.astype(np.float32), "float32")})
+
+    found = list(relations.check(SDPA, next(generated(SDPA, "numpy")), call, related))
+    assert [failure.seen for failure in found] == ([seen] if seen else [])

@@ -212,6 +212,18 @@ STATE = (
         "weight = softmax(logits) * (1 + np.finfo(np.float32).eps * np.random.default_rng().integers(0, 2))\n",
         RELATIONS,
     ),
+    torch(
+        "dropout-not-scaled",
+        "weight = torch.dropout(weight, dropout_p, True)",
+        "weight = torch.dropout(weight, dropout_p, True) * (1 - dropout_p)",
+        RELATIONS,
+    ),
+    torch(
+        "dropout-drops-what-it-should-keep",
+        "weight = torch.dropout(weight, dropout_p, True)",
+        "weight = torch.dropout(weight, dropout_p / 8, True) * (1 - dropout_p / 8) / (1 - dropout_p)",
+        RELATIONS,
+    ),
     numpy(
         "keys-read-in-memory-order",
         "query, key, value = batched(query), batched(key), batched(value)\n",
