@@ -19,6 +19,7 @@ from attnspec.harness.visible_changes import by_position
 from attnspec.spec.expression import Access, Binary, Expression, Name, Number, Unary, fold, names, parse, substitute, to_text
 from attnspec.spec.model import Argument, Axis, Layout, Path, Policy, Spec, Stage
 from attnspec.spec.resolve import Attention, resolve
+from attnspec.spec.returns import parts
 
 FILLS: dict[str, Expression] = {"-inf": Unary("-", Number(inf)), "-1e4": parse("-1e4"), "-1e9": parse("-1e9")}
 REPLACED, ADDED = parse("where(visible, logit, fill)"), parse("logit + where(visible, 0, fill)")
@@ -52,6 +53,7 @@ def perturbations(spec: Spec, configuration: Configuration) -> Iterator[Perturba
             yield from _masks(spec, attention.path, stage)
         if stage.kind == "modifier":
             yield from _modifiers(spec, attention.path, stage)
+    yield from _assembled(spec, attention)
     yield from _order(spec, attention)
     yield from _heads(spec, attention)
     yield from _broadcasts(spec, attention, configuration)
@@ -63,6 +65,21 @@ def perturbations(spec: Spec, configuration: Configuration) -> Iterator[Perturba
 
 def _drop(spec: Spec, path: Path, stage: Stage) -> Spec:
     return with_path(spec, path, without(path, stage))
+
+
+def _assembled(spec: Spec, attention: Attention) -> Iterator[Perturbation]:
+    """Keys that an argument appends are not, nor what goes with them: their values, what masks say of them."""
+    for stage in attention.stages:
+        if stage.kind == "assemble" and stage.defines == "key" and stage.when is not None:
+            asked = {*parts(stage.when, "and")}
+            kept = tuple(each for each in attention.path.stages if not _belongs(each, asked))
+            cause = Cause(stage.clause, f"`{stage.clause}` and what goes with it are dropped")
+            yield cause, with_path(spec, attention.path, replace(attention.path, stages=kept))
+
+
+def _belongs(stage: Stage, asked: set[Expression]) -> bool:
+    """Whether a stage assembles something where all of that is asked."""
+    return stage.kind == "assemble" and stage.when is not None and asked <= {*parts(stage.when, "and")}
 
 
 # -- masks --------------------------------------------------------------------------------------------------------

@@ -128,6 +128,20 @@ def test_every_perturbation_of_every_spec_can_be_judged_or_is_refused(name: str)
     assert judged > 20
 
 
+def test_keys_that_are_not_appended_are_a_cause_with_all_that_goes_with_them() -> None:
+    """The call with the flag and without what it appends is the call without the flag, masks and weights included."""
+    spec = find("torch.nn.functional.multi_head_attention_forward")
+    flagged = [each for each in pool(spec, "float64", 24) if dict(each.values)["add_zero_attn"]]
+    for configuration in flagged[:6]:
+        case = Case(configuration, 1)
+        given = arrays(case, spec)
+        (dropped,) = (other for cause, other in perturbations(spec, configuration) if cause.clause == "assemble.zero_key")
+        values = tuple({**dict(configuration.values), "add_zero_attn": False}.items())
+        without = judge(spec, Case(replace(configuration, values=values), 1), given, False).outputs
+        for name, gold in judge(dropped, case, given, False).outputs.items():
+            np.testing.assert_array_equal(gold.value, without[name].value)
+
+
 def test_one_cause_is_one_finding_whose_first_line_is_the_cause(tmp_path: Path) -> None:
     fault = next(fault for fault in FAULTS if fault.name == "causal-aligned-bottom-right")
     subject = user(f"{fault.write(tmp_path)}:{fault.function}", SPEC, "numpy")
