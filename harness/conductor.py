@@ -38,7 +38,7 @@ from attnspec.harness.lanes.framework import DTYPES, FORWARD_ONLY
 from attnspec.harness.lanes.lane import Job, Lane
 from attnspec.harness.lanes.messages import Answer, Lost
 from attnspec.harness.oracle import judge
-from attnspec.harness.plan import COMPILED, Item, Plan
+from attnspec.harness.plan import COMPILED, FIRST, Item, Plan
 from attnspec.harness.recorder import Recorder
 from attnspec.harness.subjects import Subject
 from attnspec.harness.tally import Tally
@@ -149,7 +149,8 @@ class Conductor:
             return
         configurations = pool(item.spec, dtype, profile.pool)
         size = profile.compiled_gradient_pool if gradient else profile.compiled_pool
-        compiled = {lane: frozenset(configurations[: -(-size // part)]) for lane, part in COMPILED.items()}
+        parts = {lane: configurations[FIRST.get(lane, 0) :][: -(-size // part)] for lane, part in COMPILED.items()}
+        compiled = {lane: frozenset(part) for lane, part in parts.items()}
         done = 0
 
         def takes(lane: str, configuration: Configuration) -> bool:

@@ -37,9 +37,11 @@ PROFILES: Mapping[str, Profile] = {
     "ci": Profile("ci", 24, 24, 24, 512, 256, 20.0, 500),
     "full": Profile("full", 48, 48, 48, 2048, 2048, 60.0, 2000),
 }
-COMPILED: Mapping[str, int] = {"jax": 1, "keras-jax": 2, "triton": 1}
+COMPILED: Mapping[str, int] = {"jax": 1, "keras-jax": 2, "triton": 2}
 """Lanes that take long over each configuration, as they compile it or interpret every step, and what part of the compiled
 pools they get: 2 is a half."""
+FIRST: Mapping[str, int] = {"triton": 7}
+"""Where that part begins: sizes around the blocks of kernels, not the smallest."""
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 

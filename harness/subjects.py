@@ -27,7 +27,7 @@ CLASSES = ("torch", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch"
 HOSTED = {"tf_keras": ("tensorflow",)}  # owners without lanes of their own, and where they run
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes lie around its edges, and take up to five
-SMALL_LAUNCH = tuple((size, 256, (16, 4, 4, 1)) for size in (2, 4))  # blocks of kernels in lanes, where they are interpreted
+SMALL_LAUNCH = tuple((size, 256, (16, 8, 4, 1)) for size in (2, 4))  # blocks of kernels in lanes, where they are interpreted
 
 
 @dataclass(frozen=True, slots=True)

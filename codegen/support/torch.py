@@ -48,6 +48,13 @@ def _integer(name: str, value: Any) -> Any:
     return value
 
 
+def _countable(name: str, value: int) -> int:
+    """An integer that kernels can count with: sums of a few of them fit into 32 bits."""
+    if not -(2**29) < value < 2**29:
+        raise NotImplementedError(f"triton: `{name}` = {value} is not supported; kernels count in 32 bits")
+    return value
+
+
 def _softmax_vjp(weights: Tensor, gradient: Tensor) -> Tensor:
     """Gradient of the logits: every row's gradient less its mean under the weights."""
     return weights * (gradient - (gradient * weights).sum(dim=-1, keepdim=True))

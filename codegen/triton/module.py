@@ -33,7 +33,9 @@ def module_text(spec: Spec) -> str:
 def _public(spec: Spec) -> str:
     """The documented function: the checks of any torch function, then the kernels."""
     call = Line(f"return _forward({', '.join(argument.name for argument in spec.arguments)})[0]")
-    program = Program(spec.function_name, (*prologue(spec), call), batched=False)
+    integers = (a.name for a in spec.arguments if a.role == "integer")
+    counted = (Line(f'{name} = _countable("{name}", {name})') for name in integers)
+    program = Program(spec.function_name, (*prologue(spec), *counted, call), batched=False)
     body = Printer(_AROUND, batched=False).function_body(program)
     return f"{signature_text(spec, _AROUND)}\n{indent(body)}"
 

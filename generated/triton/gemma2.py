@@ -78,6 +78,7 @@ def gemma2(
     # precondition.left-range
     if left < 0:
         raise ValueError(f"`left` must satisfy left >= 0, got {left}")
+    left = _countable("left", left)
     return _forward(query, key, value, scale, cap, left)[0]
 
 
@@ -513,6 +514,13 @@ def _number(name: str, value: Any) -> Any:
 def _integer(name: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    return value
+
+
+def _countable(name: str, value: int) -> int:
+    """An integer that kernels can count with: sums of a few of them fit into 32 bits."""
+    if not -(2**29) < value < 2**29:
+        raise NotImplementedError(f"triton: `{name}` = {value} is not supported; kernels count in 32 bits")
     return value
 
 

@@ -91,6 +91,9 @@ def longformer(
     # precondition.right-range
     if right < 0:
         raise ValueError(f"`right` must satisfy right >= 0, got {right}")
+    global_tokens = _countable("global_tokens", global_tokens)
+    left = _countable("left", left)
+    right = _countable("right", right)
     return _forward(query, key, value, scale, global_tokens, left, right)[0]
 
 
@@ -509,6 +512,13 @@ def _number(name: str, value: Any) -> Any:
 def _integer(name: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    return value
+
+
+def _countable(name: str, value: int) -> int:
+    """An integer that kernels can count with: sums of a few of them fit into 32 bits."""
+    if not -(2**29) < value < 2**29:
+        raise NotImplementedError(f"triton: `{name}` = {value} is not supported; kernels count in 32 bits")
     return value
 
 

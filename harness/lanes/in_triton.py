@@ -33,6 +33,8 @@ class TritonFramework(TorchFramework):
         np.seterr(all="ignore")  # the interpreter computes in NumPy, hidden keys too, which may overflow
         warnings.simplefilter("ignore", RuntimeWarning)
         interpreter._patch_lang = _once(interpreter._patch_lang)
+        # At every sum of integers it looks for an overflow, at a third of the time: files refuse what could, sizes here cannot.
+        interpreter.interpreter_builder.options = interpreter.InterpreterOptions(sanitize_overflow=False)
 
     def versions(self) -> dict[str, str]:
         return {"triton": triton.__version__, **super().versions()}

@@ -148,6 +148,8 @@ def test_what_no_kernel_can_do_is_refused_with_the_reason() -> None:
         called(torch.float64)
     with pytest.raises(NotImplementedError, match="head dim 257 is not supported; up to 256 is"):
         called(torch.float32, 257)
+    with pytest.raises(NotImplementedError, match="`left` = 2147483647 is not supported; kernels count in 32 bits"):
+        kernel("gemma2", 16, 16)(*tensors(3, 3, 1, 1, 4, 4), left=2**31 - 1)
 
 
 def test_inputs_of_a_lane_lie_in_storage_full_of_nan() -> None:

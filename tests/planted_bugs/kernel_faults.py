@@ -19,6 +19,7 @@ from attnspec.spec.loader import find
 SPEC = "causal_gqa"
 FORWARD, BACKWARD = "oracle", "gradients"
 # Five keys in blocks of four for grouped heads; 17 queries in blocks of 16 over 15 keys; NaN in a key that no query sees.
+BLOCKS = "\nLAUNCHES = dict.fromkeys(LAUNCHES, ((4, 256, (16, 4, 4, 1)),))\n"
 PLACES = ((2, "plain"), (8, "plain"), (0, "poisoned keys"))
 
 
@@ -37,8 +38,8 @@ class KernelFault:
         if self.right not in correct:
             raise ValueError(f"{self.name}: the generated file does not hold {self.right!r}")
         file = folder / f"{self.name.replace('-', '_')}.py"
-        file.write_text(correct.replace(self.right, self.wrong), encoding="utf-8")
-        return Subject(f"triton:{self.name}", SPEC, "triton", str(file), SPEC)
+        file.write_text(correct.replace(self.right, self.wrong) + BLOCKS, encoding="utf-8")
+        return Subject(f"faulty:{self.name}", SPEC, "triton", str(file), SPEC)
 
 
 CORRECT = KernelFault("correct", "", "def causal_gqa(", "def causal_gqa(")
