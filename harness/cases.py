@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from attnspec.harness.configuration import Case, Configuration, TensorPlan
-from attnspec.harness.pool import free, pool
+from attnspec.harness.pool import free, large, pool
 
-__all__ = ["Case", "Configuration", "TensorPlan", "free", "pool"]
+__all__ = ["Case", "Configuration", "TensorPlan", "free", "large", "pool"]

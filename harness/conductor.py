@@ -19,7 +19,7 @@ from functools import partial
 from itertools import chain
 from typing import TypeVar
 
-from attnspec.harness.cases import Case, Configuration, pool
+from attnspec.harness.cases import Case, Configuration, large, pool
 from attnspec.harness.checks import CASE_CHECKS, arguments, coverage, preconditions, relations, signature
 from attnspec.harness.checks.answers import is_refusal
 from attnspec.harness.checks.arguments import Outcome
@@ -114,7 +114,7 @@ class Conductor:
                 self._run_cases(recorder, [s for s in here if s.lane not in FORWARD_ONLY], dtype, gradient=True)
                 self._check_arguments(recorder, here, dtype)
                 self._check_relations(recorder, here, dtype)
-                self._crew.forget(pool(item.spec, dtype, self._plan.profile.pool))
+                self._crew.forget((*pool(item.spec, dtype, self._plan.profile.pool), *large(item.spec, dtype)))
         if "preconditions" in self._plan.checks:
             self._check_preconditions(recorder, subjects)
         if "signature" in self._plan.checks:
@@ -164,7 +164,9 @@ class Conductor:
             self._emit(Progress(item.spec.name, dtype, gradient, done, total))
 
         self._crew.pardon()
-        drive(configurations, total, derive(self._plan.seed, item.spec.name, dtype, gradient), handle)
+        drive(
+            (*configurations, *large(item.spec, dtype)), total, derive(self._plan.seed, item.spec.name, dtype, gradient), handle
+        )
 
     def _judge(self, recorder: Recorder, evidence: Evidence | Case) -> None:
         item = recorder.item

@@ -18,7 +18,7 @@ from random import Random
 from hypothesis import strategies as st
 
 from attnspec.harness.configuration import Configuration, TensorPlan
-from attnspec.harness.sizes import SHAPES, sizes_for
+from attnspec.harness.sizes import LARGE, SHAPES, sizes_for
 from attnspec.spec.binding import ShapeMismatch, Tensor, tensors_of
 from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary
 from attnspec.spec.model import Argument, Default, Layout, Spec
@@ -342,6 +342,19 @@ def pool(spec: Spec, dtype: str, count: int) -> tuple[Configuration, ...]:
     """`count` configurations of `spec`, the simplest first, the same in every process."""
     _SPECS[id(spec)] = spec
     return _pool(id(spec), dtype, count)
+
+
+@lru_cache(maxsize=64)
+def _large(spec_id: int, dtype: str) -> tuple[Configuration, ...]:
+    factors = Factors.of(_SPECS[spec_id], dtype)
+    made = (configuration(factors, sizes, factors.simplest()) for sizes in LARGE)
+    return tuple(each for each in made if each is not None)
+
+
+def large(spec: Spec, dtype: str) -> tuple[Configuration, ...]:
+    """The simplest call at the largest sizes. In the pool those are hidden behind whatever its choices mask."""
+    _SPECS[id(spec)] = spec
+    return _large(id(spec), dtype)
 
 
 def _best(factors: Factors, sizes: Mapping[str, int], number: int, random: Random, seen: set[Option]) -> Configuration | None:

@@ -205,6 +205,68 @@ BACKWARD = (
     ),
 )
 
+THRESHOLDS = (
+    numpy(
+        "keys-past-64-dropped",
+        "visible = np.ones((B, N, T, S), bool)",
+        "visible = np.ones((B, N, T, S), bool) & (s < 64)",
+        *BOTH_WAYS,
+    ),
+    numpy(
+        "partial-block-of-keys-dropped",
+        "visible = np.ones((B, N, T, S), bool)",
+        "visible = np.ones((B, N, T, S), bool) & (s < (S // 16 * 16 or S))",
+        *BOTH_WAYS,
+        RELATIONS,
+    ),
+    numpy("scale-ends-at-head-dim-16", "query.shape[-1] ** -0.5 if", "min(query.shape[-1], 16) ** -0.5 if", *BOTH_WAYS),
+    numpy("mask-of-first-batch-for-all", "visible &= mask\n", "visible &= mask[:1]\n", *EVERYWHERE, RELATIONS),
+    numpy(
+        "key-length-of-first-batch-for-all",
+        "s < key_lengths[:, None",
+        "s < key_lengths[:1, None",
+        *EVERYWHERE,
+        RELATIONS,
+        ARGUMENTS,
+    ),
+    numpy("softmax-overflows", "np.exp(logits - logits.max(axis=-1, keepdims=True))", "np.exp(logits)", *BOTH_WAYS),
+    numpy(
+        "bias-dropped-in-float16",
+        "if bias is not None:\n        bias = bias[None]",
+        "if bias is not None and query.dtype != np.float16:\n        bias = bias[None]",
+        *BOTH_WAYS,
+    ),
+    numpy(
+        "window-dropped-beside-causal",
+        "if window is not None:\n        left",
+        "if window is not None and not is_causal:\n        left",
+        *BOTH_WAYS,
+        ARGUMENTS,
+        RELATIONS,
+    ),
+    numpy(
+        "query-length-dropped-beside-key-length",
+        "if query_lengths is not None:\n        visible",
+        "if query_lengths is not None and key_lengths is None:\n        visible",
+        *EVERYWHERE,
+    ),
+    numpy("bias-subtracted", "logits + bias.astype", "logits - bias.astype", *BOTH_WAYS),
+    numpy("scale-missing-in-d-query", "d_logits, key) * factor", "d_logits, key)", GRADIENTS, survives=False),
+    torch("causal-hides-the-diagonal", "visible.tril()", "visible.tril(-1)", *BOTH_WAYS, RELATIONS, survives=False),
+    torch(
+        "heads-tiled-in-torch",
+        "return tensor.repeat_interleave(query.shape[-3] // tensor.shape[-3], dim=-3)",
+        "return torch.cat([tensor] * (query.shape[-3] // tensor.shape[-3]), -3)",
+        *BOTH_WAYS,
+        RELATIONS,
+    ),
+    torch(
+        "queries-past-64-dropped",
+        "weight = safe_softmax(logits)",
+        "weight = safe_softmax(logits) * (torch.arange(logits.shape[-2]) < 64)[:, None]",
+        *BOTH_WAYS,
+    ),
+)
 STATE = (
     numpy(
         "not-the-same-twice",
@@ -252,4 +314,4 @@ CALLS = (
 )
 
 CORRECT = tuple(Fault(f"nothing-in-{framework}", framework, "", "", (), survives=True) for framework in APIS)
-FAULTS = (*MASKS, *EMPTY_ROWS, *LOGITS, *DTYPES, *BACKWARD, *STATE, *CALLS)
+FAULTS = (*MASKS, *EMPTY_ROWS, *LOGITS, *DTYPES, *BACKWARD, *THRESHOLDS, *STATE, *CALLS)

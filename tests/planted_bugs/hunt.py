@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from attnspec.harness.cases import Case, pool
+from attnspec.harness.cases import Case, large, pool
 from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, relations, signature
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.crew import Crew
@@ -67,7 +67,8 @@ def cases_of(spec: Spec, lane: str) -> list[Case]:
     columns: list[list[Case]] = []
     for dtype in dtypes:
         columns.append([])
-        drive(pool(spec, dtype, POOL)[:size], -(-CASES // len(dtypes)), derive(SEED, dtype), columns[-1].extend)
+        wide = () if lane == "jax" else large(spec, dtype)
+        drive((*pool(spec, dtype, POOL)[:size], *wide), -(-CASES // len(dtypes)), derive(SEED, dtype), columns[-1].extend)
     return [case for row in zip(*columns, strict=True) for case in row][:CASES]
 
 
