@@ -15,7 +15,7 @@ from attnspec.harness.arrays import arrays
 from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes import call
 from attnspec.harness.lanes.messages import Array
-from attnspec.harness.scripts.dialects import Code, Dialect, Layer
+from attnspec.harness.scripts.dialects import Code, Dialect, Keras, Layer
 from attnspec.harness.subjects import SMALL_BLOCK, Subject
 from attnspec.spec.model import Spec, Weight
 
@@ -104,7 +104,7 @@ class Author:
 
     def key(self, weight: Weight) -> str:
         """Where the layer keeps a weight: torch by a key of its state, Keras in a sublayer, or by itself."""
-        return weight.path if self.subject.lane.startswith("keras") else self.spec.state_key(weight)
+        return weight.path if isinstance(self.dialect, Keras) else self.spec.state_key(weight)
 
     def laid_out(self, source: Source, given: Given, kind: str) -> dict[str, str]:
         """The tensors of a second call: those of the first one, elsewhere in memory."""
@@ -159,7 +159,8 @@ class Author:
     def _constructor(self, configuration: Configuration) -> dict[str, Any]:
         """The constructor's arguments, with the sizes that classes of torch and TensorFlow are told."""
         told: dict[str, Any] = dict(call.constructor_arguments(self.spec, dict(configuration.values)))
-        return told | (call.layer_sizes(self.spec, configuration) if self.subject.lane in ("torch", "tensorflow") else {})
+        sized = self.subject.lane in ("torch", "tensorflow") and not isinstance(self.dialect, Keras)
+        return told | (call.layer_sizes(self.spec, configuration) if sized else {})
 
     def _entry(self, name: str) -> str:
         assert self.adapter is not None

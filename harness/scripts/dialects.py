@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from attnspec.harness.lanes.memory import can_expand, poison
 from attnspec.harness.lanes.messages import Array
 from attnspec.harness.scripts.literals import constant, values
+from attnspec.harness.subjects import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +210,6 @@ class TensorFlow(Dialect):
         ]
 
 
-def _name(key: str) -> str:
-    """The spec's name of a variable of Keras: its own, or with that of the sublayer that keeps it (`query_dense/0`)."""
-    return "'_'.join(each.path.split('/')[-2:])" if key else "each.name"
-
-
 class Keras(Dialect):
     """Keras on a backend, whose tensors and gradients are its own."""
 
@@ -231,12 +227,12 @@ class Keras(Dialect):
         constructed = f"{made.constructed[:-1]}, dtype={made.dtype!r})".replace("(, ", "(")
         statements = [f"{made.name} = {constructed}", made.call]  # which builds it
         if made.weights:
-            assigned = f"[each.assign(weights[{_name(next(iter(made.keys.values())))}]) for each in {made.name}.weights]"
+            assigned = f"[each.assign(weights[{self._name(next(iter(made.keys.values())))}]) for each in {made.name}.weights]"
             statements += [f"weights = {dict(made.weights)}", assigned]
         return statements
 
     def by_weight(self, layer: str, name: str, key: str, call: str) -> tuple[list[str], str, str]:
-        variable = f"next(each for each in {layer}.weights if {_name(key)} == {name!r})"
+        variable = f"next(each for each in {layer}.weights if {self._name(key)} == {name!r})"
         if not isinstance(self._backend, Jax):
             return [f"{name} = {variable}.value"], call, name
         statements = [
@@ -246,6 +242,10 @@ class Keras(Dialect):
             f"        return {call}",
         ]
         return statements, f"attend({name})", name
+
+    def _name(self, key: str) -> str:
+        """The spec's name of a variable: its own, or with that of the sublayer that keeps it (`query_dense/0`)."""
+        return "'_'.join(each.path.split('/')[-2:])" if key else "each.name"
 
     def gradient(self, what: Differentiated) -> list[str]:
         return self._backend.gradient(what)
@@ -260,6 +260,20 @@ class Triton(Torch):
     imports = ('os.environ["TRITON_INTERPRET"] = "1"', *Torch.imports)
 
 
+class Keras2(Keras):
+    """Keras 2, whose variables are TensorFlow's: `attention/scale:0`."""
+
+    def __init__(self, backend: Dialect) -> None:
+        super().__init__("tensorflow", backend)
+        self.imports = ("import tf_keras", *backend.imports)
+
+    def _name(self, key: str) -> str:
+        return "each.name.split('/')[-1][:-2]"
+
+    def by_weight(self, layer: str, name: str, key: str, call: str) -> tuple[list[str], str, str]:
+        return [f"{name} = next(each for each in {layer}.weights if {self._name(key)} == {name!r})"], call, name
+
+
 _TORCH, _JAX, _TENSORFLOW = Torch(), Jax(), TensorFlow()
 DIALECTS: Mapping[str, Dialect] = {
     "numpy": Dialect(),
@@ -271,3 +285,8 @@ DIALECTS: Mapping[str, Dialect] = {
     "keras-jax": Keras("jax", _JAX),
     "keras-tensorflow": Keras("tensorflow", _TENSORFLOW),
 }
+
+
+def dialect_of(subject: Subject, owner: str) -> Dialect:
+    """The dialect of a subject's lane, or of the owner that it hosts there."""
+    return Keras2(_TENSORFLOW) if subject.is_native and owner == "tf_keras" else DIALECTS[subject.lane]

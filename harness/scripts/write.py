@@ -18,7 +18,7 @@ from attnspec.harness.lanes import call
 from attnspec.harness.lanes.messages import Array
 from attnspec.harness.oracle import judge
 from attnspec.harness.scripts.calls import Author, Source
-from attnspec.harness.scripts.dialects import DIALECTS, Differentiated
+from attnspec.harness.scripts.dialects import DIALECTS, Differentiated, dialect_of
 from attnspec.harness.subjects import Subject
 from attnspec.spec.model import Spec
 
@@ -42,7 +42,7 @@ def script(
     """
     if subject.lane not in DIALECTS:
         return ""
-    author = Author(spec, subject, DIALECTS[subject.lane], adapter, given)
+    author = Author(spec, subject, dialect_of(subject, spec.owner), adapter, given)
     first, second, rest = _parts(author, failure)
     imports = _imports(author, failure.case, "\n".join([*first.values(), *second.values(), *rest]))
     room = LINES - len(imports) - len(rest)

@@ -1,12 +1,15 @@
 # tf_keras.layers.AdditiveAttention 2.21.0, preconditions. Documented with shapes (B, T, dim), (B, S, dim), (B, T) and
 # (B, S); one of them with an axis more is broadcast.
+import tf_keras
 import tensorflow as tf
 query = tf.fill((1, 2, 1, 2), tf.constant(1.0, 'float32'))
 value = tf.fill((2, 1, 2), tf.constant(1.0, 'float32'))
 query_mask = tf.constant([[True], [True]], 'bool')
 try:
-    layer = tf_keras.layers.AdditiveAttention(dropout=0.25, H=2)
-    vars(layer).update({'scale': tf.constant([1.0, 1.0], 'float32')})
+    layer = tf_keras.layers.AdditiveAttention(dropout=0.25, dtype='float32')
+    layer([query, value], mask=[query_mask, None], return_attention_scores=True, use_causal_mask=True)
+    weights = {'scale': tf.constant([1.0, 1.0], 'float32')}
+    [each.assign(weights[each.name.split('/')[-1][:-2]]) for each in layer.weights]
     output = layer([query, value], mask=[query_mask, None], return_attention_scores=True, use_causal_mask=True)
     got = "an answer"
 except Exception as error:

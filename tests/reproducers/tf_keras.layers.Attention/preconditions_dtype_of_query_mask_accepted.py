@@ -1,4 +1,5 @@
 # tf_keras.layers.Attention 2.21.0, preconditions. Documented as boolean; numbers multiply the rows.
+import tf_keras
 import tensorflow as tf
 query = tf.fill((2, 1, 3), tf.constant(1.0, 'float32'))
 value = tf.fill((2, 1, 2), tf.constant(1.0, 'float32'))
@@ -6,8 +7,10 @@ key = tf.fill((2, 1, 3), tf.constant(1.0, 'float32'))
 query_mask = tf.constant([[1], [1]], 'int32')
 value_mask = tf.constant([[True], [True]], 'bool')
 try:
-    layer = tf_keras.layers.Attention(use_scale=True)
-    vars(layer).update({'scale': tf.constant(1.0, 'float32')})
+    layer = tf_keras.layers.Attention(use_scale=True, dtype='float32')
+    layer([query, value, key], mask=[query_mask, value_mask], use_causal_mask=True)
+    weights = {'scale': tf.constant(1.0, 'float32')}
+    [each.assign(weights[each.name.split('/')[-1][:-2]]) for each in layer.weights]
     output = layer([query, value, key], mask=[query_mask, value_mask], use_causal_mask=True)
     got = "an answer"
 except Exception as error:
