@@ -72,8 +72,8 @@ def how_to_install(lane: str) -> str:
 
 def _advice(crew: Crew) -> Iterator[str]:
     """What is there and is not what attnspec was checked with."""
-    told = {need.split(";")[0].strip() for need in requires("attnspec") or () if "==" in need} if _installed() else set()
-    pinned = dict(need.split("==", 1) for need in told)
+    needs = [need.partition(";")[0].strip() for need in requires("attnspec") or ()] if _installed() else []
+    pinned = dict(need.split("==", 1) for need in needs if "==" in need)
     for lane, opened in crew.lanes.items():
         for package, number in opened.versions.items():
             if package in pinned and number.partition("+")[0] != pinned[package]:
