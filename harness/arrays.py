@@ -98,9 +98,8 @@ def _floats(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Arra
     if sheet.role == "value":
         assert sheet.offset is not None
         shifted = ((0.5 * normal).reshape(sheet.shape) + sheet.offset).ravel()
-        if recipe.stands_in:
-            shifted *= _shrunk(values, recipe)
-        return np.rint(shifted) if values.grid and not values.logit else shifted
+        drawn: Array = np.rint(shifted) if values.grid and not values.logit else shifted
+        return drawn * _shrunk(values, recipe) if recipe.stands_in else drawn
     if sheet.role == "factor":
         return (1.0 + normal) * (0.25 if recipe.plan.units.logit > UNIT["float16"] * 2 else 1.0)
     if sheet.role == "mean":

@@ -39,6 +39,11 @@ def tiled(expression: Expression) -> Expression:
     return expression
 
 
+def ones(tensor: str) -> Callable[[Expression], Expression]:
+    """1 in the place of a tensor."""
+    return lambda expression: Number(1) if isinstance(expression, Access) and expression.tensor == tensor else expression
+
+
 def backwards(expression: Expression) -> Expression:
     """Query head n reads the key/value heads from the other end."""
     match expression:

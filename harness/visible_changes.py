@@ -14,7 +14,7 @@ from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.error_bounds import Array
 from attnspec.harness.facts import facts
 from attnspec.harness.oracle import Gold, judge
-from attnspec.harness.rewriting import backwards, before_softmax, rewritten, tiled, with_path, with_stage, without
+from attnspec.harness.rewriting import backwards, before_softmax, ones, rewritten, tiled, with_path, with_stage, without
 from attnspec.spec.expression import Access, Binary, Expression, Name, Number, names, substitute, walk
 from attnspec.spec.model import Path, Policy, Spec, Stage
 from attnspec.spec.resolve import resolve
@@ -72,6 +72,9 @@ def _made(spec: Spec, configuration: Configuration) -> Iterator[tuple[str, Spec]
         if stage.kind == "mask" and by_position(stage.expression):
             later = substitute(stage.expression, {"t": Binary("+", Name("t"), Number(1))})
             yield f"{stage.clause} off by one", with_stage(spec, path, stage, later)
+        read = names(stage.expression) if stage.kind == "score" else frozenset()
+        for each in (weight.name for weight in spec.weights if weight.name in read):
+            yield f"{stage.clause} without `{each}`", with_stage(spec, path, stage, rewritten(stage.expression, ones(each)))
     for name, hidden in (("first key hidden", Number(0)), ("last key hidden", Binary("-", Name("S"), Number(1)))):
         mask = Stage("mask.changed", "mask", "attends", Binary("!=", Name("s"), hidden))
         # Of one key, none is left: only zero rows show it.
