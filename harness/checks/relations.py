@@ -36,6 +36,7 @@ from attnspec.harness.lanes.messages import Array, Returned
 from attnspec.harness.oracle import Gold, judge
 from attnspec.harness.oracle.plan import plan_of
 from attnspec.harness.subjects import Subject
+from attnspec.spec.binding import tensors_of
 from attnspec.spec.expression import Access, Expression, Name, children, names
 from attnspec.spec.model import Layout, Spec
 from attnspec.spec.resolve import Attention, resolve
@@ -375,9 +376,11 @@ def _equal(expected: Array, gold: Gold, bound: float) -> bool:
 
 
 def _doubled(setting: Setting) -> Iterator[Related]:
-    """Exact in every dtype. Behind a projection with a bias it would not hold."""
+    """Exact in every dtype, where value is all that is combined, as it is given, and is not the key too."""
     names = tuple(output.name for output in setting.attention.outputs if output.tensor == "output")
-    if "value" not in setting.given or not names or any(stage.kind == "project" for stage in setting.attention.stages):
+    is_key = any(t.stands_in == "value" and t.name not in setting.given for t in tensors_of(setting.spec))
+    changed = is_key or any(stage.kind in ("project", "assemble") for stage in setting.attention.stages)
+    if changed or "value" not in setting.given or not names:
         return
     other = {**setting.given, "value": 2 * setting.given["value"]}
     yield _related(setting, "doubled-values", other, outputs=names, factor=2)
