@@ -243,7 +243,7 @@ def _built(spec: Spec, dense: Dense, shape: str) -> Iterator[str]:
         f'name="{dense.name}"',
         "**self._get_common_kwargs_for_sublayer()",
     ]
-    lines = f"self.{dense.attribute} = keras.layers.EinsumDense({', '.join(arguments)})\nself.{dense.attribute}.build({shape})"
+    lines = f"self.{dense.attribute} = _EinsumDense({', '.join(arguments)})\nself.{dense.attribute}.build({shape})"
     guard = _own(spec, dense.kernel.when, None) if dense.kernel.when else ""
     yield f"if {guard}:\n{indent(lines)}" if guard else lines
 

@@ -240,13 +240,13 @@ def _raises(spec: Spec) -> Iterator[str]:
 
 @cache
 def _support(name: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Functions and constants of a support module by name, and its import lines."""
+    """Functions, classes and constants of a support module by name, and its import lines."""
     source = (files("attnspec.codegen.support") / f"{name}.py").read_text(encoding="utf-8")
     definitions: dict[str, str] = {}
     imports: list[str] = []
     for node in ast.parse(source).body:
         text = ast.get_source_segment(source, node) or ""
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             definitions[node.name] = text
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             definitions[node.targets[0].id] = text

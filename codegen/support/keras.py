@@ -37,6 +37,17 @@ def _operation(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+class _EinsumDense(keras.layers.EinsumDense):
+    """Adds the bias in at least float32: the bias's gradient is a sum over batch and length, which half precision rounds."""
+
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        product = ops.einsum(self.equation, inputs, self.kernel)
+        if self.bias is not None:
+            wide = "float64" if _dtype(product) == "float64" else "float32"
+            product = ops.cast(ops.cast(product, wide) + ops.cast(self.bias, wide), product.dtype)
+        return product if self.activation is None else self.activation(product)
+
+
 def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> Tensor:
     """`value` as a dense tensor of the backend, of that kind of dtype and one of those layouts."""
     if type(value).__name__ in ("RaggedTensor", "SparseTensor", "IndexedSlices", "BCOO"):

@@ -124,7 +124,7 @@ class GroupedQueryAttention(keras.layers.Layer):
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         key_shape = value_shape if key_shape is None else key_shape
         self.feature_dim = query_shape[2]
-        self._query_dense = keras.layers.EinsumDense(
+        self._query_dense = _EinsumDense(
             "bte,enh->btnh",
             output_shape=(None, self.num_query_heads, self.head_dim),
             bias_axes="nh" if self.use_bias else None,
@@ -132,7 +132,7 @@ class GroupedQueryAttention(keras.layers.Layer):
             **self._get_common_kwargs_for_sublayer(),
         )
         self._query_dense.build(query_shape)
-        self._key_dense = keras.layers.EinsumDense(
+        self._key_dense = _EinsumDense(
             "bsd,dkh->bskh",
             output_shape=(None, self.num_key_value_heads, self.head_dim),
             bias_axes="kh" if self.use_bias else None,
@@ -141,7 +141,7 @@ class GroupedQueryAttention(keras.layers.Layer):
         )
         self._key_dense.build(key_shape)
         if self.use_gate:
-            self._gate_dense = keras.layers.EinsumDense(
+            self._gate_dense = _EinsumDense(
                 "bte,env->btnv",
                 output_shape=(None, self.num_query_heads, self.head_dim),
                 bias_axes="nv" if self.use_bias else None,
@@ -150,7 +150,7 @@ class GroupedQueryAttention(keras.layers.Layer):
                 **self._get_common_kwargs_for_sublayer(),
             )
             self._gate_dense.build(query_shape)
-        self._value_dense = keras.layers.EinsumDense(
+        self._value_dense = _EinsumDense(
             "bse,ekv->bskv",
             output_shape=(None, self.num_key_value_heads, self.head_dim),
             bias_axes="kv" if self.use_bias else None,
@@ -159,7 +159,7 @@ class GroupedQueryAttention(keras.layers.Layer):
         )
         self._value_dense.build(value_shape)
         self._dropout_layer = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, seed=self.seed)
-        self._output_dense = keras.layers.EinsumDense(
+        self._output_dense = _EinsumDense(
             "btnv,nve->bte",
             output_shape=(None, self.feature_dim),
             bias_axes="e" if self.use_bias else None,
@@ -559,6 +559,17 @@ Tensor = Any
 
 
 _INTEGER = "int64" if backend.backend() == "tensorflow" else "int32"
+
+
+class _EinsumDense(keras.layers.EinsumDense):
+    """Adds the bias in at least float32: the bias's gradient is a sum over batch and length, which half precision rounds."""
+
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        product = ops.einsum(self.equation, inputs, self.kernel)
+        if self.bias is not None:
+            wide = "float64" if _dtype(product) == "float64" else "float32"
+            product = ops.cast(ops.cast(product, wide) + ops.cast(self.bias, wide), product.dtype)
+        return product if self.activation is None else self.activation(product)
 
 
 def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> Tensor:
