@@ -20,13 +20,13 @@ from itertools import chain
 from typing import TypeVar
 
 from attnspec.harness.cases import Case, Configuration, large, pool
-from attnspec.harness.checks import CASE_CHECKS, arguments, coverage, preconditions, relations, signature
+from attnspec.harness.checks import CASE_CHECKS, arguments, coverage, preconditions, related_calls, relations, signature
 from attnspec.harness.checks.answers import is_refusal
 from attnspec.harness.checks.arguments import Outcome
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.checks.preconditions import Violation
-from attnspec.harness.checks.relations import Related
+from attnspec.harness.checks.setting import Related
 from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive, drive
 from attnspec.harness.events import Finished, Found, Progress, Started, Subscriber
@@ -209,7 +209,7 @@ class Conductor:
         def broken(subject: Subject) -> list[tuple[Related, list[Failure]]]:
             call, cases = self._call_of(spec, subject), self._varied(spec, subject, dtype)
             taken = cases[::FEW] if subject.lane in COMPILED else cases
-            related = (each for case in taken for each in relations.relations(spec, case))
+            related = (each for case in taken for each in related_calls.relations(spec, case))
             return [(each, list(relations.check(spec, subject, call, each))) for each in related]
 
         for subject, found in self._side_by_side(subjects, broken):

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from attnspec.harness.check_command import UsageError, found
-from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, relations, signature
+from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, related_calls, relations, signature
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.crew import Crew
@@ -78,7 +78,7 @@ def _failures(replay: Replay, spec: Spec, crew: Crew, subjects: tuple[Subject, .
         return list(arguments.check(spec, replay.subject, outcomes))
     if replay.check == "relations":
         call = partial(lane.call, spec, replay.subject)
-        pairs = [each for each in relations.relations(spec, replay.case) if each.relation == replay.clause]
+        pairs = [each for each in related_calls.relations(spec, replay.case) if each.relation == replay.clause]
         return [failure for each in pairs for failure in relations.check(spec, replay.subject, call, each)]
     (row,) = lane.run(Job(spec, (replay.subject,), (replay.case,), attempt=True))
     print(f"  answer   {preconditions.said(row[0])}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from attnspec.harness.causes import Witness
-from attnspec.harness.checks import arguments, relations
+from attnspec.harness.checks import arguments, related_calls
 from attnspec.harness.checks.agreement import compare
 from attnspec.harness.checks.arguments import Call
 from attnspec.harness.configuration import Case, Configuration
@@ -29,7 +29,7 @@ def of_two_calls(check: str, clause: str, spec: Spec, call: Call, cases: Iterabl
 
 
 def _related(relation: str, spec: Spec, case: Case) -> Iterator[Made]:
-    for each in relations.relations(spec, case):
+    for each in related_calls.relations(spec, case):
         if each.relation == relation:
             yield each.case.configuration, each.given
             if not each.rate:  # no oracle judges dropout

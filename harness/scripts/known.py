@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice, product
 
 from attnspec.harness.cases import Case, pool
-from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, relations, signature
+from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, related_calls, relations, signature
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.crew import Crew
@@ -89,7 +89,7 @@ def _by_argument(deviation: Deviation, spec: Spec, subject: Subject, crew: Crew)
 def _by_relation(deviation: Deviation, spec: Spec, subject: Subject, crew: Crew) -> Failures:
     call = partial(crew.lanes[subject.lane].call, spec, subject)
     for case in _varied(deviation, spec, subject):
-        for related in relations.relations(spec, case):
+        for related in related_calls.relations(spec, case):
             if related.relation in deviation.clauses:
                 yield from relations.check(spec, subject, call, related)
 

@@ -11,8 +11,9 @@ from math import sqrt
 import numpy as np
 
 from attnspec.harness.adapter import Adapter
-from attnspec.harness.checks import agreement, arguments, preconditions, relations
+from attnspec.harness.checks import agreement, arguments, dropout, preconditions, related_calls
 from attnspec.harness.checks.failure import Failure
+from attnspec.harness.checks.setting import Related
 from attnspec.harness.configuration import Case
 from attnspec.harness.lanes import call
 from attnspec.harness.lanes.messages import Array
@@ -225,7 +226,7 @@ def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     """Two calls that must give the same, at the element where they do not."""
     assert failure.case is not None
     spec, worst = author.spec, failure.worst
-    pairs = relations.relations(spec, failure.case)
+    pairs = related_calls.relations(spec, failure.case)
     related = next(each for each in pairs if each.relation == failure.clause)
     first = author.source(related.case.configuration, related.given)
     known = {} if related.layout else related.given
@@ -257,17 +258,17 @@ def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     )
 
 
-def _of_dropout(author: Author, failure: Failure, related: relations.Related, first: Source, second: Source) -> list[str]:
+def _of_dropout(author: Author, failure: Failure, related: Related, first: Source, second: Source) -> list[str]:
     """How many weights are neither zero nor scaled, or how many are kept."""
     name, kept = related.outputs[0], 1 - related.rate
-    bound = 3 * relations.dropout_bound(author.spec, related, name) / kept
+    bound = dropout.allowance(author.spec, related, name)
     names = call.output_names(author.spec, related.case.configuration)
     statements = _two_calls(author, (first, _target(names, name, "output")), (second, _target(names, name, "other")))
-    if failure.seen == relations.NEITHER:
+    if failure.seen == dropout.NEITHER:
         wrong = f"(other != 0) & (abs(other - {1 / kept} * output) > {bound:.2g})"
         return [*statements, *_shown(f"np.count_nonzero({wrong})", '0, "+- 0"')]
     count = int(np.prod(judge(author.spec, related.case, related.given, False).outputs[name].value.shape))
-    want = f'{count * kept}, "+- {relations.SIGMAS * sqrt(count * kept * related.rate):.3g}"'
+    want = f'{count * kept}, "+- {dropout.SIGMAS * sqrt(count * kept * related.rate):.3g}"'
     return [*statements, *_shown("np.count_nonzero(other != 0)", want)]
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnspec.harness.checks import arguments, relations
-from attnspec.harness.checks.relations import Related
+from attnspec.harness.checks import arguments, related_calls, relations
+from attnspec.harness.checks.setting import Related
 from attnspec.harness.cli import main
 from attnspec.harness.configuration import Configuration, TensorPlan
 from attnspec.harness.lanes.lane import Lane
@@ -33,7 +33,7 @@ ALL = DOCUMENTED - {"memory-KIND", "dropout"} | {f"memory-{kind}" for kind in KI
 @pytest.fixture(scope="module")
 def pairs() -> list[Related]:
     alone, both = arguments.cases(SPEC, "float32")
-    return [each for case in (*alone, *both[::3]) for each in relations.relations(SPEC, case)]
+    return [each for case in (*alone, *both[::3]) for each in related_calls.relations(SPEC, case)]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_every_documented_relation_is_tried(pairs: list[Related]) -> None:
 def test_the_second_call_is_another_one_and_valid(name: str) -> None:
     spec = builtin()[name]
     for case in arguments.cases(spec, "float32")[0]:
-        for each in relations.relations(spec, case):
+        for each in related_calls.relations(spec, case):
             if each.rate:  # no oracle judges dropout: to it the call is none
                 continue
             assert arguments.is_valid(spec, each.changed), each.relation
@@ -67,7 +67,7 @@ def test_a_right_implementation_fulfils_all_of_them(name: str, dtype: str, lane:
     subject = next(generated(spec, "numpy"))
     call = partial(lane.call, spec, subject)
     for case in arguments.cases(spec, dtype)[0]:
-        for each in relations.relations(spec, case):
+        for each in related_calls.relations(spec, case):
             assert list(relations.check(spec, subject, call, each)) == [], each.relation
 
 
@@ -76,7 +76,7 @@ def test_what_is_in_a_group_moves_with_the_rest() -> None:
     spec = builtin()["torch.nn.functional.multi_head_attention_forward"]
     alone, _ = arguments.cases(spec, "float32")
     masked = next(case for case in alone if len(dict(case.configuration.tensors).get("attn_mask", EMPTY).shape) == 3)
-    by_name = {each.relation: each for each in relations.relations(spec, masked)}
+    by_name = {each.relation: each for each in related_calls.relations(spec, masked)}
     mask, moved = by_name["permuted-batch"].given["attn_mask"], by_name["permuted-batch"].other["attn_mask"]
     batch, heads = (dict(masked.configuration.sizes)[dim] for dim in "BN")
     np.testing.assert_array_equal(moved, mask.reshape(batch, heads, *mask.shape[1:])[::-1].reshape(mask.shape))
@@ -84,7 +84,7 @@ def test_what_is_in_a_group_moves_with_the_rest() -> None:
     width = packed.shape[1]
     np.testing.assert_array_equal(turned, packed.reshape(3, heads, -1, width)[:, ::-1].reshape(packed.shape))
     placed = next(case for case in alone if "key" in dict(case.configuration.values))
-    assert [each.relation for each in relations.relations(spec, placed) if not each.layout] == ["twice"]
+    assert [each.relation for each in related_calls.relations(spec, placed) if not each.layout] == ["twice"]
 
 
 @pytest.mark.parametrize("relation", sorted(ALL))
@@ -168,7 +168,7 @@ SDPA = builtin()["torch.nn.functional.scaled_dot_product_attention"]
 )
 def test_dropped_weights_are_scaled_and_as_many_as_the_rate_says(change: Callable[..., Array], seen: str | None) -> None:
     alone, _ = arguments.cases(SDPA, "float32")
-    related = next(each for case in alone for each in relations.relations(SDPA, case) if each.rate)
+    related = next(each for case in alone for each in related_calls.relations(SDPA, case) if each.rate)
     weights = judge(SDPA, related.case, related.given, False).outputs["output"].value
     keep = np.random.default_rng(1).integers(0, 2, weights.shape)
 

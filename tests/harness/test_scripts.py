@@ -16,7 +16,7 @@ import pytest
 from attnspec.harness import known_deviations
 from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
-from attnspec.harness.checks import CASE_CHECKS, arguments, relations
+from attnspec.harness.checks import CASE_CHECKS, arguments, related_calls, relations
 from attnspec.harness.checks.agreement import OUTSIDE
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure, Worst
@@ -183,7 +183,7 @@ def failures(spec: Spec, subjects: tuple[Subject, ...], crew: Crew) -> Iterator[
             yield from ((by_name[failure.subject], failure) for failure in CASE_CHECKS[check](evidence))
     alone, _ = arguments.cases(spec, "float32")
     varied = [each for case in alone for each in arguments.variations(spec, case)]
-    pairs = [each for case in alone for each in relations.relations(spec, case)]
+    pairs = [each for case in alone for each in related_calls.relations(spec, case)]
     for subject in subjects:
         call = partial(crew.lanes["numpy"].call, spec, subject)
         yield from ((subject, each) for each in arguments.check(spec, subject, list(arguments.outcomes(call, varied))))

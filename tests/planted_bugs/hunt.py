@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from attnspec.harness.cases import Case, large, pool
-from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, relations, signature
+from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, related_calls, relations, signature
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive, drive
@@ -88,7 +88,7 @@ def from_relations(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Itera
     """What the relations check reports: the number is that of the pair of calls."""
     alone, both = arguments.cases(spec, "float32")
     cases = alone[:1] if subjects[0].lane == "jax" else [*alone, *both[::RELATED]]
-    pairs = [each for case in cases for each in relations.relations(spec, case)]
+    pairs = [each for case in cases for each in related_calls.relations(spec, case)]
     for subject in subjects:
         call = partial(crew.lanes[subject.lane].call, spec, subject)
         for number, related in enumerate(pairs, start=1):
