@@ -1,150 +1,33 @@
-"""A spec's layer as a `keras.layers.Layer`: what its projections are, the attention between them, and the class around both.
+"""A spec's layer as a `keras.layers.Layer`: the class around its projections and the attention between them.
 
-Projections become `EinsumDense` sublayers, which bring initialisers, regularisers, constraints, dtype policies and the places
-in a checkpoint that the spec declares (`path`). What lies between them is a function of its own, `_attend`, compiled like
-any other.
+Projections (`keras_projections.py`) become `EinsumDense` sublayers, which bring initialisers, regularisers, constraints, dtype
+policies and the places in a checkpoint that the spec declares (`path`). What lies between them are functions, compiled like any
+other, one for each of the owner's hooks (`keras_hooks.py`): a subclass that replaces a hook changes the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from attnspec.codegen.index_notation import align, lower
+from attnspec.codegen.keras_hooks import APPLIED, ATTEND, INNER, MASK, SCORES, SOFTMAX, hook_specs
+from attnspec.codegen.keras_projections import Dense, dense_layers
 from attnspec.codegen.lower import canonical_scope
 from attnspec.codegen.printer import ATOM, Printer, Target, indent
-from attnspec.codegen.program import Dims, Node, Ref
+from attnspec.codegen.program import Dims
 from attnspec.codegen.prologue import call_checks, constructor_checks, tensor_checks
-from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Sum, fold, names, substitute, to_text
-from attnspec.spec.layouts import parse_layout
-from attnspec.spec.model import Argument, Output, Path, Spec, Stage, Weight
+from attnspec.spec.expression import Binary, Expression, Name, fold, names, substitute, to_text
+from attnspec.spec.model import Argument, Spec, Stage
 
-INNER = ("query", "key", "value")
-"""What the attention between the projections is a function of."""
-MASK = "attention_mask"
 Method = tuple[str, str, str, Iterable[str]]
 _MASKED: Dims = ("B", "T", "S")
+_POSITIONS = {"mask.causal": "_compute_causal_mask", "mask.window": "_compute_sliding_window_mask"}
+"""Masks of positions, by the hook that makes them."""
 _NAMED = {"E": "feature_dim"}
 """Sizes that no argument tells, by the attribute of the layer that holds them."""
 _PRIVATE = {"flash_attention": "flash_attention or keras.config.is_flash_attention_enabled()"}
 """What Keras keeps beside an argument, for its own programs to ask."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dense:
-    """One projection: the stages of one tensor, as a sublayer."""
-
-    attribute: str
-    defines: str
-    source: str
-    equation: str
-    kernel: Weight
-    bias: Weight | None
-    activation: str
-    stages: tuple[Stage, ...]
-
-    @property
-    def name(self) -> str:
-        """`attention_output` of `attention_output_kernel`: the sublayer's own name."""
-        return self.kernel.name.rpartition("_")[0]
-
-
-def dense_layers(spec: Spec) -> tuple[Dense, ...]:
-    """The projections in the order of their weights, which is that of a checkpoint."""
-    weights = {weight.name: weight for weight in spec.weights}
-    found = [dense for stage in spec.paths[-1].stages if (dense := _dense(spec, stage, weights)) is not None]
-    return tuple(sorted(found, key=lambda dense: spec.weights.index(dense.kernel)))
-
-
-def _dense(spec: Spec, stage: Stage, weights: dict[str, Weight]) -> Dense | None:
-    """The projection that a stage begins: a product with a weight, then perhaps a bias and an activation."""
-    product = stage.expression
-    while isinstance(product, Sum):
-        product = product.body
-    match product:
-        case Binary("*", Access(source, inputs), Access(kernel, own)) if kernel in weights and product is not stage.expression:
-            followers = [
-                s for s in spec.paths[-1].stages if s.defines == stage.defines and s is not stage and s.kind == stage.kind
-            ]
-            biases = [s for s in followers if names(s.expression) & weights.keys()]
-            activations = [s for s in followers if isinstance(s.expression, Call)]
-            bias = next((weights[name] for s in biases for name in names(s.expression) if name in weights), None)
-            activation = next((s.expression.function for s in activations if isinstance(s.expression, Call)), "")
-            letters = ["".join(index.name for index in side if isinstance(index, Name)) for side in (inputs, own)]
-            made = "".join(spec.tensors[stage.defines]).lower()
-            return Dense(
-                attribute="_" + weights[kernel].path.partition("/")[0],
-                defines=stage.defines,
-                source=source,
-                equation=f"{letters[0]},{letters[1]}->{made}",
-                kernel=weights[kernel],
-                bias=bias,
-                activation=activation,
-                stages=(stage, *biases, *activations),
-            )
-    return None
-
-
-def inner_spec(spec: Spec) -> Spec:
-    """The attention between the projections, as a function of projected heads and one joint mask."""
-    projections = {stage.clause for dense in dense_layers(spec) for stage in dense.stages}
-    tensors = {name: dims for name, dims in spec.tensors.items() if name not in {w.name for w in spec.weights}}
-    tensors[MASK] = spec.tensors["logit"]
-    arguments = [Argument(n, "tensor", layouts=(parse_layout(" ".join(tensors[n])),), doc=f"projected {n}") for n in INNER]
-    layouts = tuple(map(parse_layout, ("B|1 N|1 T|1 S|1", "B|1 T|1 S|1", "T|1 S|1")))
-    doc = "True where a query attends to a key"
-    arguments.append(Argument(MASK, "tensor", required=False, layouts=layouts, dtype="bool", doc=doc))
-    read = _names_of(spec)
-    arguments += [a for a in spec.arguments if a.role in ("flag", "training") and a.name in read]
-    return replace(
-        spec,
-        name=f"{spec.name}._attend",
-        form="function",
-        summary="The attention between the projections.",
-        constructor=tuple(a for a in spec.constructor if a.role == "seed" or (a.role == "number" and a.name in read)),
-        arguments=tuple(arguments),
-        weights=(),
-        paths=tuple(_inner_path(path, projections) for path in spec.paths),
-        outputs=tuple(_inner_output(output) for output in spec.outputs),
-        preconditions=(),
-        tensors=tensors,
-        sizes={name: rule for name, rule in spec.sizes.items() if name == "G"},
-    )
-
-
-def _names_of(spec: Spec) -> frozenset[str]:
-    """The names that guards and rules of the inner attention ask for."""
-    guards = [path.when for path in spec.paths] + [output.when for output in spec.outputs]
-    stages = [stage for path in spec.paths for stage in path.stages if stage.kind != "mask" or stage.clause == "mask.causal"]
-    parts = [part for stage in stages for part in (stage.expression, stage.when)]
-    return frozenset().union(*(names(part) for part in (*guards, *parts) if part is not None))
-
-
-def _inner_path(path: Path, projections: set[str]) -> Path:
-    """The stages between the projections; of the masks, the causal one and what the others make together."""
-    stages: list[Stage] = []
-    masked = False
-    for stage in path.stages:
-        if stage.clause in projections or (stage.kind == "output" and stage.clause not in projections):
-            continue
-        if stage.kind == "mask" and stage.clause != "mask.causal":
-            if not masked:
-                given = Call("given", (Name(MASK),))
-                stages.append(Stage("mask.attention", "mask", "attends", Name(MASK), given))
-                masked = True
-            continue
-        stages.append(stage)
-    return replace(path, stages=tuple(stages))
-
-
-def _inner_output(output: Output) -> Output:
-    """Before the last projection: the heads' output; taps stay."""
-    if output.tensor == "projected":
-        return replace(output, tensor="output", layouts=(parse_layout("B T N V"),), doc="the attended values, by head")
-    return output
-
-
-# -- the class ----------------------------------------------------------------------------------------------------
 
 
 def keras_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
@@ -158,7 +41,9 @@ def keras_class(spec: Spec, target: Target, docstring: str, parameters: list[str
         ("_get_common_kwargs_for_sublayer", "self", "dict[str, Any]", _common(spec)),
         ("call", f"self, {', '.join(call)}", "Any", _call(spec, target, dense)),
         (f"_compute_{MASK}", f"self, query: Any, value: Any, {_mask_parameters(spec)}", "Any", _masks(spec, target)),
-        ("_compute_attention", f"self, {_inner_parameters()}", "tuple[Any, Any]", _attention(spec, target)),
+        *_position_masks(spec, target),
+        ("_compute_attention", f"self, {_inner_parameters()}", "tuple[Any, Any]", _attention(spec)),
+        (SOFTMAX, f"self, scores: Any, {MASK}: Any = None", "Any", _softmax()),
         ("compute_output_shape", f"self, {shapes}", "tuple[Any, ...]", _output_shape(spec, tensors)),
         ("compute_output_spec", f"self, {', '.join(call)}", "Any", _output_spec(spec, tensors)),
         ("get_config", "self", "dict[str, Any]", _config(spec)),
@@ -192,6 +77,8 @@ def _constructor(spec: Spec, target: Target) -> Iterator[str]:
         yield f"self.{argument.name} = keras.{kind}.get({argument.name})" if kind else f"self.{argument.name} = {argument.name}"
         if argument.name in _PRIVATE:
             yield f"self._{argument.name} = {_PRIVATE[argument.name]}"
+    printer = Printer(target, batched=False)
+    yield from (f"self.{name} = {printer.guard(rule)[0]}" for name, rule in spec.attributes.items())
     yield "self._return_attention_scores = False"
 
 
@@ -212,6 +99,7 @@ def _build(spec: Spec, dense: tuple[Dense, ...], tensors: list[Argument]) -> Ite
     last = [each for each in dense if each.source not in shape_of]
     for each in (each for each in dense if each not in last):
         yield from _built(spec, each, shape_of[each.source])
+    yield "self._softmax = keras.layers.Softmax(dtype=self.dtype_policy)  # for subclasses; the layer has its own"
     yield from _dropout(spec)
     for each in last:
         sizes = ", ".join(_size(spec, dim) for dim in spec.tensors[each.source][2:])
@@ -286,19 +174,17 @@ def _call(spec: Spec, target: Target, dense: tuple[Dense, ...]) -> Iterator[str]
         if argument.role == "tensor" and isinstance(argument.unset, Name):
             yield f"{argument.name} = {argument.unset.name} if {argument.name} is None else {argument.name}"
     yield from (printer.statement(statement) for statement in tensor_checks(spec))
-    masks = ", ".join(f"{name}={name}" for name in (*_mask_names(spec), *_mask_flags(spec)))
-    yield f"{MASK} = self._compute_{MASK}(query, value, {masks})"
+    yield from _joined(spec)
     first = [each for each in dense if each.source in inputs]
     for each in sorted(first, key=lambda each: each.defines in INNER):
         line = f"{each.defines} = self.{each.attribute}({inputs[each.source]})"
         yield f"{line} if {_own(spec, each.kernel.when, None)} else None" if each.kernel.when else line
-    own = f"{_class_name(spec)}._compute_attention"
     yield (
         "# A subclass's own attention gets a key and a value for every query head.\n"
-        f"if type(self)._compute_attention is not {own}:\n"
+        "if not own:\n"
         "    key, value = (ops.repeat(heads, query.shape[2] // heads.shape[2], axis=2) for heads in (key, value))"
     )
-    yield f"output, scores = self._compute_attention(query, key, value, {MASK}={MASK}, training=training)"
+    yield f"output, scores = self._compute_attention(query, key, value, {MASK}={MASK}, training=training, **alone)"
     projections = {stage.clause for each in dense for stage in each.stages}
     for stage in spec.paths[-1].stages:
         if stage.kind == "output" and stage.clause not in projections:
@@ -310,15 +196,30 @@ def _call(spec: Spec, target: Target, dense: tuple[Dense, ...]) -> Iterator[str]
     yield "return (output, scores) if return_attention_scores else output"
 
 
+def _joined(spec: Spec) -> Iterator[str]:
+    """The masks of a call as one; a causal mask alone is left to the layer's own attention, which needs no (T, S) for it."""
+    (causal,) = _mask_flags(spec)
+    masks = _mask_names(spec)
+    windows = [f"self.{a.name}" for a in spec.constructor if a.name in _asked_by(spec)]
+    yield f"own = type(self)._compute_attention is {_class_name(spec)}._compute_attention"
+    yield f"others = ({', '.join((*masks, *windows))})"
+    yield f'alone = {{"{causal}": True}} if own and {causal} and all(each is None for each in others) else {{}}'
+    passed = ", ".join(f"{name}={name}" for name in (*masks, causal))
+    yield f"if not alone:\n    {MASK} = self._compute_{MASK}(query, value, {passed})"
+
+
 def _mask_names(spec: Spec) -> list[str]:
     return [a.name for a in spec.arguments if a.role == "tensor" and a.dtype == "bool"]
 
 
 def _mask_flags(spec: Spec) -> list[str]:
     """Flags of the call that decide on a mask."""
-    asked = [stage.when for path in spec.paths for stage in path.stages if stage.kind == "mask" and stage.when is not None]
-    read = frozenset().union(*map(names, asked))
-    return [a.name for a in spec.arguments if a.role == "flag" and a.name in read]
+    return [a.name for a in spec.arguments if a.role == "flag" and a.name in _asked_by(spec)]
+
+
+def _asked_by(spec: Spec) -> frozenset[str]:
+    """The names in the guards of masks."""
+    return frozenset[str]().union(*(names(stage.when) for stage in _mask_stages(spec) if stage.when is not None))
 
 
 def _mask_parameters(spec: Spec) -> str:
@@ -328,37 +229,46 @@ def _mask_parameters(spec: Spec) -> str:
 
 def _masks(spec: Spec, target: Target) -> Iterator[str]:
     """Every mask of the call over (B, T, S), and all of them together."""
-    stages = [stage for stage in spec.paths[-1].stages if stage.kind == "mask" and stage.when is not None]
-    scope, printer = canonical_scope(spec), Printer(target, batched=False, rules=_rules(stages))
-    added: list[str] = []
-    for stage in stages:
-        text = _over_batch(lower(stage.expression, _MASKED, scope, stage.clause), printer)
-        assert stage.when is not None
-        added += [printer.comment(stage.clause), f"if {to_text(stage.when)}:\n    masks.append({text})"]
+    scope, printer = canonical_scope(spec), Printer(target, batched=False, rules=_rules(spec))
     yield '"""The masks of a call as one, (B|1, T, S); None where there is none."""'
-    yield from (f"{a.name} = self.{a.name}" for a in spec.constructor if any(a.name in text for text in added))
     yield from (f'{name} = None if {name} is None else ops.cast({name}, "bool")' for name in _mask_names(spec))
-    grids = {"t": "query", "s": "value"}
-    made = [f"{x} = ops.arange(_shape({grids[x]})[1], dtype=_INTEGER)" for x in sorted(scope.used_indices, reverse=True)]
-    read = [
-        to_text(stage.when) for stage in stages if stage.when is not None and not names(stage.expression) & {*_mask_names(spec)}
-    ]
-    if made:
-        yield f"if {' or '.join(dict.fromkeys(read))}:\n{indent(chr(10).join(made))}"
     yield "masks: list[Any] = []"
-    yield from added
+    for stage in _mask_stages(spec):
+        assert stage.when is not None
+        if stage.clause in _POSITIONS:
+            text = f"self.{_POSITIONS[stage.clause]}(query, value)"
+        else:
+            text = printer.node(align(lower(stage.expression, _MASKED, scope, stage.clause), _MASKED))[0]
+        yield printer.comment(stage.clause)
+        yield f"if {_own(spec, stage.when, None)}:\n    masks.append({text})"
     yield "return _all_of(masks)"
 
 
-def _rules(stages: list[Stage]) -> dict[str, str]:
-    return {stage.clause: to_text(fold(stage.expression)) for stage in stages}
+def _mask_stages(spec: Spec) -> list[Stage]:
+    return [stage for stage in spec.paths[-1].stages if stage.kind == "mask"]
 
 
-def _over_batch(node: Node, printer: Printer) -> str:
-    """A mask with all three axes: a tensor gets those that it lacks, a predicate of positions one for the batch."""
-    if isinstance(node, Ref):
-        return printer.node(align(node, _MASKED))[0]
-    return f"{printer.operand(node, ATOM)}[None]"
+def _rules(spec: Spec) -> dict[str, str]:
+    return {stage.clause: to_text(fold(stage.expression)) for stage in _mask_stages(spec)}
+
+
+def _position_masks(spec: Spec, target: Target) -> Iterator[Method]:
+    """The hooks for masks of positions."""
+    for stage in _mask_stages(spec):
+        if stage.clause in _POSITIONS:
+            yield _POSITIONS[stage.clause], "self, query: Any, value: Any = None", "Any", _positions(spec, target, stage)
+
+
+def _positions(spec: Spec, target: Target, stage: Stage) -> Iterator[str]:
+    """One mask over (1, T, S), made of lengths."""
+    scope, printer = canonical_scope(spec), Printer(target, batched=False, rules=_rules(spec))
+    node = lower(stage.expression, _MASKED, scope, stage.clause)
+    yield '"""True where a query attends to a key by their positions, (1, T, S); `value` tells S, or else `query`."""'
+    yield from (f"{a.name} = self.{a.name}" for a in spec.constructor if a.name in names(stage.expression))
+    yield "t = ops.arange(_shape(query)[1], dtype=_INTEGER)"
+    yield "s = t if value is None else ops.arange(_shape(value)[1], dtype=_INTEGER)"
+    yield printer.comment(stage.clause)
+    yield f"return {printer.operand(node, ATOM)}[None]"
 
 
 def _inner_parameters() -> str:
@@ -366,18 +276,38 @@ def _inner_parameters() -> str:
     return f"{tensors}, {MASK}: Any = None, training: bool | None = None, use_causal_mask: bool = False"
 
 
-def _attention(spec: Spec, target: Target) -> Iterator[str]:
-    """The inner attention; the one that subclasses replace."""
-    inner = inner_spec(spec)
-    own = {"return_attention_scores": "self._return_attention_scores"}
-    passed = [f"{a.name}={own.get(a.name, a.name)}" for a in inner.arguments if a.name not in INNER and a.name != MASK]
-    passed += [f"{a.name}=self.{a.name}" for a in inner.constructor if a.role != "seed"]
-    drawn = f"self._dropout_layer.seed_generator if self.{_rate(spec)} > 0 else None"  # Keras makes one where it has to
-    passed += [f"{a.name}={drawn}" for a in inner.constructor if a.role == "seed"]
+def _attention(spec: Spec) -> Iterator[str]:
+    """The attention between the projections, by its hooks; the one that subclasses replace."""
+    functions = {each.function_name: each for each in hook_specs(spec)}
     yield '"""Output by head, and the weights before dropout where they are wanted: what a subclass may replace."""'
     yield f'{MASK} = None if {MASK} is None else ops.cast({MASK}, "bool")'
-    yield f"found = _attend(query, key, value, {MASK}, {', '.join(passed)})"
-    yield "return found if isinstance(found, tuple) else (found, None)"
+    if ATTEND in functions:
+        when = spec.paths[0].when
+        assert when is not None
+        yield f"if not ({_asked(spec, when)}):\n    return {_called(functions[ATTEND])}, None"
+    yield f"if use_causal_mask:\n    {MASK} = _all_of([self._compute_causal_mask(query, value), {MASK}])"
+    yield f"weights = self.{SOFTMAX}({_called(functions[SCORES])}, {MASK})"
+    yield f"output = {_called(functions[APPLIED])}"
+    yield "return output, weights"
+
+
+def _asked(spec: Spec, when: Expression) -> str:
+    """A guard of a path, over what the layer holds."""
+    held = {a.name: Name(f"self.{a.name}") for a in spec.constructor}
+    return to_text(substitute(when, {"return_attention_scores": Name("self._return_attention_scores")} | held))
+
+
+def _called(function: Spec) -> str:
+    """A call of one of the functions, its constructor's arguments from the layer."""
+    seed = f"self._dropout_layer.seed_generator if self.{_rate(function)} > 0 else None" if function.constructor else ""
+    passed = [a.name for a in function.arguments]
+    passed += [f"{a.name}={seed if a.role == 'seed' else f'self.{a.name}'}" for a in function.constructor]
+    return f"{function.function_name}({', '.join(passed)})"
+
+
+def _softmax() -> Iterator[str]:
+    yield '"""Weights of scores, (B, N, T, S): what a subclass may replace."""'
+    yield f'return {SOFTMAX}(scores, None if {MASK} is None else ops.cast({MASK}, "bool"))'
 
 
 def _output_shape(spec: Spec, tensors: list[Argument]) -> Iterator[str]:
@@ -423,4 +353,4 @@ def _config(spec: Spec) -> Iterator[str]:
     yield "return config"
 
 
-__all__ = ["Dense", "dense_layers", "inner_spec", "keras_class", "layer_class"]
+__all__ = ["keras_class", "layer_class"]

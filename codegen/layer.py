@@ -120,8 +120,10 @@ def _redrawn(spec: Spec) -> list[Weight]:
 
 
 def _attributes(spec: Spec, target: Target) -> Iterator[str]:
+    """What the owner's other code reads off its layer."""
     printer = Printer(target, batched=False)
-    yield from (f"self.{name} = {printer.guard(rule)[0]}" for name, rule in spec.attributes.items())
+    if spec.owner == target.name:
+        yield from (f"self.{name} = {printer.guard(rule)[0]}" for name, rule in spec.attributes.items())
 
 
 def _named_weights(spec: Spec) -> str:

@@ -50,7 +50,10 @@ DTYPES = {"input": "dtype", "at least float32": "compute", "float32": "float32"}
 
 @dataclass
 class Body:
-    """The stages of one path, lowered one after another; `saved` are the tensors that outputs want from the way."""
+    """The stages of one path, lowered one after another; `saved` are the tensors that outputs want from the way.
+
+    `refs` are the tensors on the way, at first those of them that are inputs.
+    """
 
     spec: Spec
     path: Path
@@ -370,7 +373,9 @@ def _lower_path(spec: Spec, path: Path) -> tuple[Statement, ...]:
     returned = tuple(_on_path(output, path) for output in spec.outputs if may_return(output, path, spec.paths))
     saved = frozenset(output.tensor for output in returned if "@" in output.tensor)
     _refuse_two_additions(spec, path)
-    body = Body(replace(spec, outputs=returned), path, canonical_scope(spec), saved)
+    scope = canonical_scope(spec)
+    given = {name: ref for name, ref in scope.tensors.items() if name in VARIABLES}
+    body = Body(replace(spec, outputs=returned), path, scope, saved, given)
     return (*body.stages(), *_returns(spec, body))
 
 

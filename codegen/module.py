@@ -13,7 +13,8 @@ from attnspec.codegen import VERSION
 from attnspec.codegen.derivative import cotangent_name, vjp_program
 from attnspec.codegen.explicit_casts import explicit_casts
 from attnspec.codegen.index_notation import LoweringError
-from attnspec.codegen.keras_layer import inner_spec, keras_class
+from attnspec.codegen.keras_hooks import hook_specs
+from attnspec.codegen.keras_layer import keras_class
 from attnspec.codegen.keras_list_layer import inner_specs, is_list_layer, list_layer_class
 from attnspec.codegen.layer import init_text, module_class, tensorflow_class
 from attnspec.codegen.lower import lower_spec
@@ -69,7 +70,7 @@ def _keras_text(spec: Spec, target: Target) -> str:
     make = list_layer_class if is_list else keras_class
     layer = make(spec, plain, _docstring(spec, plain), constructor, list(_call_parameters(spec, plain)))
     functions = []
-    for inner in inner_specs(spec) if is_list else (inner_spec(spec),):
+    for inner in inner_specs(spec) if is_list else hook_specs(spec):
         program = lower_spec(inner)
         verify(program, inner)
         functions.append(function_text(inner, program, plain))

@@ -78,11 +78,12 @@ class Printer:
     current_groups: set[str] = field(default_factory=set)
 
     def function_body(self, program: Program) -> str:
-        """The body; sizes are there only where something reads them."""
+        """The body; sizes and dtypes are there only where something reads them."""
         body = program.body
-        for kind in (Derived, Sizes):
-            read = set(re.findall(r"\w+", self.branch(tuple(s for s in body if not isinstance(s, kind)), "")))
-            body = tuple(s for s in (_sizes_read(s, kind, read) for s in body) if s is not None)
+        for kind in (Assign, Derived, Sizes):
+            text = self.branch(tuple(s for s in body if not _may_be_unread(s, kind)), "")
+            read = set(re.findall(r"\w+", _TEXT.sub("", text)))
+            body = tuple(s for s in (_where_read(s, kind, read) for s in body) if s is not None)
         return self.branch(body, "")
 
     def block(self, body: tuple[Statement, ...], owner: str = "") -> str:
@@ -333,14 +334,26 @@ def leaves(body: tuple[Statement, ...]) -> bool:
     return isinstance(last, Return) or (isinstance(last, Line) and last.text.startswith("return "))
 
 
-def _sizes_read(statement: Statement, kind: type, read: set[str]) -> Statement | None:
-    """A statement of `kind` without the sizes that nothing reads; any other as it is."""
-    if not isinstance(statement, kind):
+def _may_be_unread(statement: Statement, kind: type) -> bool:
+    """Whether it is a statement of `kind` that gives sizes or a dtype."""
+    return isinstance(statement, kind) and (not isinstance(statement, Assign) or statement.target.name in _DTYPES)
+
+
+def _where_read(statement: Statement, kind: type, read: set[str]) -> Statement | None:
+    """A statement of `kind` without the sizes and dtypes that nothing reads; any other as it is."""
+    if not _may_be_unread(statement, kind):
         return statement
     if isinstance(statement, Sizes):
         names = tuple(name for name in statement.names if name in read)
         return Sizes(names) if names else None
-    return statement if isinstance(statement, Derived) and statement.name in read else None
+    name = statement.target.name if isinstance(statement, Assign) else statement.name if isinstance(statement, Derived) else ""
+    return statement if name in read else None
+
+
+_DTYPES = ("dtype", "compute")
+"""The variables that hold one."""
+_TEXT = re.compile(r'(?<!f)"[^"\n]*"')
+"""A text in which no variable is read."""
 
 
 def _product(value: Op) -> Op | None:

@@ -126,10 +126,11 @@ def _alike(**tensors: tuple[Tensor | None, int]) -> None:
             raise _LayoutError(f"`{name}` must have the leading axes of `{first}`, {wanted}, got {axes}")
 
 
-def _all_of(masks: list[Tensor]) -> Tensor | None:
-    """What several masks leave visible; where one has an axis of heads, the others get one too."""
-    rank = max((len(mask.shape) for mask in masks), default=0)
-    wide = [mask[:, None] if rank == 4 and len(mask.shape) == 3 else mask for mask in masks]
+def _all_of(masks: list[Tensor | None]) -> Tensor | None:
+    """What all masks that are there leave visible; where one has an axis of heads, the others get one too."""
+    given = [mask for mask in masks if mask is not None]
+    rank = max((len(mask.shape) for mask in given), default=0)
+    wide = [mask[:, None] if rank == 4 and len(mask.shape) == 3 else mask for mask in given]
     return functools.reduce(ops.logical_and, wide) if wide else None
 
 

@@ -76,7 +76,7 @@ def attention(
     if score_mode == "concat":
         concat_score_weight = _tensor(sizes, "concat_score_weight", params["concat_score_weight"], "floating", "")
     _same_dtype(query=query, value=value, key=key)
-    B, H, S, T, V = (sizes[dim][0] for dim in "BHSTV")
+    S, T = (sizes[dim][0] for dim in "ST")
     dropout = _number("dropout", dropout)
     # precondition.score-mode
     if score_mode != "dot" and score_mode != "concat":

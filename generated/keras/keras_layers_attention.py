@@ -206,7 +206,6 @@ def _calculate_scores(
     if score_mode == "concat":
         concat_score_weight = _tensor(sizes, "concat_score_weight", params["concat_score_weight"], "floating", "")
     _same_dtype(query=query, key=key)
-    H, S, T = (sizes[dim][0] for dim in "HST")
     _choice("score_mode", score_mode, ("dot", "concat"))
     dtype = query.dtype
     compute = "float64" if _dtype(query) == "float64" else "float32"
@@ -272,7 +271,6 @@ def _apply_scores(
     if scores_mask is not None:
         scores_mask = _tensor(sizes, "scores_mask", scores_mask, "bool", "... T|1 S|1")
     _same_dtype(scores=scores, value=value)
-    S, T, V = (sizes[dim][0] for dim in "STV")
     dropout = _number("dropout", dropout)
     dtype = scores.dtype
     compute = "float64" if _dtype(scores) == "float64" else "float32"

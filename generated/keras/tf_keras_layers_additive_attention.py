@@ -182,7 +182,6 @@ def _calculate_scores(params: dict[str, Tensor], query: Tensor, key: Tensor, *, 
     if use_scale:
         scale = _tensor(sizes, "scale", params["scale"], "floating", "H")
     _same_dtype(query=query, key=key)
-    H, S, T = (sizes[dim][0] for dim in "HST")
     dtype = query.dtype
     compute = "float64" if _dtype(query) == "float64" else "float32"
     # score.weighted: sum(h, scale[h] * tanh(query[b, t, h] + key[b, s, h]))
@@ -236,7 +235,6 @@ def _apply_scores(
     if scores_mask is not None:
         scores_mask = _tensor(sizes, "scores_mask", scores_mask, "bool", "... T|1 S|1")
     _same_dtype(scores=scores, value=value)
-    S, T, V = (sizes[dim][0] for dim in "STV")
     dropout = _number("dropout", dropout)
     dtype = scores.dtype
     compute = "float64" if _dtype(scores) == "float64" else "float32"

@@ -71,7 +71,7 @@ def _apply(
     if use_scale:
         scale = _tensor(sizes, "scale", params["scale"], "floating", "H")
     _same_dtype(query=query, value=value, key=key)
-    B, H, S, T, V = (sizes[dim][0] for dim in "BHSTV")
+    S, T = (sizes[dim][0] for dim in "ST")
     dropout = _number("dropout", dropout)
     # precondition.dropout-range
     if _concrete(dropout) and (0 > dropout or dropout > 1):

@@ -64,7 +64,7 @@ def bigbird(
     value = _tensor(sizes, "value", value, "floating", "B S K V")
     block_layout = _tensor(sizes, "block_layout", block_layout, "bool", "N X Y")
     _same_dtype(query=query, key=key, value=value)
-    B, H, K, N, S, T, V, X, Y = (sizes[dim][0] for dim in "BHKNSTVXY")
+    H, K, N, S, T, X, Y = (sizes[dim][0] for dim in "HKNSTXY")
     scale = H**-0.5 if scale is None else _number("scale", scale)
     width = _integer("width", width)
     # precondition.heads-divide

@@ -90,7 +90,7 @@ def dot_product_attention(
     if key_value_seq_lengths is not None:
         key_value_seq_lengths = _tensor(sizes, "key_value_seq_lengths", key_value_seq_lengths, "integer", "B")
     _same_dtype(query=query, key=key, value=value)
-    B, H, K, N, S, T = (sizes[dim][0] for dim in "BHKNST")
+    H, K, N, S, T = (sizes[dim][0] for dim in "HKNST")
     scale = H**-0.5 if scale is None else _number("scale", scale)
     left, right = _pair("local_window_size", local_window_size)
     _choice("implementation", implementation, ("xla", "cudnn"))

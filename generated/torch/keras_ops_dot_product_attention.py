@@ -78,7 +78,7 @@ def dot_product_attention(
     if mask is not None:
         mask = _tensor(sizes, "mask", mask, "bool", "B|1 N|1 T|1 S|1", "N|1 T|1 S|1", "T|1 S|1", "S|1")
     _same_dtype(query=query, key=key, value=value)
-    B, H, K, N, S, T = (sizes[dim][0] for dim in "BHKNST")
+    H, K, N, S, T = (sizes[dim][0] for dim in "HKNST")
     scale = H**-0.5 if scale is None else _number("scale", scale)
     if attn_logits_soft_cap is not None:
         attn_logits_soft_cap = _number("attn_logits_soft_cap", attn_logits_soft_cap)

@@ -72,7 +72,7 @@ def longformer(
     key = _tensor(sizes, "key", key, "floating", "B S K H")
     value = _tensor(sizes, "value", value, "floating", "B S K V")
     _same_dtype(query=query, key=key, value=value)
-    B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
+    H, K, N, S, T = (sizes[dim][0] for dim in "HKNST")
     scale = H**-0.5 if scale is None else _number("scale", scale)
     global_tokens = _integer("global_tokens", global_tokens)
     left = _integer("left", left)

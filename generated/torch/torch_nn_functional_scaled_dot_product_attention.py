@@ -78,7 +78,7 @@ def scaled_dot_product_attention(
     if attn_mask is not None:
         attn_mask = _tensor(sizes, "attn_mask", attn_mask, "bool or floating", "... N|1 T|1 S|1", "T|1 S|1", "S|1")
     _same_dtype(query=query, key=key, value=value)
-    H, K, N, S, T, V = (sizes[dim][0] for dim in "HKNSTV")
+    H, K, N, S, T = (sizes[dim][0] for dim in "HKNST")
     dropout_p = _number("dropout_p", dropout_p)
     scale = H**-0.5 if scale is None else _number("scale", scale)
     # precondition.mask-or-causal

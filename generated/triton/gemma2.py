@@ -65,7 +65,7 @@ def gemma2(
     key = _tensor(sizes, "key", key, "floating", "B S K H")
     value = _tensor(sizes, "value", value, "floating", "B S K V")
     _same_dtype(query=query, key=key, value=value)
-    B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
+    H, K, N = (sizes[dim][0] for dim in "HKN")
     scale = H**-0.5 if scale is None else _number("scale", scale)
     cap = _number("cap", cap)
     left = _integer("left", left)

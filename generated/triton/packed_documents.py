@@ -71,7 +71,7 @@ def packed_documents(
     query_segment_ids = _tensor(sizes, "query_segment_ids", query_segment_ids, "integer", "B T")
     key_value_segment_ids = _tensor(sizes, "key_value_segment_ids", key_value_segment_ids, "integer", "B S")
     _same_dtype(query=query, key=key, value=value)
-    B, H, K, N, S, T, V = (sizes[dim][0] for dim in "BHKNSTV")
+    H, K, N = (sizes[dim][0] for dim in "HKN")
     scale = H**-0.5 if scale is None else _number("scale", scale)
     # precondition.heads-divide
     if K <= 0 or N % K != 0:

@@ -69,6 +69,62 @@ def test_weights_and_results_are_those_of_the_native_layer(settings: dict[str, A
             agree(native(query, value, **call, **given), generated(query, value, **call, **given))
 
 
+def test_every_attribute_of_the_native_layer_is_there() -> None:
+    layers = [layer(**HEADS) for layer in (Native, Generated)]
+    for layer in layers:
+        layer(*inputs(5, 7))
+    assert {*dir(layers[1])} >= {*dir(layers[0])}
+    for name in ("num_repeats", "feature_dim", "_inverse_sqrt_head_dim", "_return_attention_scores", "_flash_attention"):
+        assert getattr(layers[0], name) == getattr(layers[1], name), name
+
+
+def with_other_hook(layer: type, hook: str) -> type:
+    """A subclass with one hook of its own, made of the layer's."""
+
+    def other(self: Any, *arguments: Any, **named: Any) -> Any:
+        found = getattr(layer, hook)(self, *arguments, **named)
+        if hook == "_compute_attention":
+            return found[0] * 2, found[1]
+        return ~found if hook.endswith("_mask") and found is not None else found
+
+    def softmax(self: Any, scores: Any, attention_mask: Any = None) -> Any:
+        return layer._masked_softmax(self, scores * 3, attention_mask)  # type: ignore[attr-defined]
+
+    return type(f"Other{layer.__name__}", (layer,), {hook: softmax if hook == "_masked_softmax" else other})
+
+
+HOOKS = {
+    "_compute_attention_mask": [{"sliding_window": 2}, {}],
+    "_compute_causal_mask": [{"sliding_window": 2}, {"dropout": 0.5}],
+    "_compute_sliding_window_mask": [{"sliding_window": 2}],
+    "_masked_softmax": [{"dropout": 0.5}],
+    "_compute_attention": [{}],
+}
+
+
+if BACKEND == "jax":
+    HOOKS = {"_masked_softmax": HOOKS["_masked_softmax"]}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_subclass_with_a_hook_of_its_own_gives_what_it_gives_on_the_native_layer(hook: str) -> None:
+    query, value = inputs(5, 7)
+    seen = False
+    for settings in HOOKS[hook]:
+        native, generated = (with_other_hook(layer, hook)(**HEADS, **settings) for layer in (Native, Generated))
+        plain = Generated(**HEADS, **settings)
+        for layer in (native, generated, plain):
+            layer.build(query.shape, value.shape)
+            layer.set_weights(native.get_weights())
+        for call in CALLS:
+            found = generated(query, value, **call)
+            agree(native(query, value, **call), found)
+            others = plain(query, value, **call)
+            pairs = zip(keras.tree.flatten(found), keras.tree.flatten(others), strict=True)
+            seen = seen or any(np.abs(array_of(one) - array_of(other)).max() > 1e-3 for one, other in pairs)
+    assert seen, f"{hook} changed nothing"
+
+
 def model_of(layer: type, **settings: Any) -> Any:
     """Masked tokens, self-attention and cross-attention, as a functional model."""
     tokens = keras.Input((6,), dtype="int32")

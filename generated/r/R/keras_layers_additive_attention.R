@@ -66,7 +66,6 @@ keras_layers_additive_attention <- function(params, inputs, mask = NULL, trainin
   H <- sizes$H
   S <- sizes$S
   T <- sizes$T
-  V <- sizes$V
   dropout <- .number("dropout", dropout)
   # precondition.dropout-range
   if (0 > dropout || dropout > 1) {

@@ -74,7 +74,6 @@ tf_keras_layers_attention <- function(params, inputs, mask = NULL, training = NU
   H <- sizes$H
   S <- sizes$S
   T <- sizes$T
-  V <- sizes$V
   dropout <- .number("dropout", dropout)
   # precondition.score-mode
   if (score_mode != "dot" && score_mode != "concat") {
