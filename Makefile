@@ -8,9 +8,12 @@ PROFILE ?= quick
 BIN := .venv/bin
 STAMP := .venv/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# A package of Debian's, installed as root; elsewhere there is nothing to do.
+DEBIAN = ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || \
+  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1); } >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint generate faults bench coverage constraints clean r
+.PHONY: help check test lint generate faults bench coverage constraints clean r chromium
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -18,7 +21,7 @@ help: ## list the targets
 check: generate r ## install, regenerate, cross-check every installed framework, print the matrix
 	$(BIN)/attnspec check --profile $(PROFILE)
 
-test: lint r ## install, lint, type-check, look for drift, run the test suite in parallel
+test: lint r chromium ## install, lint, type-check, look for drift, run the test suite in parallel
 	$(BIN)/attnspec generate --check
 	$(BIN)/python -m pytest -n $(JOBS)
 
@@ -44,9 +47,12 @@ coverage: $(STAMP) ## line coverage of spec, codegen and harness, lane processes
 	$(BIN)/coverage report
 
 r: ## R, for its lane and its tests: installed where that is possible (Debian, as root), elsewhere not covered
-	command -v Rscript >/dev/null || ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || \
-	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends r-base-core; } >/dev/null || \
+	command -v Rscript >/dev/null || $(call DEBIAN,r-base-core) || \
 	  echo 'R could not be installed: its lane and its tests are not covered'
+
+chromium: ## Chromium, for the test of `attnspec report`: installed and left out as R is
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(call DEBIAN,chromium) || \
+	  echo 'Chromium could not be installed: the page of `attnspec report` is not covered'
 
 constraints: ## resolve the newest packages in a fresh environment and pin them
 	rm -rf build/pins

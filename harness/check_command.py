@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
 from attnspec.harness.inputs import Inputs, InputsError
 from attnspec.harness.introduce import lane_of
 from attnspec.harness.plan import DTYPES, PROFILES, Item, Plan, Profile
+from attnspec.harness.reports.as_html import HtmlReport, PageError
 from attnspec.harness.reports.as_json import JsonReport
 from attnspec.harness.reports.as_json_lines import JsonLinesReport
 from attnspec.harness.reports.as_junit import JunitReport
@@ -60,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checks", type=_names(checks.NAMES), default=(), metavar="A,B", help=f"only these checks ({','.join(checks.NAMES)})")
     add("--skip-check", type=_names(checks.NAMES), default=(), metavar="A,B", help="all checks but these")
     add("--format", choices=FORMATS, default="terminal", help=f"{', '.join(FORMATS)} (harness/reports/README.md)")
+    add("--report", type=Path, metavar="FILE", help="write one HTML page of the run too, as `attnspec report` does")
     add("--scripts", type=Path, metavar="FOLDER", help="write a stand-alone script for each finding, which needs no attnspec")
     add(
         "--inputs",
@@ -104,8 +107,9 @@ def run(options: argparse.Namespace) -> int:
     if options.scripts:
         reporter = ScriptsReport(options.scripts, reporter)
     try:
-        return OK if Conductor(plan_of(options), [reporter]).run().passed else FINDINGS
-    except (UsageError, SubjectError, SpecError, InputsError, known_deviations.DeviationError) as error:
+        pages = [HtmlReport(options.report)] if options.report else []
+        return OK if Conductor(plan_of(options), [reporter, *pages]).run().passed else FINDINGS
+    except (UsageError, SubjectError, SpecError, InputsError, PageError, known_deviations.DeviationError) as error:
         print(error, file=sys.stderr)
         return USAGE
 
@@ -120,10 +124,11 @@ def plan_of(options: argparse.Namespace) -> Plan:
     else:
         items = [_item(spec, reference, options) for spec, reference in _specs(options.what)]
     lanes = tuple(lane for lane in LANES if any(lane == s.lane for item in items for s in item.subjects))
+    seed = options.seed if options.seed is not None else secrets.randbits(32)
     return Plan(
         items=tuple(items),
         profile=_profile(options),
-        seed=options.seed if options.seed is not None else secrets.randbits(32),
+        seed=seed,
         lanes=lanes,
         dtypes=options.dtypes,
         checks=checks.select(options.checks, options.skip_check),
@@ -131,7 +136,15 @@ def plan_of(options: argparse.Namespace) -> Plan:
         inputs=_inputs(options, items),
         interpreters=interpreters,
         deadline=options.deadline,
+        command=_command(options, seed),
     )
+
+
+def _command(options: argparse.Namespace, seed: int) -> str:
+    """What was typed, with the run's seed; nothing where Python calls."""
+    typed: list[str] = getattr(options, "given", [])
+    seeded = typed if options.seed is not None else [*typed, "--seed", str(seed)]
+    return shlex.join(["attnspec", *seeded]) if typed else ""
 
 
 def _inputs(options: argparse.Namespace, items: Sequence[Item]) -> tuple[Inputs, ...]:

@@ -1,4 +1,4 @@
-"""The command line: `attnspec generate | explain | check | replay | reproduce | compare | bench | doctor`.
+"""The command line: `attnspec generate | explain | check | report | replay | reproduce | compare | bench | doctor`.
 
 Exit codes: 0 all is well, 1 findings, errors of the run or drift, 2 wrong usage or a broken spec.
 """
@@ -16,6 +16,7 @@ from attnspec.harness import (
     compare_command,
     doctor_command,
     replay_command,
+    report_command,
     reproduce_command,
 )
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(given[0] if given else "").parse_args(given)
+    options.given = given
     run: Run = options.run
     try:
         return run(options)
@@ -45,6 +47,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add(commands, "check", "check implementations against the oracle", check_command.add_arguments, check_command.run)
     _add(commands, "replay", "show a finding again", replay_command.add_arguments, replay_command.run)
+    about = "one offline HTML page of a run: matrix, findings, masks, histograms"
+    _add(commands, "report", about, report_command.add_arguments, report_command.run)
     about = "write a script for each known deviation of the frameworks"
     _add(commands, "reproduce", about, reproduce_command.add_arguments, reproduce_command.run)
     _add(commands, "bench", "measure cases per second of every lane", bench_command.add_arguments, bench_command.run)

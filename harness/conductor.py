@@ -95,7 +95,8 @@ class Conductor:
             self._errors += [f"{lane}: {why}" for lane, why in crew.missing.items() if lane == "r"]
         self._not_covered += [f"{item.spec.name}: no subject" for item in plan.items if not crew.present(item.subjects)]
         by_lane = {name: lane.versions for name, lane in crew.lanes.items()}
-        self._emit(Started(plan.seed, plan.profile.name, plan.checks, by_lane, tuple(self._not_covered)))
+        about = tuple(self._not_covered), plan.items, crew.missing, plan.command
+        self._emit(Started(plan.seed, plan.profile.name, plan.checks, by_lane, *about))
 
     # -- one spec -------------------------------------------------------------------------------------------------
 

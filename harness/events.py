@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from attnspec.harness.findings import Finding
     from attnspec.harness.known_deviations import Deviation
+    from attnspec.harness.plan import Item
     from attnspec.harness.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The run begins. `versions` holds each lane's distributions, `not_covered` why a lane or spec is left out."""
+    """The run begins. `versions` holds each lane's distributions, `not_covered` why a lane or spec is left out, `missing` why
+    a lane that was asked for is not there, `command` what was typed, with the run's seed."""
 
     seed: int
     profile: str
     checks: tuple[str, ...]
     versions: Mapping[str, Mapping[str, str]]
     not_covered: tuple[str, ...] = ()
+    items: tuple[Item, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)

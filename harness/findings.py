@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes.messages import Array, Raised, Returned
 from attnspec.harness.subjects import Subject, from_dict
 from attnspec.spec.model import Spec
+
+if TYPE_CHECKING:
+    from attnspec.harness.mask_pictures import Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Finding:
 
     `causes` are the changes of the spec that the subject equals on `explained` of the `asked` failing cases. `script` shows
     it without attnspec (`harness/scripts/`); `file` is where it was written. `also` is what other checks saw of the same cause.
+    `pictures` are of the masks at the call.
     """
 
     failure: Failure
@@ -53,6 +57,7 @@ class Finding:
     script: str = ""
     file: str = ""
     also: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     given: Mapping[str, Array] | None = None  # where the case's seed did not make its arrays
 
     @property
@@ -130,13 +135,16 @@ def _answer_text(evidence: Evidence, failure: Failure, subject: str, part: Part)
 
 def case_text(spec: Spec, case: Case) -> str:
     """The call in words: the tensors' shapes, then every argument that is not at its default."""
-    configuration = case.configuration
+    tensors = (f"{name} {plan.dtype} {_shape(plan.shape)}" for name, plan in case.configuration.tensors)
+    return ", ".join((*tensors, *values_given(spec, case.configuration)))
+
+
+def values_given(spec: Spec, configuration: Configuration) -> Iterator[str]:
+    """Every Python value that is not at its default, as it is written in a call."""
     values = dict(configuration.values)
-    parts = [f"{name} {plan.dtype} {_shape(plan.shape)}" for name, plan in dict(configuration.tensors).items()]
     for argument in (*spec.constructor, *spec.arguments):
         if argument.name in values and (argument.required or values[argument.name] != argument.default):
-            parts.append(f"{argument.name}={values[argument.name]!r}")
-    return ", ".join(parts)
+            yield f"{argument.name}={values[argument.name]!r}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

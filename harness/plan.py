@@ -58,7 +58,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. `inputs` are a user's own tensors, for the only item.
+    """One run. `inputs` are a user's own tensors, for the only item; `command` is what does the same again.
 
     `interpreters` gives a lane another Python; `lanes` lists the ones to start.
     """
@@ -74,3 +74,4 @@ class Plan:
     interpreters: Mapping[str, str] = field(default_factory=dict)
     deadline: float = 120.0
     memory: int = 8 * GIB
+    command: str = ""

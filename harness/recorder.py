@@ -20,6 +20,7 @@ from attnspec.harness.inputs import Inputs
 from attnspec.harness.introduce import adapter_of
 from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.lanes.messages import Returned
+from attnspec.harness.mask_pictures import Picture, of_finding
 from attnspec.harness.perturbations import Cause
 from attnspec.harness.plan import Item, Plan
 from attnspec.harness.scripts import script
@@ -129,8 +130,16 @@ class Recorder:
         if group.record.failure.check != "arguments":
             texts = tuple(cause.text for cause in found.causes)
             finding = replace(finding, causes=texts, explained=found.cases, asked=group.asked)
-        finding = replace(finding, also=tuple(_summary(group.also)))
+        pictures = tuple(self._pictures(finding, group))
+        finding = replace(finding, also=tuple(_summary(group.also)), pictures=pictures)
         return replace(finding, script=self._script(finding))
+
+    def _pictures(self, finding: Finding, group: Group) -> Iterator[Picture]:
+        """The masks at the finding's own call, and at the largest of those that failed before it was shrunk."""
+        case, failed = finding.failure.case, group.record.calls.values()
+        if case is not None and finding.failure.check in (*CASE_CHECKS, "relations", "arguments"):
+            larger = [(max(failed, key=size_of), None)] if failed else []
+            yield from of_finding(self.item.spec, [(case, finding.given), *larger], group.explanation.causes)
 
     def _witnesses(self, record: Record) -> list[Witness]:
         """Wrong answers of the subject, at a few of the calls that failed."""

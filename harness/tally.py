@@ -5,6 +5,7 @@ Everything here merges, so that long runs can be resumed and reporters can show 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,22 +14,40 @@ from attnspec.harness.arrays import arrays
 from attnspec.harness.checks.arguments import Outcome, worst_status
 from attnspec.harness.checks.evidence import Evidence, Part
 from attnspec.harness.configuration import Configuration
+from attnspec.harness.findings import case_text
 from attnspec.harness.visible_changes import is_vacuous
 from attnspec.spec.model import Argument, Spec
 
 NOT_GIVEN = "None"
+EDGES = tuple(2.0**power for power in range(-10, 4))
+"""Cases are counted by their largest error over bound between powers of two; beyond the last one infinity is too."""
 SAMPLED = 7  # one case in so many is looked at for being vacuous: that takes a judgement for each change of the spec
 
 
 @dataclass
+class Ratios:
+    """The largest errors over bound of the cases that were judged: the worst of all with its call, and how many lay where."""
+
+    worst: float = 0.0
+    call: str = ""
+    counts: list[int] = field(default_factory=lambda: [0] * (len(EDGES) + 1))
+
+    def add(self, ratio: float, evidence: Evidence) -> None:
+        """Count a case by its largest error over bound."""
+        self.counts[bisect_left(EDGES, ratio)] += 1
+        if ratio > self.worst:
+            self.worst, self.call = ratio, f"{case_text(evidence.spec, evidence.case)}, seed {evidence.case.seed}"
+
+
+@dataclass
 class Cell:
-    """One subject at one dtype. `worst` is the largest error over bound seen inside or outside the bound."""
+    """One subject at one dtype: outputs, in cases of both kinds, and gradients."""
 
     cases: int = 0
     gradient_cases: int = 0
-    worst: float = 0.0
-    worst_gradient: float = 0.0
     unanswered: int = 0
+    outputs: Ratios = field(default_factory=Ratios)
+    gradients: Ratios = field(default_factory=Ratios)
 
 
 @dataclass
@@ -90,11 +109,11 @@ class Tally:
         cell.gradient_cases += evidence.gradient
         outputs = dict(evidence.returned("outputs"))
         cell.unanswered += subject not in outputs
-        if evidence.verdict.ill_conditioned:
+        if evidence.verdict.ill_conditioned or subject not in outputs:
             return
-        cell.worst = max(cell.worst, _worst(subject, "outputs", evidence))
+        cell.outputs.add(_worst(subject, "outputs", evidence), evidence)
         if evidence.gradient:
-            cell.worst_gradient = max(cell.worst_gradient, _worst(subject, "gradients", evidence))
+            cell.gradients.add(_worst(subject, "gradients", evidence), evidence)
 
 
 def _worst(subject: str, part: Part, evidence: Evidence) -> float:

@@ -61,7 +61,7 @@ def test_wheel_holds_every_module_and_every_data_file(tmp_path: Path) -> None:
     subprocess.run([*pip, "--no-index", "--wheel-dir", str(tmp_path), str(project)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    patterns = ("*.py", "*.toml", "*.json", "py.typed", "*.R", "*.Rd", "DESCRIPTION", "NAMESPACE")
+    patterns = ("*.py", "*.toml", "*.json", "py.typed", "*.R", "*.Rd", "*.css", "*.js", "DESCRIPTION", "NAMESPACE")
     files = set().union(*map(sources, patterns))
     assert held == {f"attnspec/{path.as_posix()}" for path in files}
 

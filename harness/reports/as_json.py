@@ -8,10 +8,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, TextIO
 
 from attnspec.harness.events import Event, Finished, Started
 from attnspec.harness.findings import Finding
+from attnspec.harness.known_deviations import Deviation
+from attnspec.harness.mask_pictures import of_spec
+from attnspec.harness.subjects import LANES
+from attnspec.harness.tally import EDGES
 
 SCHEMA = 1
 
@@ -60,15 +65,40 @@ def report(started: Started, finished: Finished) -> dict[str, Any]:
 def details(started: Started, finished: Finished) -> dict[str, Any]:
     """What `full` adds."""
     return {
+        "command": started.command,
         "profile": started.profile,
         "checks": list(started.checks),
         "seconds": round(finished.seconds, 3),
+        "lanes": _lanes(started),
+        "implementations": [
+            {"api": item.spec.name, "subject": subject.name, "lane": subject.lane}
+            for item in started.items
+            for subject in item.subjects
+        ],
         "matrix": _matrix(finished),
+        "ratio_edges": list(EDGES),
         "shares": _shares(finished),
-        "known_deviations": [{"entry": str(entry), "seen": seen} for entry, seen in finished.deviations.items()],
+        "known_deviations": [_deviation(entry, seen) for entry, seen in finished.deviations.items()],
         "notes": list(finished.notes),
-        "scripts": [finding.script for finding in finished.findings],
+        "evidence": [_evidence(finding) for finding in finished.findings],
+        "masks": {item.spec.name: [asdict(picture) for picture in of_spec(item.spec)] for item in started.items},
     }
+
+
+def _lanes(started: Started) -> dict[str, str]:
+    """What became of every lane: `open`, `not asked for`, or why it is missing."""
+    return {lane: "open" if lane in started.versions else started.missing.get(lane, "not asked for") for lane in LANES}
+
+
+def _evidence(finding: Finding) -> dict[str, Any]:
+    """What there is to see of a finding, beside what is promised."""
+    pictures = [asdict(picture) for picture in finding.pictures]
+    return {"explained": finding.explained, "asked": finding.asked, "script": finding.script, "pictures": pictures}
+
+
+def _deviation(entry: Deviation, seen: int) -> dict[str, Any]:
+    named = {name: value for name, value in asdict(entry).items() if name != "seen"}
+    return {"entry": str(entry), "seen": seen, **named, "instead": entry.seen}
 
 
 def _subjects(finished: Finished) -> list[dict[str, Any]]:
@@ -90,8 +120,12 @@ def _matrix(finished: Finished) -> list[dict[str, Any]]:
             "cases": cell.cases,
             "gradient_cases": cell.gradient_cases,
             "unanswered": cell.unanswered,
-            "worst_error_over_bound": _number(cell.worst),
-            "worst_gradient_error_over_bound": _number(cell.worst_gradient),
+            "worst_error_over_bound": _number(cell.outputs.worst),
+            "worst_gradient_error_over_bound": _number(cell.gradients.worst),
+            "worst_case": cell.outputs.call,
+            "worst_gradient_case": cell.gradients.call,
+            "ratios": list(cell.outputs.counts),
+            "gradient_ratios": list(cell.gradients.counts),
         }
         for (spec, subject, dtype), cell in finished.tally.cells.items()
     ]

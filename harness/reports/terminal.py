@@ -122,8 +122,8 @@ def matrix(tally: Tally) -> Table:
 def _cell(cell: Cell | None) -> str:
     if cell is None:
         return "-"
-    gradient = f"{cell.worst_gradient:.2g}" if cell.gradient_cases else "-"
-    return f"{cell.worst:.2g} / {gradient}"
+    gradient = f"{cell.gradients.worst:.2g}" if cell.gradient_cases else "-"
+    return f"{cell.outputs.worst:.2g} / {gradient}"
 
 
 def arguments_taken(tally: Tally) -> Table:

@@ -98,8 +98,8 @@ def test_a_right_implementation_passes_every_check() -> None:
     assert [event.done for event in progress if event.done == event.total] == [64, 32]
     cell = finished.tally.cells[SPEC.name, "right", "float32"]
     assert (cell.cases, cell.gradient_cases, cell.unanswered) == (64, 32, 0)
-    assert 0 < cell.worst <= 1
-    assert 0 < cell.worst_gradient <= 1
+    assert 0 < cell.outputs.worst <= 1
+    assert 0 < cell.gradients.worst <= 1
 
 
 def test_a_seed_repeats_the_run(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_wrong_answer_to_them_is_a_finding_with_its_cause(tmp_path: Path, caps
     assert finding["cause"].endswith("`mask.causal` is aligned bottom-right (`s <= t + (S - T)`), declared `s <= t`")
     assert finding["case"].endswith("scale=0.5, is_causal=True")
     assert finding["replay"] == f"attnspec check {subject} --as {API} --inputs {file} --set scale=0.5"
-    exec(compile(run["scripts"][0], "script", "exec"), {})
+    exec(compile(run["evidence"][0]["script"], "script", "exec"), {})
     assert shows(capsys.readouterr().out)
 
 

@@ -20,7 +20,7 @@ from attnspec.harness.reports.as_json import JsonReport
 from attnspec.harness.reports.as_json_lines import JsonLinesReport
 from attnspec.harness.reports.as_junit import JunitReport
 from attnspec.harness.reports.terminal import TerminalReport
-from attnspec.harness.tally import Cell, Share, Tally
+from attnspec.harness.tally import Cell, Ratios, Share, Tally
 
 WORST = Worst((0,), float("nan"), 0.25, 1e-3, float("inf"))
 FAILURE = Failure("numpy:x", "oracle", "output", "NaN", "`output` is NaN", "x", None, WORST)
@@ -33,8 +33,8 @@ STARTED = Started(7, "quick", ("oracle",), {"numpy": {"numpy": "2.4"}}, ("torch:
 
 def tally() -> Tally:
     counts = Tally()
-    counts.cells["x", "numpy:x", "float32"] = Cell(cases=90, gradient_cases=10, worst=float("inf"), worst_gradient=0.125)
-    counts.cells["x", "numpy:x", "float64"] = Cell(cases=5, worst=0.5)
+    counts.cells["x", "numpy:x", "float32"] = Cell(90, 10, 0, Ratios(float("inf"), "query float32 1, seed 4"), Ratios(0.125))
+    counts.cells["x", "numpy:x", "float64"] = Cell(cases=5, outputs=Ratios(0.5))
     counts.shares["x", "float32"] = Share(cases=100, ill_conditioned=2, sampled=10, vacuous=1)
     counts.taken["x"]["is_causal"]["True"] += 40
     counts.taken["x"]["is_causal"]["False"] += 60
@@ -116,6 +116,10 @@ def test_json_is_one_object_of_schema_1() -> None:
         "unanswered": 0,
         "worst_error_over_bound": "inf",
         "worst_gradient_error_over_bound": 0.125,
+        "worst_case": "query float32 1, seed 4",
+        "worst_gradient_case": "",
+        "ratios": [0] * 15,
+        "gradient_ratios": [0] * 15,
     }
     assert data["shares"] == [
         {"api": "x", "dtype": "float32", "cases": 100, "ill_conditioned": 2, "invalid": 0, "sampled": 10, "vacuous": 1}
