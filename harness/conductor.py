@@ -27,6 +27,7 @@ from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.checks.preconditions import Violation
 from attnspec.harness.checks.setting import Related
+from attnspec.harness.course import Course
 from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive, drive
 from attnspec.harness.events import Finished, Found, Progress, Started, Subscriber
@@ -75,6 +76,7 @@ class Conductor:
             self._crew = crew
             self._plan = replace(plan, items=tuple(introduced(item, crew) for item in plan.items))
             self._open(crew)
+            self._course = Course(sum(self._planned(item) for item in self._plan.items))
             for item in self._plan.items:
                 self._run_item(item)
             self._errors += [f"{name}: {lane.gone}" for name, lane in crew.lanes.items() if lane.gone]
@@ -124,6 +126,18 @@ class Conductor:
             self._findings.append(finding)
             self._emit(Found(finding))
 
+    def _planned(self, item: Item) -> int:
+        """How many cases an item has, forward and with gradients."""
+        profile, subjects = self._plan.profile, self._crew.present(item.subjects)
+        lanes = [{s.lane for s in subjects if dtype in DTYPES[s.lane]} for dtype in self._plan.dtypes if dtype in item.dtypes]
+        gradient_cases = profile.gradient_cases if "gradients" in self._plan.checks else 0
+        return sum(profile.cases * bool(here) + gradient_cases * bool(here - {*FORWARD_ONLY}) for here in lanes)
+
+    def _progress(self, recorder: Recorder, dtype: str, gradient: bool, done: int, total: int) -> Progress:
+        worst, found = max(self._tally.nearest, recorder.worst), len(self._findings) + recorder.count
+        so_far = self._crew.pace, worst, found, self._course.left
+        return Progress(recorder.item.spec.name, dtype, gradient, done, total, *so_far)
+
     def _check_inputs(self, recorder: Recorder, subjects: Sequence[Subject], inputs: Inputs) -> None:
         """A user's own tensors, forward and backward."""
         spec, configuration = recorder.item.spec, inputs.case.configuration
@@ -162,7 +176,8 @@ class Conductor:
             for evidence in self._crew.evidence(item.spec, subjects, batch, gradient=gradient, takes=takes):
                 self._judge(recorder, evidence)
             done += len(batch)
-            self._emit(Progress(item.spec.name, dtype, gradient, done, total))
+            self._course.add(len(batch))
+            self._emit(self._progress(recorder, dtype, gradient, done, total))
 
         self._crew.pardon()
         drive(

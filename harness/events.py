@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,13 +31,21 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A batch was judged: `done` of `total` cases of this spec, dtype and kind."""
+    """A batch was judged: `done` of `total` cases of this spec, dtype and kind.
+
+    Of the run so far: cases per second of each lane, the worst error over bound but for known deviations, what will be findings
+    where causes are not shared, and the seconds that are `left`.
+    """
 
     spec: str
     dtype: str
     gradient: bool
     done: int
     total: int
+    pace: Mapping[str, float] = field(default_factory=dict)
+    worst: float = 0.0
+    findings: int = 0
+    left: float = inf
 
 
 @dataclass(frozen=True, slots=True)

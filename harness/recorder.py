@@ -109,6 +109,16 @@ class Recorder:
             return False
         return (failure.subject, failure.clause) in self._wrong or (failure.case, failure.clause) in self._excused
 
+    @property
+    def count(self) -> int:
+        """How many findings there will be where none have a cause in common."""
+        return len(self._records)
+
+    @property
+    def worst(self) -> float:
+        """The largest error over bound of the failures that are kept."""
+        return max((r.failure.worst.error_over_bound for r in self._records.values() if r.failure.worst), default=0.0)
+
     def findings(self) -> Iterator[Finding]:
         """One finding per cause, or per record that has none in common with others: shrunk, with everybody's answer."""
         groups: list[Group] = []
@@ -138,8 +148,9 @@ class Recorder:
         """The masks at the finding's own call, and at the largest of those that failed before it was shrunk."""
         case, failed = finding.failure.case, group.record.calls.values()
         if case is not None and finding.failure.check in (*CASE_CHECKS, "relations", "arguments"):
-            larger = [(max(failed, key=size_of), None)] if failed else []
-            yield from of_finding(self.item.spec, [(case, finding.given), *larger], group.explanation.causes)
+            largest = max(failed, key=size_of, default=case)
+            calls = [(case, finding.given), *([(largest, None)] if largest != case else [])]
+            yield from of_finding(self.item.spec, calls, group.explanation.causes)
 
     def _witnesses(self, record: Record) -> list[Witness]:
         """Wrong answers of the subject, at a few of the calls that failed."""

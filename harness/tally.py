@@ -81,6 +81,8 @@ class Tally:
 
     arguments: defaultdict[tuple[str, str], dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
+    nearest: float = 0.0  # the worst error over bound of all that was inside its bound
+
     @property
     def cases(self) -> int:
         return sum(share.cases for share in self.shares.values())
@@ -111,9 +113,14 @@ class Tally:
         cell.unanswered += subject not in outputs
         if evidence.verdict.ill_conditioned or subject not in outputs:
             return
-        cell.outputs.add(_worst(subject, "outputs", evidence), evidence)
+        self._add(cell.outputs, _worst(subject, "outputs", evidence), evidence)
         if evidence.gradient:
-            cell.gradients.add(_worst(subject, "gradients", evidence), evidence)
+            self._add(cell.gradients, _worst(subject, "gradients", evidence), evidence)
+
+    def _add(self, ratios: Ratios, ratio: float, evidence: Evidence) -> None:
+        ratios.add(ratio, evidence)
+        if self.nearest < ratio <= 1.0:
+            self.nearest = ratio
 
 
 def _worst(subject: str, part: Part, evidence: Evidence) -> float:

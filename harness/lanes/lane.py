@@ -56,6 +56,8 @@ class Lane:
         self.framework = framework
         self.hasty = hasty
         self.restarts = 0
+        self.answered = 0  # cases, in batches that came back
+        self.seconds = 0.0  # of its own that they took
         self.gone = ""  # why the process could not be started again
         self._process = Process(framework, python, deadline, memory, hasty)
         self._specs: set[str] = set()
@@ -175,6 +177,9 @@ class Lane:
             suspect = min(self._process.beat, len(job.cases) - 1)
             self._restart()
             return self._blame(job, silent.lost) if job.calls == 1 else self._one_by_one(job, silent.lost, suspect)
+        if not job.attempt:
+            self.answered += len(job.cases)
+            self.seconds += self._process.took
         width = len(job.subjects)
         return [tuple(flat[i * width : (i + 1) * width]) for i in range(len(job.cases))]
 

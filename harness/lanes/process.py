@@ -22,7 +22,7 @@ START_SECONDS = 180.0
 STOP_SECONDS = 3.0
 GIB = 1 << 30
 
-Message = tuple[str, str, bytes]
+Message = tuple[str, str, bytes, float]
 
 
 def import_path(python: str) -> list[str]:
@@ -52,6 +52,7 @@ class Process:
         self.framework = framework
         self.versions: dict[str, str] = {}
         self.beat = 0  # the position in the batch that it last reported
+        self.took = 0.0  # the seconds of its own that its last reply took
         self._python = python or sys.executable
         self._deadline = deadline
         self._memory = memory
@@ -69,7 +70,7 @@ class Process:
             gateway = self._group.makegateway(f"popen//python={self._python}//execmodel=main_thread_only")
             self._channel = gateway.remote_exec(bootstrap)
             self._channel.send(self._greeting())
-            kind, text, _ = self._next(START_SECONDS)
+            kind, text, _, _ = self._next(START_SECONDS)
         except (OSError, EOFError, Silent) as error:
             self.stop()
             raise LaneMissing(f"the process did not start: {error}") from None
@@ -119,8 +120,9 @@ class Process:
     def receive(self) -> tuple[str, bytes]:
         """Header and block of the reply; Silent where none will come."""
         while True:
-            kind, header, block = self._next(self._deadline)
+            kind, header, block, seconds = self._next(self._deadline)
             if kind == "done":
+                self.took = seconds
                 return header, block
             self.beat = int(header)
 

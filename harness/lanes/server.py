@@ -10,8 +10,8 @@ A request is a JSON text; `op` is one of
 and any request may bring `specs` {name: JSON} and `configurations` {number: JSON} that it or later ones name, and
 `forget`, numbers that none will name again.
 
-The reply is ("done", header, bytes). While a batch runs, ("beat", case, "") goes out about twice a second: the
-conductor takes silence, not a long batch, for a hang.
+The reply is ("done", header, bytes, seconds that it took). While a batch runs, ("beat", case, "", 0.0) goes out about twice a
+second: the conductor takes silence, not a long batch, for a hang.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ def serve(channel: Any, name: str, memory: int) -> None:
     try:
         running = framework(name)
     except ImportError as error:
-        channel.send(("missing", str(error), b""))
+        channel.send(("missing", str(error), b"", 0.0))
         return
     limit_memory(memory)
-    channel.send(("hello", json.dumps({"pid": os.getpid(), "versions": running.versions()}), b""))
-    server = Server(running, lambda case: channel.send(("beat", str(case), b"")))
+    channel.send(("hello", json.dumps({"pid": os.getpid(), "versions": running.versions()}), b"", 0.0))
+    server = Server(running, lambda case: channel.send(("beat", str(case), b"", 0.0)))
     for request in channel:
-        channel.send(("done", *server.handle(json.loads(request))))
+        started = time.monotonic()
+        channel.send(("done", *server.handle(json.loads(request)), time.monotonic() - started))
 
 
 def limit_memory(extra: int) -> None:

@@ -120,8 +120,8 @@ def _matrix(finished: Finished) -> list[dict[str, Any]]:
             "cases": cell.cases,
             "gradient_cases": cell.gradient_cases,
             "unanswered": cell.unanswered,
-            "worst_error_over_bound": _number(cell.outputs.worst),
-            "worst_gradient_error_over_bound": _number(cell.gradients.worst),
+            "worst_error_over_bound": number(cell.outputs.worst),
+            "worst_gradient_error_over_bound": number(cell.gradients.worst),
             "worst_case": cell.outputs.call,
             "worst_gradient_case": cell.gradients.call,
             "ratios": list(cell.outputs.counts),
@@ -176,12 +176,13 @@ def _worst(finding: Finding) -> Mapping[str, Any] | None:
         return None
     return {
         "index": list(worst.index),
-        "got": _number(worst.got),
-        "want": _number(worst.want),
-        "bound": _number(worst.bound),
-        "error_over_bound": _number(worst.error_over_bound),
+        "got": number(worst.got),
+        "want": number(worst.want),
+        "bound": number(worst.bound),
+        "error_over_bound": number(worst.error_over_bound),
     }
 
 
-def _number(value: float) -> float | str:
+def number(value: float) -> float | str:
+    """A number, or a text where JSON has none."""
     return value if math.isfinite(value) else str(value)

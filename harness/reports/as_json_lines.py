@@ -6,7 +6,7 @@ import json
 from typing import Any, TextIO
 
 from attnspec.harness.events import Event, Finished, Found, Progress, Started
-from attnspec.harness.reports.as_json import SCHEMA, details, finding_of, report
+from attnspec.harness.reports.as_json import SCHEMA, details, finding_of, number, report
 
 
 class JsonLinesReport:
@@ -29,8 +29,10 @@ class JsonLinesReport:
                 named = {"schema": SCHEMA, "seed": event.seed, "profile": event.profile, "checks": list(event.checks)}
                 return {"event": "started", **named, "versions": versions, "not_covered": list(event.not_covered)}
             case Progress():
-                counted = {"done": event.done, "total": event.total}
-                return {"event": "progress", "api": event.spec, "dtype": event.dtype, "gradient": event.gradient, **counted}
+                counted = {"done": event.done, "total": event.total, "findings": event.findings, "pace": dict(event.pace)}
+                measured = {"worst_error_over_bound": number(event.worst), "seconds_left": number(event.left)}
+                about = {"api": event.spec, "dtype": event.dtype, "gradient": event.gradient}
+                return {"event": "progress", **about, **counted, **measured}
             case Found(finding):
                 return {"event": "found", **finding_of(finding)}
             case Finished():

@@ -1,17 +1,23 @@
-"""The run on a terminal: progress while it lasts, then the matrix, what the arguments took, findings and the verdict.
+"""The run on a terminal: progress while it lasts, then the matrix, what the arguments took, each lane and the verdict.
 
-rich draws it; where the output is no terminal, or NO_COLOR is set, the same text comes as plain lines.
+rich draws it, without colours where NO_COLOR is set. Where the output is no terminal the same text comes as plain lines, and
+progress as one line for each API, dtype and kind of cases.
 """
 
 from __future__ import annotations
 
+import atexit
 from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from math import isfinite
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
-from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from attnspec.harness.events import Event, Finished, Found, Progress, Started
 from attnspec.harness.findings import Finding
@@ -32,7 +38,9 @@ class TerminalReport:
             console = Console(file=out, highlight=False, emoji=False, width=PLAIN_WIDTH)
         self._console = console
         self._verbose = verbose
-        self._status: Status | None = None
+        self._live: Live | None = None
+        self._started: Started | None = None
+        self._pace: Mapping[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -53,17 +61,18 @@ class TerminalReport:
         self._print(f"attnspec check, profile {event.profile}, seed {event.seed}: {', '.join(lanes) or 'no lane'}")
         for line in event.not_covered:
             self._print(f"not covered: {line}", "yellow")
+        self._started = event
         if self._console.is_terminal:
-            self._status = self._console.status("")
-            self._status.start()
+            self._live = Live(console=self._console, transient=True)
+            self._live.start()
+            atexit.register(self._live.stop)  # it gives the cursor back, to an interrupted run too
 
     def _progress(self, event: Progress) -> None:
-        kind = "gradients" if event.gradient else "forward"
-        line = f"{event.spec}  {event.dtype}  {kind}  {event.done} of {event.total}"
-        if self._status is not None:
-            self._status.update(escape(line))
+        self._pace = event.pace
+        if self._live is not None:
+            self._live.update(Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in progress(event))))
         elif event.done == event.total:
-            self._print(line)
+            self._print(next(progress(event)))
 
     def _finding(self, finding: Finding) -> None:
         first, *rest = finding.lines()
@@ -73,8 +82,8 @@ class TerminalReport:
             self._print(line)
 
     def _finish(self, event: Finished) -> None:
-        if self._status is not None:
-            self._status.stop()
+        if self._live is not None:
+            self._live.stop()
         self._print()
         self._console.print(matrix(event.tally))
         if self._verbose:
@@ -82,7 +91,7 @@ class TerminalReport:
             self._console.print(arguments_taken(event.tally))
             self._console.print(arguments_became(event.tally))
         self._print()
-        for line in shares(event.tally):
+        for line in (*lanes(self._started, event, self._pace), *shares(event.tally)):
             self._print(line)
         self._print_ledger(event)
         self._print(verdict(event), "bold green" if event.passed else "bold red")
@@ -96,6 +105,34 @@ class TerminalReport:
             self._print(f"not covered: {line}", "yellow")
         for error in event.errors:
             self._print(f"error of the run: {error}", "red")
+
+
+def progress(event: Progress) -> Iterator[str]:
+    """What is being tried, how the run stands, and how fast each lane is."""
+    kind = "gradients" if event.gradient else "forward"
+    yield f"{event.spec}  {event.dtype}  {kind}  {event.done} of {event.total}"
+    left = f"  about {timedelta(seconds=round(event.left))} left" if isfinite(event.left) else ""
+    yield f"findings {event.findings}  worst error/bound {event.worst:.2g}{left}"
+    width = max(map(len, event.pace), default=0)
+    yield from (f"  {lane:<{width}}  {pace:7.0f} cases/s" for lane, pace in event.pace.items())
+
+
+def lanes(started: Started | None, event: Finished, pace: Mapping[str, float]) -> Iterator[str]:
+    """A line for each lane: its cases and how fast they were, how near to their bounds, and its findings."""
+    items = started.items if started else ()
+    of = {(item.spec.name, subject.name): subject.lane for item in items for subject in item.subjects}
+    for lane in started.versions if started else ():
+        cells = [cell for (api, subject, _), cell in event.tally.cells.items() if of.get((api, subject)) == lane]
+        speed = f" at {pace[lane]:.0f} a second" if lane in pace else ""
+        cases = f"{sum(cell.cases for cell in cells)} + {sum(cell.gradient_cases for cell in cells)} cases{speed}"
+        found = sum(of.get((finding.failure.api, finding.failure.subject)) == lane for finding in event.findings)
+        yield f"{lane}: {cases}, worst error/bound {_worst(cells)}, findings {found}"
+
+
+def _worst(cells: Sequence[Cell]) -> str:
+    outputs = max((cell.outputs.worst for cell in cells), default=0.0)
+    gradients = max((cell.gradients.worst for cell in cells), default=0.0)
+    return f"{outputs:.2g} / {gradients:.2g}"
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,19 @@ from xml.etree import ElementTree
 import pytest
 
 from attnspec.harness.checks.failure import Failure, Worst
+from attnspec.harness.course import Course
 from attnspec.harness.events import Finished, Found, Progress, Started
 from attnspec.harness.findings import Finding, Shown
 from attnspec.harness.known_deviations import Deviation
+from attnspec.harness.plan import Item
 from attnspec.harness.reports import as_json
 from attnspec.harness.reports.as_json import JsonReport
 from attnspec.harness.reports.as_json_lines import JsonLinesReport
 from attnspec.harness.reports.as_junit import JunitReport
-from attnspec.harness.reports.terminal import TerminalReport
+from attnspec.harness.reports.terminal import TerminalReport, progress
+from attnspec.harness.subjects import Subject
 from attnspec.harness.tally import Cell, Ratios, Share, Tally
+from attnspec.spec.loader import builtin
 
 WORST = Worst((0,), float("nan"), 0.25, 1e-3, float("inf"))
 FAILURE = Failure("numpy:x", "oracle", "output", "NaN", "`output` is NaN", "x", None, WORST)
@@ -85,12 +90,46 @@ def test_a_run_of_nothing_says_so() -> None:
     assert "0 cases" in printed(STARTED, nothing)
 
 
-def test_a_terminal_shows_progress_and_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_for_each_lane_at_the_end() -> None:
+    item = Item(builtin()["causal_gqa"], "x", (Subject("numpy:x", "x", "numpy", "m", "f"),))
+    event = finished(replace(FINDING, failure=replace(FAILURE, api="causal_gqa")))
+    event.tally.cells["causal_gqa", "numpy:x", "float32"] = Cell(90, 10, 0, Ratios(0.5), Ratios(0.125))
+    lines = printed(replace(STARTED, items=(item,)), Progress("x", "float32", True, 96, 96, {"numpy": 412.3}), event)
+    assert "numpy: 90 + 10 cases at 412 a second, worst error/bound 0.5 / 0.12, findings 1" in lines
+
+
+PACE = {"numpy": 812.4, "keras-torch": 96.0}
+
+
+def test_progress_says_how_the_run_stands_and_how_fast_each_lane_is() -> None:
+    assert list(progress(Progress("x", "float32", True, 32, 96, PACE, 0.43, 2, 130.4))) == [
+        "x  float32  gradients  32 of 96",
+        "findings 2  worst error/bound 0.43  about 0:02:10 left",
+        "  numpy            812 cases/s",
+        "  keras-torch       96 cases/s",
+    ]
+    assert list(progress(Progress("x", "float32", True, 0, 96)))[1] == "findings 0  worst error/bound 0"
+
+
+def test_what_is_left_is_guessed_from_what_is_done() -> None:
+    clock = iter([10.0, 40.0])
+    course = Course(400, now=lambda: next(clock))
+    assert course.left == float("inf")
+    course.add(100)
+    assert course.left == 90.0
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_a_terminal_shows_progress_and_colour_unless_it_must_not(colour: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    lines = printed(STARTED, Progress("x", "float32", True, 32, 96), finished(FINDING))
+    if not colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    lines = printed(STARTED, Progress("x", "float32", True, 32, 96, PACE), finished(FINDING))
+    assert any("812 cases/s" in line for line in lines)
     assert any("\x1b" in line for line in lines)
+    assert any(re.search(r"\x1b\[[0-9;]*3[0-7]", line) for line in lines) == colour
 
 
 def json_of(*events: Started | Found | Finished, full: bool = True) -> Any:
@@ -161,11 +200,17 @@ def test_json_names_the_one_subject_or_lists_them() -> None:
 def test_json_lines_come_as_the_run_goes_on() -> None:
     out = io.StringIO()
     report = JsonLinesReport(out)
-    for event in (STARTED, Progress("x", "float32", False, 32, 96), Found(FINDING), finished(FINDING)):
+    for event in (
+        STARTED,
+        Progress("x", "float32", False, 32, 96, {"numpy": 400.0}, 0.5, 2),
+        Found(FINDING),
+        finished(FINDING),
+    ):
         report(event)
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [line["event"] for line in lines] == ["started", "progress", "found", "finished"]
-    assert lines[1] == {"event": "progress", "api": "x", "dtype": "float32", "gradient": False, "done": 32, "total": 96}
+    about = {"event": "progress", "api": "x", "dtype": "float32", "gradient": False, "done": 32, "total": 96}
+    assert lines[1] == {**about, "findings": 2, "pace": {"numpy": 400.0}, "worst_error_over_bound": 0.5, "seconds_left": "inf"}
     assert lines[2]["cause"] == FINDING.title
     assert lines[3]["matrix"][0]["cases"] == 90
 
