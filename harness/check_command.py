@@ -18,6 +18,7 @@ from attnspec.harness.events import Subscriber
 from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
 from attnspec.harness.inputs import Inputs, InputsError
 from attnspec.harness.introduce import lane_of
+from attnspec.harness.kept import KeptError, read
 from attnspec.harness.plan import DTYPES, PROFILES, Item, Plan, Profile
 from attnspec.harness.reports.as_html import HtmlReport, PageError
 from attnspec.harness.reports.as_json import JsonReport
@@ -59,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cases", type=_count, metavar="N", help="forward cases per spec and dtype, instead of the profile's")
     add("--gradient-cases", type=_count, metavar="N", help="gradient cases per spec and dtype, instead of the profile's")
     add("--seed", type=int, metavar="N", help="repeat the run of this seed; by default a new one, printed")
+    state = "keep what is done there, spec by spec; the same command goes on where it was interrupted"
+    add("--state", type=Path, metavar="FILE", help=state)
     add("--checks", type=_names(checks.NAMES), default=(), metavar="A,B", help=f"only these checks ({','.join(checks.NAMES)})")
     add("--skip-check", type=_names(checks.NAMES), default=(), metavar="A,B", help="all checks but these")
     add("--format", choices=FORMATS, default="terminal", help=f"{', '.join(FORMATS)} (harness/reports/README.md)")
@@ -109,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         pages = [HtmlReport(options.report)] if options.report else []
         return OK if Conductor(plan_of(options), [reporter, *pages]).run().passed else FINDINGS
-    except (UsageError, SubjectError, SpecError, InputsError, PageError, known_deviations.DeviationError) as error:
+    except (UsageError, SubjectError, SpecError, InputsError, PageError, KeptError, known_deviations.DeviationError) as error:
         print(error, file=sys.stderr)
         return USAGE
 
@@ -124,7 +127,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     else:
         items = [_item(spec, reference, options) for spec, reference in _specs(options.what)]
     lanes = tuple(lane for lane in LANES if any(lane == s.lane for item in items for s in item.subjects))
-    seed = options.seed if options.seed is not None else secrets.randbits(32)
+    seed = _seed(options)
     return Plan(
         items=tuple(items),
         profile=_profile(options),
@@ -137,7 +140,18 @@ def plan_of(options: argparse.Namespace) -> Plan:
         interpreters=interpreters,
         deadline=options.deadline,
         command=_command(options, seed),
+        state=options.state,
     )
+
+
+def _seed(options: argparse.Namespace) -> int:
+    """The one that is asked for, that of the run that goes on, or a new one."""
+    if options.state and options.inputs:
+        raise UsageError("--state: a run with --inputs cannot be kept")
+    if options.seed is not None:
+        return int(options.seed)
+    kept = read(options.state) if options.state else None
+    return kept.seed if kept else secrets.randbits(32)
 
 
 def _command(options: argparse.Namespace, seed: int) -> str:

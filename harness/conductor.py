@@ -34,6 +34,7 @@ from attnspec.harness.events import Finished, Found, Progress, Started, Subscrib
 from attnspec.harness.findings import Finding
 from attnspec.harness.inputs import Inputs
 from attnspec.harness.introduce import introduced
+from attnspec.harness.kept import Kept, KeptError, read, run_of, write
 from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.lanes.framework import DTYPES, FORWARD_ONLY
 from attnspec.harness.lanes.lane import Job, Lane
@@ -66,23 +67,26 @@ class Conductor:
         self._findings: list[Finding] = []
         self._not_covered: list[str] = []
         self._errors: list[str] = []
+        self._unbroken: list[str] = []  # preconditions that no call was found to break
+        self._began = time.monotonic()
         self._called = False  # whether there was anybody to check: a run of nothing is no pass
 
     def run(self, opened: Crew | None = None) -> Finished:
         """Everything in the plan, in lanes of its own where none are open; the last event is also returned."""
-        started = time.monotonic()
         plan = self._plan
         with nullcontext(opened) if opened else Crew(_lanes(plan)) as crew:
             self._crew = crew
             self._plan = replace(plan, items=tuple(introduced(item, crew) for item in plan.items))
             self._open(crew)
-            self._course = Course(sum(self._planned(item) for item in self._plan.items))
-            for item in self._plan.items:
-                self._run_item(item)
+            self._run_items()
             self._errors += [f"{name}: {lane.gone}" for name, lane in crew.lanes.items() if lane.gone]
-        finished = self._finished(time.monotonic() - started)
+        finished = self._finished()
         self._emit(finished)
         return finished
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
 
     def _emit(self, event: Started | Progress | Found | Finished) -> None:
         for subscriber in self._subscribers:
@@ -99,6 +103,54 @@ class Conductor:
         by_lane = {name: lane.versions for name, lane in crew.lanes.items()}
         about = tuple(self._not_covered), plan.items, crew.missing, plan.command
         self._emit(Started(plan.seed, plan.profile.name, plan.checks, by_lane, *about))
+
+    # -- all specs, in one go or in several -----------------------------------------------------------------------
+
+    def _run_items(self) -> None:
+        """Every spec that is not done yet. One during which a lane was lost for good is to be done again."""
+        kept = self._recalled()
+        left = [item for item in self._plan.items if item.reference not in kept.done]
+        self._course = Course(sum(self._planned(item) for item in left))
+        for item in left:
+            self._run_item(item)
+            if not any(lane.gone for lane in self._crew.lanes.values()):
+                kept = self._kept(kept, item)
+                self._keep(kept)
+
+    def _recalled(self) -> Kept:
+        """What is done of this run, as it was left."""
+        run = run_of(self._plan, {name: lane.versions for name, lane in self._crew.lanes.items()})
+        kept = read(self._plan.state) if self._plan.state else None
+        kept = kept or Kept(run, self._plan.seed)
+        if kept.run != run:
+            raise KeptError(f"{self._plan.state}: is of a run with another seed, other specs, options or versions")
+        self._keep(kept)
+        self._began -= kept.seconds
+        self._tally.merge(kept.tally)
+        self._ledger.remember(kept.seen, kept.tried)
+        self._unbroken += kept.errors
+        self._called = bool(kept.done)
+        for finding in kept.findings:
+            self._found(finding)
+        return kept
+
+    def _keep(self, kept: Kept) -> None:
+        if self._plan.state:
+            write(self._plan.state, kept)
+
+    def _kept(self, before: Kept, item: Item) -> Kept:
+        """The run as it is after one spec more."""
+        return Kept(
+            run=before.run,
+            seed=before.seed,
+            seconds=self._seconds,
+            done=(*before.done, item.reference),
+            findings=tuple(self._findings),
+            errors=tuple(self._unbroken),
+            seen=self._ledger.seen,
+            tried=self._ledger.looked_for,
+            tally=self._tally,
+        )
 
     # -- one spec -------------------------------------------------------------------------------------------------
 
@@ -123,8 +175,11 @@ class Conductor:
         if "signature" in self._plan.checks:
             self._check_signatures(recorder, subjects)
         for finding in recorder.findings():
-            self._findings.append(finding)
-            self._emit(Found(finding))
+            self._found(finding)
+
+    def _found(self, finding: Finding) -> None:
+        self._findings.append(finding)
+        self._emit(Found(finding))
 
     def _planned(self, item: Item) -> int:
         """How many cases an item has, forward and with gradients."""
@@ -263,7 +318,7 @@ class Conductor:
         """Every subject gets all invalid calls, in float32 whatever the plan's dtypes: every lane has it."""
         dtypes = recorder.item.dtypes
         violations, unbroken = preconditions.violations(recorder.item.spec, "float32" if "float32" in dtypes else dtypes[0])
-        self._errors += [f"{recorder.item.spec.name}: nothing was found that breaks `{clause}`" for clause in unbroken]
+        self._unbroken += [f"{recorder.item.spec.name}: nothing was found that breaks `{clause}`" for clause in unbroken]
 
         def attempt(subject: Subject) -> list[tuple[Violation, Case, Answer]]:
             mine = [each for each in violations if preconditions.is_invalid(each, recorder.item.spec, subject.lane)]
@@ -290,14 +345,15 @@ class Conductor:
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    def _finished(self, seconds: float) -> Finished:
-        errors = self._errors + [f"known deviation no longer shows: {each}" for each in self._ledger.stale]
+    def _finished(self) -> Finished:
+        errors = [*self._errors, *self._unbroken]
+        errors += [f"known deviation no longer shows: {each}" for each in self._ledger.stale]
         if not self._called:
             errors.append("nothing was checked")
         if "coverage" in self._plan.checks:
             errors += [error for item in self._plan.items for error in coverage.check(item.spec, self._tally)]
         return Finished(
-            seconds=seconds,
+            seconds=self._seconds,
             tally=self._tally,
             findings=tuple(self._findings),
             deviations=Counter(self._ledger.seen),

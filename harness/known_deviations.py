@@ -152,6 +152,16 @@ class Ledger:
             if concerned and each not in self._tried and self._guard_holds(each, spec, configuration):
                 self._tried.add(each)
 
+    @property
+    def looked_for(self) -> tuple[Deviation, ...]:
+        """Those that a check had an occasion to see."""
+        return tuple(each for each in self._open if each in self._tried)
+
+    def remember(self, seen: Mapping[Deviation, int], tried: Iterable[Deviation]) -> None:
+        """What an earlier part of the run saw and tried."""
+        self.seen.update(seen)
+        self._tried.update(tried)
+
     def excuses(self, failure: Failure, spec: Spec) -> bool:
         """Whether the failure is a known deviation; it is counted then."""
         for each in self._open:

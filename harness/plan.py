@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from attnspec.harness import checks
 from attnspec.harness.inputs import Inputs
@@ -36,6 +37,7 @@ PROFILES: Mapping[str, Profile] = {
     "quick": Profile("quick", 24, 4, 2, 48, 24, 8.0, 200),
     "ci": Profile("ci", 24, 24, 24, 512, 256, 20.0, 500),
     "full": Profile("full", 48, 48, 48, 2048, 2048, 60.0, 2000),
+    "nightly": Profile("nightly", 96, 96, 96, 16384, 8192, 60.0, 2000),
 }
 COMPILED: Mapping[str, int] = {"jax": 1, "keras-jax": 2, "triton": 2}
 """Lanes that take long over each configuration, as they compile it or interpret every step, and what part of the compiled
@@ -58,7 +60,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. `inputs` are a user's own tensors, for the only item; `command` is what does the same again.
+    """One run. `inputs` are a user's own tensors, for the only item; `command` is what does the same again;
+    in `state` it keeps what it is done with.
 
     `interpreters` gives a lane another Python; `lanes` lists the ones to start.
     """
@@ -75,3 +78,4 @@ class Plan:
     deadline: float = 120.0
     memory: int = 8 * GIB
     command: str = ""
+    state: Path | None = None

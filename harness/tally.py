@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from attnspec.harness.arrays import arrays
 from attnspec.harness.checks.arguments import Outcome, worst_status
@@ -38,6 +38,12 @@ class Ratios:
         if ratio > self.worst:
             self.worst, self.call = ratio, f"{case_text(evidence.spec, evidence.case)}, seed {evidence.case.seed}"
 
+    def merge(self, other: Ratios) -> None:
+        """Count another's cases too."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        if other.worst > self.worst:
+            self.worst, self.call = other.worst, other.call
+
 
 @dataclass
 class Cell:
@@ -48,6 +54,14 @@ class Cell:
     unanswered: int = 0
     outputs: Ratios = field(default_factory=Ratios)
     gradients: Ratios = field(default_factory=Ratios)
+
+    def merge(self, other: Cell) -> None:
+        """Count another's cases too."""
+        self.cases += other.cases
+        self.gradient_cases += other.gradient_cases
+        self.unanswered += other.unanswered
+        self.outputs.merge(other.outputs)
+        self.gradients.merge(other.gradients)
 
 
 @dataclass
@@ -68,6 +82,11 @@ class Share:
             self.sampled += 1
             self.vacuous += is_vacuous(evidence.spec, evidence.case, arrays(evidence.case, evidence.spec))
 
+    def merge(self, other: Share) -> None:
+        """Count another's cases too."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
 
 @dataclass
 class Tally:
@@ -86,6 +105,19 @@ class Tally:
     @property
     def cases(self) -> int:
         return sum(share.cases for share in self.shares.values())
+
+    def merge(self, other: Tally) -> None:
+        """Count another's cases too, of specs that this one knows nothing of or the same."""
+        for place, cell in other.cells.items():
+            self.cells[place].merge(cell)
+        for where, share in other.shares.items():
+            self.shares[where].merge(share)
+        for spec, taken in other.taken.items():
+            for argument, values in taken.items():
+                self.taken[spec][argument].update(values)
+        for subject, became in other.arguments.items():
+            self.arguments[subject].update(became)
+        self.nearest = max(self.nearest, other.nearest)
 
     def add(self, evidence: Evidence) -> None:
         """Count one case."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from attnspec.harness.events import Event, Finished
+from attnspec.harness.files import try_to_write, write_whole
 from attnspec.harness.reports.as_json import JsonReport
 from attnspec.harness.reports.page import page
 from attnspec.harness.reports.saved_run import from_json
@@ -23,7 +25,8 @@ class HtmlReport:
         self._file = file
         self._saved = io.StringIO()
         self._json = JsonReport(self._saved, full=True)
-        write(file, None)
+        with page_errors(file):
+            try_to_write(file)
 
     def __call__(self, event: Event) -> None:
         self._json(event)
@@ -31,18 +34,16 @@ class HtmlReport:
             write(self._file, page(from_json(self._saved.getvalue(), "this run")))
 
 
-def write(file: Path, text: str | None) -> None:
-    """Write a whole page or nothing: it takes its name when it is complete. Without a text only see whether that would go."""
-    if file.is_dir():
-        raise PageError(f"{file}: is a folder")
-    part = file.with_name(f".{file.name}.part")
+def write(file: Path, text: str) -> None:
+    """Write a whole page or nothing. Raises PageError."""
+    with page_errors(file):
+        write_whole(file, text)
+
+
+@contextmanager
+def page_errors(file: Path) -> Iterator[None]:
+    """What the system says, as a PageError."""
     try:
-        part.write_text(text or "", encoding="utf-8", errors="replace")
-        if text is None:
-            part.unlink()
-        else:
-            part.replace(file)
+        yield
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise PageError(f"{file}: {error.strerror}") from None

@@ -202,7 +202,7 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path, capsys: pytest.Cap
     assert "got no text" in capsys.readouterr().err
     file.write_text(saved(CLEAN, full), encoding="utf-8")
     for out, said in (
-        (tmp_path, "is a folder"),
+        (tmp_path, "Is a directory"),
         (tmp_path / "no" / "x.html", "No such file"),
         (file / "x.html", "Not a directory"),
     ):
