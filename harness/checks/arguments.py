@@ -39,7 +39,9 @@ Status = Literal["honoured", "refused", "ignored"]
 class Call(Protocol):
     """One call of a subject, which a lane may make on arrays that lie otherwise in memory (lanes/memory.py)."""
 
-    def __call__(self, configuration: Configuration, given: Mapping[str, Array], layout: str = "") -> Answer:
+    def __call__(
+        self, configuration: Configuration, given: Mapping[str, Array], layout: str = "", gradient: bool = False
+    ) -> Answer:
         """The answer."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from attnspec.harness.arrays import arrays
-from attnspec.harness.checks import dropout
+from attnspec.harness.checks import dropout, stacked
 from attnspec.harness.checks.arguments import STEP, is_valid
 from attnspec.harness.checks.setting import Given, Related, Setting, all_moved, along, positions, related_to
 from attnspec.harness.configuration import Case, TensorPlan
@@ -33,6 +33,7 @@ def relations(spec: Spec, case: Case) -> Iterator[Related]:
     setting = Setting(spec, case, given, resolve(spec, facts(spec, case.configuration)))
     yield Related("twice", case, given, case.configuration, given, exact=True)
     yield from _memory(case, given)
+    yield from stacked.linear_cotangents(setting)
     shared = any(argument.name in dict(case.configuration.values) for argument in spec.tensor_arguments)
     if spec.form == "function" and not shared:  # what moves in one tensor must not in another
         for relation in (
@@ -47,6 +48,8 @@ def relations(spec: Spec, case: Case) -> Iterator[Related]:
             _single,
             _last,
             _doubled,
+            stacked.linear_values,
+            stacked.split_keys,
             dropout.calls,
         ):
             yield from relation(setting)
@@ -81,7 +84,7 @@ def _keys(setting: Setting) -> Iterator[Related]:
         assembled = any(stage.kind == "assemble" for stage in setting.attention.stages)  # of more keys than S
         without = tuple(output.name for output in setting.spec.outputs if "S" not in output.layouts[0].dims)
         outputs = without if assembled else ()
-        yield related_to(setting, "permuted-keys", all_moved(setting.given, moved), moved=moved, outputs=outputs)
+        yield related_to(setting, "permuted-keys", all_moved(setting.given, moved), terms=((1, moved),), outputs=outputs)
 
 
 def _batch(setting: Setting) -> Iterator[Related]:
@@ -89,7 +92,7 @@ def _batch(setting: Setting) -> Iterator[Related]:
         moved = along(setting, "B", np.flip)
         other = all_moved(setting.given, moved)
         if any(other[name] is not array for name, array in setting.given.items()):  # the axes before a layout stay
-            yield related_to(setting, "permuted-batch", other, moved=moved)
+            yield related_to(setting, "permuted-batch", other, terms=((1, moved),))
 
 
 def _heads(setting: Setting) -> Iterator[Related]:
@@ -107,7 +110,7 @@ def _heads(setting: Setting) -> Iterator[Related]:
     def moved(name: str, array: Array) -> Array:
         return keys(name, array) if "K" in setting.apart(name, array.shape)[0] else queries(name, array)
 
-    yield related_to(setting, "permuted-heads", all_moved(setting.given, moved), moved=moved)
+    yield related_to(setting, "permuted-heads", all_moved(setting.given, moved), terms=((1, moved),))
 
 
 def _repeated(setting: Setting) -> Iterator[Related]:
@@ -116,7 +119,7 @@ def _repeated(setting: Setting) -> Iterator[Related]:
     if sizes.get("G", 1) == 1 or len(grouped) < 2:
         return
     moved = along(setting, "K", lambda array, axis: np.repeat(array, sizes["G"], axis))
-    related = related_to(setting, "repeated-heads", all_moved(given, moved), moved=moved)
+    related = related_to(setting, "repeated-heads", all_moved(given, moved), terms=((1, moved),))
     changed = replace(related.changed, sizes=tuple((sizes | {"K": sizes["N"], "G": 1}).items()))
     if is_valid(setting.spec, changed):
         yield replace(related, changed=changed)
@@ -203,7 +206,7 @@ def _alone(setting: Setting, relation: str, letter: str, place: int) -> Iterator
     if sizes.get(letter, 1) == 1 or grouped:
         return
     moved = along(setting, letter, lambda array, axis: np.take(array, [place], axis))
-    related = related_to(setting, relation, all_moved(given, moved), moved=moved)
+    related = related_to(setting, relation, all_moved(given, moved), terms=((1, moved),))
     changed = replace(related.changed, sizes=tuple((sizes | {letter: 1}).items()))
     related = replace(related, changed=changed)
     if dict(changed.tensors) == dict(setting.configuration.tensors) or not is_valid(setting.spec, changed):
@@ -221,7 +224,8 @@ def _holds(spec: Spec, related: Related) -> bool:
     """Whether the spec's own answers to both calls are the same."""
     before = judge(spec, related.case, related.given, False).outputs
     after = judge(spec, Case(related.changed, related.case.seed), related.other, False).outputs
-    return all(_equal(related.moved(name, gold.value), after[name], gold.bound.max()) for name, gold in before.items())
+    expected = {name: related.expected(name, {name: gold.value}) for name, gold in before.items()}
+    return all(_equal(expected[name], after[name], gold.bound.max()) for name, gold in before.items())
 
 
 def _equal(expected: Array, gold: Gold, bound: float) -> bool:
@@ -238,7 +242,7 @@ def _doubled(setting: Setting) -> Iterator[Related]:
     if changed or "value" not in setting.given or not names:
         return
     other = {**setting.given, "value": 2 * setting.given["value"]}
-    yield related_to(setting, "doubled-values", other, outputs=names, factor=2)
+    yield related_to(setting, "doubled-values", other, outputs=names, terms=((2, lambda name, array: array),))
 
 
 def _memory(case: Case, given: Given) -> Iterator[Related]:

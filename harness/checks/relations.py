@@ -1,32 +1,37 @@
 """Two calls that must give the same, whatever it is: no value of the oracle's is asked for, only how far rounding may go.
 
-twice            the same call gives the same bits again
-hidden-keys      a key that a row may not see does not matter to it: future tokens, padding, other documents
-permuted-keys    the order of the keys does not matter where nothing depends on their positions
-permuted-batch   rows of a batch do not see each other
-permuted-heads   groups of heads do not see each other
-repeated-heads   grouped heads are those of keys and values repeated for each query head
-shifted-logits   a constant that is added to all logits of a row changes nothing
-explicit-mask    a mask given by a flag or a size is the boolean mask that it stands for
-single-batch     a row of the batch alone gives what it gives beside others
-last-query       the last query alone, as in decoding, gives what it gives after others
-doubled-values   twice the values give twice the output
-dropout          with it a weight is zero or 1 / (1 - rate) times itself, in the share that the rate says
-appended-key     a further key that the mask hides changes nothing
-memory-KIND      the same arrays elsewhere in memory: transposed, sliced, offset, expanded, reversed (lanes/memory.py)
+twice              the same call gives the same bits again
+hidden-keys        a key that a row may not see does not matter to it: future tokens, padding, other documents
+permuted-keys      the order of the keys does not matter where nothing depends on their positions
+permuted-batch     rows of a batch do not see each other
+permuted-heads     groups of heads do not see each other
+repeated-heads     grouped heads are those of keys and values repeated for each query head
+shifted-logits     a constant that is added to all logits of a row changes nothing
+explicit-mask      a mask given by a flag or a size is the boolean mask that it stands for
+single-batch       a row of the batch alone gives what it gives beside others
+last-query         the last query alone, as in decoding, gives what it gives after others
+doubled-values     twice the values give twice the output
+linear-values      3 V1 - 2 V2 give 3 times the output of V1 less 2 times that of V2
+linear-cotangents  3 dO1 - 2 dO2 give 3 times the gradients of dO1 less 2 times those of dO2
+split-keys         halves of the keys, each half weighed by its log-sum-exp, give what all of them give
+dropout            with it a weight is zero or 1 / (1 - rate) times itself, in the share that the rate says
+appended-key       a further key that the mask hides changes nothing
+memory-KIND        the same arrays elsewhere in memory: transposed, sliced, offset, expanded, reversed (lanes/memory.py)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from attnspec.harness.checks import dropout
 from attnspec.harness.checks.arguments import Call
 from attnspec.harness.checks.failure import Failure, Worst
-from attnspec.harness.checks.setting import Related, Setting
+from attnspec.harness.checks.setting import Given, Related, Setting
+from attnspec.harness.configuration import Configuration
 from attnspec.harness.facts import facts
+from attnspec.harness.lanes.framework import FORWARD_ONLY
 from attnspec.harness.lanes.memory import OFFERED
 from attnspec.harness.lanes.messages import Array, Returned
 from attnspec.harness.subjects import Subject
@@ -38,24 +43,29 @@ def check(spec: Spec, subject: Subject, call: Call, related: Related) -> Iterato
     """A failure where the two calls differ by more than rounding. What is not answered is another check's."""
     if related.layout and related.layout not in OFFERED.get(subject.lane, ()):
         return
-    before = call(related.case.configuration, related.given)
-    after = (
-        call(related.changed, related.other, layout=related.layout) if related.layout else call(related.changed, related.other)
-    )
-    if not isinstance(before, Returned) or not isinstance(after, Returned):
+    if related.gradient and subject.lane in FORWARD_ONLY:
         return
-    for name, tensor in before.outputs.items():
-        if (related.outputs and name not in related.outputs) or name not in after.outputs:
-            continue
+    before = _asked(call, related.gradient, related.case.configuration, related.given)
+    after = _asked(call, related.gradient, related.changed, related.other, layout=related.layout)
+    for name in (name for name in before if name in after and (not related.outputs or name in related.outputs)):
         if related.rate:
-            yield from dropout.check(spec, subject, related, name, tensor.array, after.outputs[name].array)
+            yield from dropout.check(spec, subject, related, name, before[name], after[name])
             continue
-        worst = _worst(spec, related, name, related.factor * related.moved(name, tensor.array), after.outputs[name].array)
+        worst = _worst(spec, related, name, related.expected(name, before), after[name])
         if worst is not None:
             message = f"`{name}` is not the same: {related.relation}"
             where = worst if worst.index else None
             yield Failure(subject.name, "relations", related.relation, "not the same", message, spec.name, related.case, where)
             return
+
+
+def _asked(call: Call, gradient: bool, configuration: Configuration, given: Given, layout: str = "") -> Mapping[str, Array]:
+    """Outputs or gradients; none of a call that is not answered. In float64, in which sums of a few of them are exact."""
+    answer = call(configuration, given, layout=layout, gradient=gradient)
+    if not isinstance(answer, Returned):
+        return {}
+    tensors = answer.gradients if gradient else answer.outputs
+    return {name: tensor.array.astype(np.float64) for name, tensor in tensors.items()}
 
 
 def _worst(spec: Spec, related: Related, name: str, expected: Array, got: Array) -> Worst | None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from attnspec.harness.checks.preconditions import layout_of
 from attnspec.harness.configuration import Case, Configuration, TensorPlan
+from attnspec.harness.facts import facts
 from attnspec.harness.lanes.messages import Array
-from attnspec.harness.oracle import judge
+from attnspec.harness.oracle import Gold, judge
 from attnspec.harness.oracle.plan import plan_of
 from attnspec.spec.expression import Access, Expression, Name, children, names
-from attnspec.spec.model import Layout, Spec
+from attnspec.spec.layouts import swapped
+from attnspec.spec.model import Argument, Layout, Output, Spec
 from attnspec.spec.resolve import Attention
 
 Given = Mapping[str, Array]
@@ -22,11 +24,11 @@ Moved = Callable[[str, Array], Array]
 
 @dataclass(frozen=True, eq=False)
 class Related:
-    """A call and another one. `moved` makes the first one's outputs those that the second one must give.
+    """A call and another one, which must give the sum of the `terms`: so many times the first one's outputs, moved.
 
-    `factor` is how many times the first one's they are. `row` picks the query that is compared, where only one is concerned;
-    `exact` asks for the same bits; `layout` is how the second call's arrays lie in memory. With a `rate` the second call
-    has dropout, and both return weights.
+    `row` picks the query that is compared, where only one is concerned; `exact` asks for the same bits; `layout` is how the
+    second call's arrays lie in memory; with `gradient` both are asked for gradients, and these are compared. With a `rate`
+    the second call has dropout, and both return weights.
     """
 
     relation: str
@@ -34,23 +36,41 @@ class Related:
     given: Given
     changed: Configuration
     other: Given
-    moved: Moved = lambda name, array: array
+    terms: tuple[tuple[int, Moved], ...] = ((1, lambda name, array: array),)
     row: int | None = None
     exact: bool = False
     outputs: tuple[str, ...] = ()
     layout: str = ""
-    factor: int = 1
+    gradient: bool = False
     rate: float = 0.0
     bounds: dict[str, Array] = field(default_factory=dict)
+
+    def expected(self, name: str, found: Mapping[str, Array]) -> Array:
+        """What the second call must give, from what the first one gave."""
+        return self._summed(name, found[name], [factor for factor, _ in self.terms])
+
+    def spread(self, name: str, golds: Mapping[str, Gold]) -> Array:
+        """How far off that is where what the first one gave is off by its bounds."""
+        return self._summed(name, golds[name].bound, [abs(factor) for factor, _ in self.terms])
+
+    def _summed(self, name: str, array: Array, factors: Sequence[int]) -> Array:
+        moved = [factor * moved(name, array) for factor, (_, moved) in zip(factors, self.terms, strict=True)]
+        return np.asarray(sum(moved[1:], start=moved[0]))
 
     def apart(self, spec: Spec, name: str) -> Array:
         """How far apart two right answers may be; worked out once, whoever asks."""
         if name not in self.bounds:
-            before = judge(spec, self.case, self.given, False).outputs
-            after = judge(spec, Case(self.changed, self.case.seed), self.other, False).outputs
-            moved = {each: self.factor * self.moved(each, gold.bound) for each, gold in before.items()}
-            self.bounds.update({each: bound + after[each].bound for each, bound in moved.items()})
+            before = self._golds(spec, self.case.configuration, self.given)
+            after = self._golds(spec, self.changed, self.other)
+            names = [each for each in after if each in before and (not self.outputs or each in self.outputs)]
+            self.bounds.update({each: self.spread(each, before) + after[each].bound for each in names})
+            if self.gradient:  # what must be zero is asked by `gradients`: the bound there is of no use to what is not
+                self.bounds.update({each: np.where(after[each].value == 0, np.inf, self.bounds[each]) for each in names})
         return self.bounds[name]
+
+    def _golds(self, spec: Spec, configuration: Configuration, given: Given) -> Mapping[str, Gold]:
+        verdict = judge(spec, Case(configuration, self.case.seed), given, self.gradient)
+        return verdict.gradients if self.gradient else verdict.outputs
 
 
 @dataclass(frozen=True)
@@ -91,10 +111,19 @@ class Setting:
         return letters, lengths
 
     def _layout(self, name: str, shape: tuple[int, ...]) -> Layout | None:
-        returned = [layout for output in self.attention.outputs if output.name == name for layout in output.layouts]
+        outputs = [output for output in self.attention.outputs if output.name == name]
+        returned = [layout for output in outputs for layout in self._ordered(output)]
         if returned:
             return next(iter([*(layout for layout in returned if len(layout.axes) == len(shape)), *returned]))
-        return layout_of(self.spec, name, TensorPlan(shape, ""))
+        found = layout_of(self.spec, name, TensorPlan(shape, ""))
+        of = [each for each in self.spec.tensor_arguments if each.name == name and found in each.layouts]
+        return self._ordered(of[0])[of[0].layouts.index(found)] if of and found else found
+
+    def _ordered(self, of: Argument | Output) -> tuple[Layout, ...]:
+        """The layouts as the flags of the call order their axes."""
+        if not of.swapped_unless or facts(self.spec, self.configuration).values.get(of.swapped_unless):
+            return of.layouts
+        return swapped(of.layouts)
 
     def visible(self) -> Array:
         """Which key each row may see, over (batch, heads, queries, keys)."""

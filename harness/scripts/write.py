@@ -12,13 +12,14 @@ import numpy as np
 
 from attnspec.harness.adapter import Adapter
 from attnspec.harness.checks import agreement, arguments, dropout, preconditions, related_calls
-from attnspec.harness.checks.failure import Failure
+from attnspec.harness.checks.failure import Failure, Worst
 from attnspec.harness.checks.setting import Related
+from attnspec.harness.checks.stacked import Merged
 from attnspec.harness.configuration import Case
 from attnspec.harness.lanes import call
 from attnspec.harness.lanes.messages import Array
 from attnspec.harness.oracle import judge
-from attnspec.harness.scripts.calls import Author, Source
+from attnspec.harness.scripts.calls import Author, Earlier, Source
 from attnspec.harness.scripts.dialects import DIALECTS, Differentiated, dialect_of
 from attnspec.harness.subjects import Subject
 from attnspec.spec.model import Spec
@@ -147,20 +148,23 @@ def _number(value: float) -> str:
     return f"{value:.9g}" if np.isfinite(value) else f'"{value}"'
 
 
-def _differentiated(author: Author, case: Case, given: Mapping[str, Array], name: str) -> tuple[Mapping[str, str], list[str]]:
-    """Statements that end with the gradient of one tensor or weight."""
-    spec = author.spec
-    source = author.source(case.configuration, call.inputs(given), leaf=name)
+def _differentiated(
+    author: Author, case: Case, given: Mapping[str, Array], name: str, earlier: Earlier | None = None
+) -> tuple[Mapping[str, str], list[str]]:
+    """Statements that end with the gradient of one tensor or weight. After an `earlier` call everything is called `other_`."""
+    spec, prefix = author.spec, "other_" if earlier else ""
+    source = author.source(case.configuration, call.inputs(given), leaf=name, earlier=earlier)
     outputs = judge(spec, case, given, False).outputs
-    cotangents = {f"{call.COTANGENT}{each}": outputs[each].dtype for each in call.cotangents(given)}
-    tensors = {**source.tensors, **{each: author.tensor(each, given[each], dtype) for each, dtype in cotangents.items()}}
+    dtypes = {f"{call.COTANGENT}{each}": outputs[each].dtype for each in call.cotangents(given)}
+    cotangents = {f"{prefix}{each}": author.tensor(each, given[each], dtype) for each, dtype in dtypes.items()}
+    tensors = {**source.tensors, **cotangents}
     before: list[str] = []
-    text, by = source.call, name
+    text, by = source.call, f"{prefix}{name}"
     if name in {weight.name for weight in spec.weights}:
         key = next(author.key(weight) for weight in spec.weights if weight.name == name)
         before, text, by = author.dialect.by_weight(source.function, name, key, text)
     names = call.output_names(spec, case.configuration)
-    given_by = {each.removeprefix(call.COTANGENT): each for each in cotangents}
+    given_by = {each.removeprefix(call.COTANGENT): f"{prefix}{each}" for each in dtypes}
     places = [author.own_name(each) for each, other in case.configuration.values if other == name]
     what = Differentiated(text, names, given_by, by, author.vjp, source.arguments, author.own_name(name), places)
     return tensors, [*source.setup, *before, *author.dialect.gradient(what)]
@@ -228,6 +232,8 @@ def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     spec, worst = author.spec, failure.worst
     pairs = related_calls.relations(spec, failure.case)
     related = next(each for each in pairs if each.relation == failure.clause)
+    if related.gradient and worst is not None:
+        return _of_gradients(author, failure.case, related, worst)
     first = author.source(related.case.configuration, related.given)
     known = {} if related.layout else related.given
     second = author.source(related.changed, related.other, earlier=(related.case.configuration, known))
@@ -241,21 +247,59 @@ def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
             second.tensors,
             [*_two_calls(author, (first, "output"), (second, "other")), *_shown("other", "output")],
         )
-    shape = judge(spec, related.case, related.given, False).outputs[worst.tensor].value.shape
-    places = related.moved(worst.tensor, np.arange(int(np.prod(shape))).reshape(shape))
-    index = _unraveled(int(places[worst.index]), shape)
+    if isinstance(related, Merged):
+        return first.tensors, second.tensors, _of_halves(author, related, worst, first, second)
     statements = _two_calls(
         author,
         (first, _target(call.output_names(spec, related.case.configuration), worst.tensor, "output")),
         (second, _target(call.output_names(spec, related.changed), worst.tensor, "other")),
     )
-    times = f"{related.factor} * " if related.factor != 1 else ""
-    want = f'{times}float(output[{_index(author.place(worst.tensor, index))}]), "+- {worst.bound:.2g}"'
-    return (
-        first.tensors,
-        second.tensors,
-        [*statements, *_shown(f"float(other[{_index(author.place(worst.tensor, worst.index))}])", want)],
-    )
+    got = f"float(other[{_index(author.place(worst.tensor, worst.index))}])"
+    return first.tensors, second.tensors, [*statements, *_shown(got, _wanted(author, related, worst, "output"))]
+
+
+def _wanted(author: Author, related: Related, worst: Worst, variable: str) -> str:
+    """The sum of the first call's elements that the second one must give."""
+    shape = dict(related.case.configuration.tensors)[worst.tensor].shape if related.gradient else None
+    shape = shape or judge(author.spec, related.case, related.given, False).outputs[worst.tensor].value.shape
+    places = _places(author, related, worst, shape)
+    terms = [f"{factor} * float({variable}[{place}])" for (factor, _), place in zip(related.terms, places, strict=True)]
+    return f'{" + ".join(terms).removeprefix("1 * ")}, "+- {worst.bound:.2g}"'
+
+
+def _places(author: Author, related: Related, worst: Worst, shape: tuple[int, ...]) -> list[str]:
+    """Where the first call has the element of each term."""
+    numbers = np.arange(int(np.prod(shape))).reshape(shape)
+    found = [int(moved(worst.tensor, numbers)[worst.index]) for _, moved in related.terms]
+    return [_index(author.place(worst.tensor, _unraveled(each, shape))) for each in found]
+
+
+def _of_gradients(author: Author, case: Case, related: Related, worst: Worst) -> tuple[Tensors, Tensors, list[str]]:
+    """Gradients of two calls."""
+    earlier = related.case.configuration, related.given
+    first, one = _differentiated(author, related.case, related.given, worst.tensor)
+    second, other = _differentiated(author, Case(related.changed, case.seed), related.other, worst.tensor, earlier)
+    got = f"float(gradient[{_index(author.place(worst.tensor, worst.index))}])"
+    return first, second, [*one, "first = gradient", *other, *_shown(got, _wanted(author, related, worst, "first"))]
+
+
+def _of_halves(author: Author, related: Merged, worst: Worst, first: Source, second: Source) -> list[str]:
+    """Two parts of a row, weighed by their log-sum-exps."""
+    golds = judge(author.spec, related.case, related.given, False).outputs
+    name = related.log_sum
+    row = replace(worst, tensor=name, index=worst.index[: golds[name].value.ndim])
+    one, other = (f"float(logs[{each}])" for each in _places(author, related, row, golds[name].value.shape))
+    want = f"np.logaddexp({one}, {other})"
+    if worst.tensor != name:
+        parts = _places(author, related, worst, golds[worst.tensor].value.shape)
+        shares = f"np.exp({one} - {want})", f"np.exp({other} - {want})"
+        want = " + ".join(f"{share} * float(output[{part}])" for share, part in zip(shares, parts, strict=True))
+    variables = {name: "logs", **{each: "output" for each in related.outputs if each != name}}
+    target = ", ".join(variables.get(each, "_") for each in call.output_names(author.spec, related.case.configuration))
+    names = call.output_names(author.spec, related.changed)
+    statements = _two_calls(author, (first, target), (second, _target(names, worst.tensor, "other")))
+    got = f"float(other[{_index(author.place(worst.tensor, worst.index))}])"
+    return [*statements, *_shown(got, f'{want}, "+- {worst.bound:.2g}"')]
 
 
 def _of_dropout(author: Author, failure: Failure, related: Related, first: Source, second: Source) -> list[str]:

@@ -16,7 +16,7 @@ import pytest
 from attnspec.harness import known_deviations
 from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
-from attnspec.harness.checks import CASE_CHECKS, arguments, related_calls, relations
+from attnspec.harness.checks import CASE_CHECKS, arguments, related_calls, relations, stacked
 from attnspec.harness.checks.agreement import OUTSIDE
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure, Worst
@@ -114,6 +114,27 @@ def test_a_right_subject_prints_what_is_wanted(lane: str, tmp_path: Path) -> Non
         got, want = (line.split(maxsplit=1)[1] for line in text.splitlines()[-2:])
         assert not shows(text), f"{file.read_text()}\n{text}"
         assert float(got) == pytest.approx(float(want.split()[0]), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("lane", ["numpy", "torch", "jax"])
+def test_a_right_subject_prints_what_the_parts_of_a_call_say_of_it(lane: str, tmp_path: Path) -> None:
+    """Scripts of relations in which the first call's results are added up."""
+    spec = builtin()["jax.nn.dot_product_attention"]
+    subject = next(generated(spec, lane))
+    found = {}
+    for case in arguments.cases(spec, "float32")[0]:
+        for each in related_calls.relations(spec, case):
+            for name in each.outputs if each.relation in stacked.NAMES else ():
+                found.setdefault((each.relation, name), (case, each))
+    texts = []
+    for (relation, name), (case, related) in found.items():
+        worst = Worst((0,) * related.apart(spec, name).ndim, 0.0, 0.0, 0.0, 2.0, name)
+        failure = Failure(subject.name, "relations", relation, "not the same", "", spec.name, case, worst)
+        texts.append(script(spec, subject, failure, "A claim."))
+    for file, text in printed(written(tmp_path, texts)).items():
+        got, want = (line.split()[1] for line in text.splitlines()[-2:])
+        assert float(got) == pytest.approx(float(want), rel=1e-3, abs=1e-4), file.read_text()
+    assert {relation for relation, _ in found} == {*stacked.NAMES}
 
 
 def claims(spec: Spec, subject: Subject) -> Iterator[str]:

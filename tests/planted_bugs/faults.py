@@ -124,7 +124,7 @@ MASKS = (
 )
 
 EMPTY_ROWS = (
-    numpy("empty-row-is-nan", "wide.type(FILL)", "wide.type(-np.inf)", *BOTH_WAYS),
+    numpy("empty-row-is-nan", "wide.type(FILL)", "wide.type(-np.inf)", *BOTH_WAYS, RELATIONS),
     numpy("empty-row-is-zero", "weight = softmax(logits)\n", "weight = softmax(logits) * visible\n", ORACLE),
     numpy("fill-too-small", "FILL = -0.7 * float(np.finfo(np.float32).max)", "FILL = -1e4", *BOTH_WAYS),
     numpy(
@@ -143,6 +143,7 @@ LOGITS = (
         "query.shape[-1] ** -0.5",
         "(query.shape[-2] * query.shape[-1]) ** -0.5",
         *BOTH_WAYS,
+        RELATIONS,
         survives=False,
     ),
     numpy(
@@ -151,6 +152,7 @@ LOGITS = (
         "return query.shape[-1] ** -0.5",
         *BOTH_WAYS,
         ARGUMENTS,
+        RELATIONS,
     ),
     numpy(
         "heads-tiled-not-repeated",
@@ -180,7 +182,7 @@ DTYPES = (
         ORACLE,
     ),
     numpy("softmax-in-input-dtype", "weight = softmax(logits)\n", "weight = softmax(logits.astype(dtype))\n", ORACLE),
-    numpy("log-sum-exp-base-2", "np.log(np.exp(", "np.log2(np.exp(", ORACLE),
+    numpy("log-sum-exp-base-2", "np.log(np.exp(", "np.log2(np.exp(", ORACLE, RELATIONS),
     torch("float64-computed-in-float32", "torch.promote_types(query.dtype, torch.float32)", "torch.float32", *BOTH_WAYS),
     torch(
         "fp16-logits-overflow",
@@ -195,8 +197,10 @@ BACKWARD = (
     numpy("scale-missing-in-d-key", "d_logits, query) * factor", "d_logits, query)", GRADIENTS, survives=False),
     numpy("d-key-of-first-head-in-group", '"key": sum_of_group(d_key, groups)', '"key": d_key[:, :, ::groups]', GRADIENTS),
     numpy("d-bias-averaged-not-summed", "return gradient.sum(axis=axes", "return gradient.mean(axis=axes", GRADIENTS),
-    numpy("padding-rows-leak-into-gradients", "d_output = zero_rows(d_output, query_seq_lengths)", "pass", GRADIENTS),
-    numpy("gradient-flows-into-hidden-logits", "d_logits = np.where(visible, d_logits, 0)", "pass", GRADIENTS),
+    numpy(
+        "padding-rows-leak-into-gradients", "d_output = zero_rows(d_output, query_seq_lengths)", "pass", GRADIENTS, RELATIONS
+    ),
+    numpy("gradient-flows-into-hidden-logits", "d_logits = np.where(visible, d_logits, 0)", "pass", GRADIENTS, RELATIONS),
     torch(
         "gradient-of-empty-row-is-nan",
         "weight = torch.softmax(logits.masked_fill(hidden, 0), -1)",
@@ -229,7 +233,7 @@ THRESHOLDS = (
         RELATIONS,
         ARGUMENTS,
     ),
-    numpy("softmax-overflows", "np.exp(logits - logits.max(axis=-1, keepdims=True))", "np.exp(logits)", *BOTH_WAYS),
+    numpy("softmax-overflows", "np.exp(logits - logits.max(axis=-1, keepdims=True))", "np.exp(logits)", *BOTH_WAYS, RELATIONS),
     numpy(
         "bias-dropped-in-float16",
         "if bias is not None:\n        bias = bias[None]",
@@ -250,7 +254,7 @@ THRESHOLDS = (
         "if query_lengths is not None and key_lengths is None:\n        visible",
         *EVERYWHERE,
     ),
-    numpy("bias-subtracted", "logits + bias.astype", "logits - bias.astype", *BOTH_WAYS),
+    numpy("bias-subtracted", "logits + bias.astype", "logits - bias.astype", *BOTH_WAYS, RELATIONS),
     numpy("scale-missing-in-d-query", "d_logits, key) * factor", "d_logits, key)", GRADIENTS, survives=False),
     torch("causal-hides-the-diagonal", "visible.tril()", "visible.tril(-1)", *BOTH_WAYS, RELATIONS, survives=False),
     torch(
@@ -267,6 +271,23 @@ THRESHOLDS = (
         *BOTH_WAYS,
     ),
 )
+LINEAR = (
+    numpy(
+        "large-values-cut",
+        "query, key, value = batched(query), batched(key), batched(value)\n    visible",
+        "query, key, value = batched(query), batched(key), np.clip(batched(value), -4, 4)\n    visible",
+        RELATIONS,
+    ),
+    numpy(
+        "large-cotangents-cut",
+        "d_output = zero_rows(d_output, query_seq_lengths)",
+        "d_output = zero_rows(np.clip(d_output, -1, 1), query_seq_lengths)",
+        GRADIENTS,
+        RELATIONS,
+        survives=False,
+    ),
+)
+
 STATE = (
     numpy(
         "not-the-same-twice",
@@ -314,4 +335,4 @@ CALLS = (
 )
 
 CORRECT = tuple(Fault(f"nothing-in-{framework}", framework, "", "", (), survives=True) for framework in APIS)
-FAULTS = (*MASKS, *EMPTY_ROWS, *LOGITS, *DTYPES, *BACKWARD, *THRESHOLDS, *STATE, *CALLS)
+FAULTS = (*MASKS, *EMPTY_ROWS, *LOGITS, *DTYPES, *BACKWARD, *THRESHOLDS, *LINEAR, *STATE, *CALLS)
