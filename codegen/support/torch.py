@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,6 +54,24 @@ def _countable(name: str, value: int) -> int:
     if not -(2**29) < value < 2**29:
         raise NotImplementedError(f"triton: `{name}` = {value} is not supported; kernels count in 32 bits")
     return value
+
+
+def _leading(sizes: dict[str, Any]) -> tuple[int, ...]:
+    """The axes before those of a layout, after they are broadcast together."""
+    axes: tuple[int, ...] = sizes.get("...", ((), ""))[0]
+    return axes
+
+
+def _with_one_batch_axis(tensor: Tensor, leading: tuple[int, ...]) -> Tensor:
+    """The leading axes as one; a copy only where several are, and some of them broadcast."""
+    return tensor.expand(*leading, *tensor.shape[-3:]).reshape(math.prod(leading), *tensor.shape[-3:])
+
+
+def _with_four_axes(tensor: Tensor, leading: tuple[int, ...]) -> Tensor:
+    """(B|1, N|1, T|1, S|1): axes that are lacking are 1, and so is the batch axis where none of the leading ones is longer."""
+    shape = (1,) * (len(leading) + 3 - tensor.ndim) + tensor.shape
+    whole = leading if any(size != 1 for size in shape[:-3]) else shape[:-3]
+    return tensor.expand(*whole, *shape[-3:]).reshape(math.prod(whole), *shape[-3:])
 
 
 def _softmax_vjp(weights: Tensor, gradient: Tensor) -> Tensor:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attnspec.codegen.index_notation import LoweringError
-from attnspec.codegen.triton.operands import OPERANDS, operands_of
+from attnspec.codegen.prologue import canonical_dims
+from attnspec.codegen.triton.operands import LOOKED_UP, OF_PAIRS, dims_of, is_looked_up, operands_of
 from attnspec.spec.expression import names
-from attnspec.spec.model import Path, Spec
+from attnspec.spec.model import Argument, Output, Path, Spec, Stage
 
+DROPOUT = "`dropout_p` > 0 is not supported: no kernel draws it yet"
 _CLAUSES = frozenset({"score.dot", "softmax.plain", "combine.weighted"})
-_LAYOUTS = {"query": ("B", "T", "N", "H"), "key": ("B", "S", "K", "H"), "value": ("B", "S", "K", "V")}
+_GUARDED = frozenset({"modifier", "mask", "rows", "dropout"})
+_UNIFORM = ("uniform", "replace", "-0.7 * max(float32)")
+LAYOUTS = {"query": "BTNH", "key": "BSKH", "value": "BSKV"}
 
 
 def require(spec: Spec) -> None:
@@ -24,33 +28,60 @@ def reasons(spec: Spec) -> Iterator[str]:
     if spec.form != "function":
         yield "a layer has no kernel of its own"
         return
-    if len(spec.paths) != 1 or len(spec.outputs) != 1 or spec.outputs[0].tensor != "output":
-        yield "one path and one output are compiled, the attended values"
+    if len(spec.paths) != 1:
+        yield f"it has {len(spec.paths)} paths, and kernels are compiled for one"
         return
+    for number, output in enumerate(spec.outputs):
+        if not (_is_log_sum(output) if number else output.tensor == "output" and output.when is None):
+            yield f"`{output.name}` is returned, and kernels make the attended values and the log-sum-exp's constants"
     for argument in spec.tensor_arguments:
-        name = argument.feeds or argument.name
-        if name not in _LAYOUTS:
-            if argument.dtype != "integer" or tuple(spec.tensors[name]) not in OPERANDS or argument.optional:
-                yield f"`{argument.name}` is a tensor that no kernel reads yet"
-        elif [layout.dims for layout in argument.layouts] != [_LAYOUTS[name]] or argument.layouts[0].batched:
-            yield f"`{argument.name}` has to be ({', '.join(_LAYOUTS[name])})"
-    yield from _unknown_stages(spec, spec.paths[0])
+        yield from _unknown_tensor(spec, argument)
+    for stage in spec.paths[0].stages:
+        yield from _unknown_stage(spec, stage)
+    yield from _unknown_policies(spec.paths[0])
 
 
-def _unknown_stages(spec: Spec, path: Path) -> Iterator[str]:
-    scalars = {"t", "s", "T", "S", *(argument.name for argument in spec.arguments if argument.role != "tensor")}
-    known = {"modifier": {"logit", *scalars}, "mask": {"b", *operands_of(spec), *scalars}}
-    for stage in path.stages:
-        if stage.when is not None:
-            yield f"`{stage.clause}` depends on an argument"
-        elif stage.kind in ("modifier", "mask"):
-            strange = names(stage.expression) - known[stage.kind]
-            if strange:
-                yield f"`{stage.clause}` reads `{min(strange)}`"
-        elif stage.clause not in _CLAUSES:
+def _is_log_sum(output: Output) -> bool:
+    return output.tensor == "logsumexp" and output.stop_gradient and output.when is not None
+
+
+def _unknown_tensor(spec: Spec, argument: Argument) -> Iterator[str]:
+    name = argument.feeds or argument.name
+    longest = argument.layouts[0]
+    single = all(len(axis.dims) == 1 for layout in argument.layouts for axis in layout.axes)
+    if name in LAYOUTS:
+        wanted = tuple(LAYOUTS[name])
+        if argument.name != name or not single or argument.swapped_unless or {*canonical_dims(longest, wanted)} != {*wanted}:
+            yield f"`{argument.name}` has to be ({', '.join(wanted)}), in any order"
+    elif is_looked_up(argument):
+        if dims_of(spec, argument) not in LOOKED_UP:
+            yield f"`{argument.name}` is a tensor that no kernel reads yet"
+    else:
+        ends = all(layout.dims == longest.dims[-len(layout.dims) :] for layout in argument.layouts)
+        if not ends or dims_of(spec, argument) not in OF_PAIRS:
+            yield f"`{argument.name}` is a tensor that no kernel reads yet"
+
+
+def _unknown_stage(spec: Spec, stage: Stage) -> Iterator[str]:
+    scalars = {name for a in spec.arguments if a.role != "tensor" for name in (a.names or (a.name,))}
+    known = {"b", "n", "t", "s", "T", "S", *scalars, *operands_of(spec)}
+    if stage.when is not None and stage.kind not in _GUARDED:
+        yield f"`{stage.clause}` depends on an argument"
+    elif stage.kind in ("modifier", "mask", "rows"):
+        strange = names(stage.expression) - known - {"logit"}
+        if strange:
+            yield f"`{stage.clause}` reads `{min(strange)}`"
+    elif stage.kind == "dropout":
+        if stage.when is None:
             yield f"`{stage.clause}` is not compiled"
-    if path.policies["mask.fill"].detail != "-inf" or path.policies["empty_row"].value != "zero":
-        yield "hidden keys leave a trace where a row sees none: every block would have to be visited"
+    elif stage.clause not in _CLAUSES:
+        yield f"`{stage.clause}` is not compiled"
+
+
+def _unknown_policies(path: Path) -> Iterator[str]:
+    rule, fill = path.policies["empty_row"].value, path.policies["mask.fill"]
+    if (rule, fill.detail) != ("zero", "-inf") and (rule, fill.value, fill.detail) != _UNIFORM:
+        yield f"a row that sees nothing is {rule}, where a hidden logit is {fill.value}d by {fill.detail}"
     if path.policies["weights.dtype"].value != "input":
         yield "weights have the dtype of the values"
     if "float32" not in {path.policies[name].value.removeprefix("at least ") for name in ("logits.dtype", "softmax.dtype")}:

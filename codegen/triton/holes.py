@@ -1,13 +1,15 @@
 """What a spec puts into the skeleton's holes: its logits and their derivative, its masks, and the blocks these let through.
 
 Inside a kernel everything is a tile of queries by keys, or of keys by queries: t and s come with an axis for each, so that a
-rule reads as the spec has it. Scalars are arguments of the kernel.
+rule reads as the spec has it. Scalars are arguments of the kernel. What holds for some calls alone stands under its guard,
+which Triton decides when it compiles: a tensor or a number that is not given is None there, and a flag is a constant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from attnspec.codegen.blocks.analysis import Blocks, all_of, analyse
 from attnspec.codegen.blocks.regions import Region
@@ -15,11 +17,11 @@ from attnspec.codegen.blocks.vocabulary import vocabulary_of
 from attnspec.codegen.derivative import pruned, reverse_stages
 from attnspec.codegen.index_notation import LoweringError, Scope, lower
 from attnspec.codegen.module import rules_of
-from attnspec.codegen.printer import ATOM, Printed, Printer, Target
-from attnspec.codegen.program import Assign, Const, Line, Node, Op, Ref, Statement
-from attnspec.codegen.triton.operands import Loaded, in_kernel, operands_of
+from attnspec.codegen.printer import ATOM, Printed, Printer, Target, indent
+from attnspec.codegen.program import Assign, Const, If, Line, Node, Op, Ref, Statement
+from attnspec.codegen.triton.operands import Loaded, differentiable, operands_of
 from attnspec.spec.expression import Call, Expression, Name, Number, fold, names, substitute
-from attnspec.spec.model import Spec, Stage
+from attnspec.spec.model import Argument, Spec, Stage
 
 _TILE = ("TILE",)
 _LOGITS = Ref("logits", _TILE)
@@ -37,7 +39,10 @@ _KERNEL = Target(
         "sigmoid": "tl.sigmoid({0})",
         "abs": "tl.abs({0})",
     },
-    guards={},
+    guards={
+        "is_floating": "{0}[0].dtype.element_ty.is_floating()",
+        "is_boolean": "{0}[0].dtype.element_ty.is_bool()",
+    },
     infinity='float("-inf")',
     float32="tl.float32",
     fill_max="",
@@ -50,7 +55,7 @@ _SWAPPED = {"t": Name("s"), "s": Name("t"), "T": Name("S"), "S": Name("T")}
 
 @dataclass(frozen=True)
 class Holes:
-    """The bodies of the hole functions, and the scalars that the skeleton's placeholders stand for."""
+    """The bodies of the hole functions, and what the skeleton's placeholders stand for."""
 
     bodies: dict[str, str]
     placeholders: dict[str, tuple[str, ...]]
@@ -58,44 +63,110 @@ class Holes:
     """What the gradients of the products are multiplied by at the end; empty where nothing is left."""
     derived: bool
     """Whether the derivative of the logits is more than that factor."""
+    flags: Mapping[str, bool]
+    """What the skeleton has for some specs alone."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What kernels are given besides query, key and value: an argument of the call, or a part of one."""
+
+    name: str
+    argument: Argument
+
+    @property
+    def is_tensor(self) -> bool:
+        return self.argument.role == "tensor"
+
+    @property
+    def declared(self) -> str:
+        """In the signature of a kernel: flags are compiled for."""
+        return f"{self.name}: tl.constexpr" if self.argument.role == "flag" else self.name
+
+    @property
+    def given(self) -> str:
+        """As a kernel is called with it."""
+        return f"_with_strides({self.name})" if self.is_tensor else self.name
+
+
+def parameters_of(spec: Spec) -> list[Parameter]:
+    """What the stages of a spec read of a call, in its order."""
+    read = set[str]().union(*map(_read_by, spec.paths[0].stages))
+    rest = (a for a in spec.arguments if (a.feeds or a.name) not in ("query", "key", "value"))
+    every = (Parameter(name, argument) for argument in rest for name in (argument.names or (argument.name,)))
+    return [each for each in every if {each.name, each.argument.name} & read]
+
+
+def _read_by(stage: Stage) -> frozenset[str]:
+    """What a stage names; of one that is refused where it would act, nothing."""
+    if stage.kind == "dropout":
+        return frozenset()
+    return names(stage.expression) | (names(stage.when) if stage.when is not None else frozenset())
 
 
 def holes_of(spec: Spec) -> Holes:
     """What `spec` puts into the skeleton. Raises LoweringError."""
-    stages = spec.paths[0].stages
-    logits = [_assigned(stage) for stage in stages if stage.kind == "modifier"]
-    masks = [stage for stage in stages if stage.kind == "mask"]
+    stages, printer = spec.paths[0].stages, _KernelPrinter(_KERNEL, batched=False, rules=rules_of(spec))
+    logits = [statement for stage in stages if stage.kind == "modifier" for statement in _modified(spec, stage)]
     kept, backward, factor = _reversed(spec, logits)
-    printer = _KernelPrinter(_KERNEL, batched=False, rules=rules_of(spec))
     bodies = {
         "_logits": printer.block((*logits, Line("return logits"))),
         "_d_product": printer.block((*kept, *backward, Line("return d_logits"))),
-        "_attends": _attends(spec, masks, printer),
+        "_attends": _conjunction(spec, [stage for stage in stages if stage.kind == "mask"], printer, "attends", "s"),
+        "_keeps": _conjunction(spec, [stage for stage in stages if stage.kind == "rows"], printer, "keeps", "t"),
         "_run_of_keys": _run(spec, printer, of_keys=True),
         "_run_of_queries": _run(spec, printer, of_keys=False),
     }
+    for name in differentiable(spec):
+        bodies[f"_d_{name}"] = _d_operand(spec, logits, name, printer)
     left_over = printer.operand(factor, ATOM) if factor is not None else ""
-    return Holes(bodies, _placeholders(spec), left_over, bool(backward))
+    return Holes(bodies, _placeholders(spec, bodies), left_over, bool(backward), _flags(spec))
 
 
-def _placeholders(spec: Spec) -> dict[str, tuple[str, ...]]:
-    """What each placeholder of the skeleton stands for. Who looks into tensors needs to know where."""
-    stages, operands = spec.paths[0].stages, operands_of(spec)
-    rest = [a.name for a in spec.arguments if a.name not in ("query", "key", "value")]
-    scalars = [name for name in rest if name not in operands]
-    read = {kind: set().union(*(names(s.expression) for s in stages if s.kind == kind)) for kind in ("modifier", "mask")}
-    of_masks, tensors = [name for name in scalars if name in read["mask"]], in_kernel(operands)
+def _flags(spec: Spec) -> dict[str, bool]:
+    """Which parts of the skeleton there are."""
     return {
-        "logit_parameters": tuple(name for name in scalars if name in read["modifier"]),
-        "mask_parameters": (*of_masks, *(("b", "T", "S", *tensors) if operands else ())),
-        "block_parameters": (*of_masks, *(("b", *tensors, "BLOCK_T", "BLOCK_S") if operands else ())),
-        "parameters": tuple(part for name in rest for part in (in_kernel([name]) if name in operands else (name,))),
-        "given": tuple(part for name in rest for part in ((name, f"{name}.stride()") if name in operands else (name,))),
+        "UNIFORM": spec.paths[0].policies["empty_row"].value == "uniform",
+        "ROWS": any(stage.kind == "rows" for stage in spec.paths[0].stages),
+        "OPERANDS": bool(differentiable(spec)),
     }
 
 
-def _assigned(stage: Stage) -> Assign:
-    return Assign(_LOGITS, _lowered(stage.expression, stage.clause), stage.clause)
+def _placeholders(spec: Spec, bodies: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """What each placeholder of the skeleton stands for. Of a hole it is what its body reads."""
+    every, pair = parameters_of(spec), ("b", "n", "T", "S")
+
+    def read(*holes: str, first: tuple[str, ...] = pair, last: tuple[str, ...] = ()) -> tuple[str, ...]:
+        code = re.sub("#.*", "", "\n".join(bodies[hole] for hole in holes))
+        words = set(re.findall(r"\w+", code))
+        return tuple(name for name in (*first, *(each.name for each in every), *last) if name in words)
+
+    blocks = {"first": ("b",), "last": ("BLOCK_T", "BLOCK_S")}
+    return {
+        "logit_parameters": read("_logits", "_d_product", *(f"_d_{name}" for name in differentiable(spec))),
+        "mask_parameters": read("_attends"),
+        "block_parameters": read("_run_of_keys", "_run_of_queries", **blocks),
+        "row_parameters": read("_keeps"),
+        "parameters": tuple(each.declared for each in every),
+        "given": tuple(each.given for each in every),
+    }
+
+
+def _modified(spec: Spec, stage: Stage) -> Iterator[Statement]:
+    """The statements of a modifier: what it loads, and the logits that it makes; under its guard, if it has one."""
+    loaded = Loaded()
+    rule = loaded.named(_written_out(spec, stage.expression))
+    logits = Assign(_LOGITS, _lowered(rule, stage.clause, tuple(loaded.loads)), stage.clause)
+    loads = (Assign(Ref(name), Ref(f"{value}.to(tl.float32)"), stage.clause) for name, value in loaded.loads.items())
+    body = (*loads, logits)
+    yield from body if stage.when is None else (If(_in_kernel(spec, stage.when), body, (), stage.clause),)
+
+
+def _written_out(spec: Spec, expression: Expression) -> Expression:
+    """A rule with the indices of the call's own tensors."""
+    vocabulary = vocabulary_of(spec)
+    tensors = {name: indices for name, indices in vocabulary.tensors.items() if name in operands_of(spec)}
+    return replace(vocabulary, tensors=tensors).written_out(expression)
 
 
 def _lowered(rule: Expression, clause: str, loaded: tuple[str, ...] = ()) -> Node:
@@ -104,7 +175,7 @@ def _lowered(rule: Expression, clause: str, loaded: tuple[str, ...] = ()) -> Nod
     return lower(rule, _TILE, Scope(tensors, dict.fromkeys(tensors, _TILE), {"tile": "TILE"}), clause)
 
 
-def _reversed(spec: Spec, logits: list[Assign]) -> tuple[tuple[Statement, ...], tuple[Statement, ...], Node | None]:
+def _reversed(spec: Spec, logits: list[Statement]) -> tuple[tuple[Statement, ...], tuple[Statement, ...], Node | None]:
     """What the derivative needs of the logits again, the derivative, and the constant factor in which it ends.
 
     That factor is left to the end of a kernel: there it meets sums in float32, and far fewer of them.
@@ -119,6 +190,24 @@ def _reversed(spec: Spec, logits: list[Assign]) -> tuple[tuple[Statement, ...], 
     return pruned(tuple(forward), (*backward, *returned)), tuple(backward), factor
 
 
+def _d_operand(spec: Spec, logits: list[Statement], name: str, printer: Printer) -> str:
+    """The gradient of what the logits read of a tensor, from that of the logits."""
+    forward, backward = reverse_stages(spec, tuple(logits), _LOGITS)
+    read = next(each for each in _loads(spec) if each.rpartition("_")[0] == name)
+    returned = (Line(f"return d_{read}"),)
+    backward = list(pruned(tuple(backward), returned))
+    return printer.block((*pruned(tuple(forward), (*backward, *returned)), *backward, *returned))
+
+
+def _loads(spec: Spec) -> Iterator[str]:
+    """The names of what modifiers load."""
+    for stage in spec.paths[0].stages:
+        if stage.kind == "modifier":
+            loaded = Loaded()
+            loaded.named(_written_out(spec, stage.expression))
+            yield from loaded.loads
+
+
 def _constant_factor(statement: Statement) -> Node | None:
     """`scale` of `d_logits = d_logits * scale`."""
     match statement:
@@ -127,74 +216,125 @@ def _constant_factor(statement: Statement) -> Node | None:
     return None
 
 
-def _attends(spec: Spec, masks: list[Stage], printer: Printer) -> str:
-    """The conjunction of the masks, a line for each, after what they look up."""
-    if not masks:
-        return "return s >= 0"
-    loaded, several, lines = Loaded(), len(masks) > 1, list[str]()
-    for number, stage in enumerate(masks):
-        rule = loaded.named(vocabulary_of(spec).written_out(stage.expression))
-        test = printer.operand(_lowered(rule, stage.clause, tuple(loaded.loads)), ATOM if several else 0)
-        value = f"attends & {test}" if number else test
-        lines += [printer.comment(stage.clause), f"attends = {value}" if several else f"return {value}"]
-    return "\n".join([*loaded.lines(), *lines, *(["return attends"] if several else [])])
+def _conjunction(spec: Spec, stages: list[Stage], printer: Printer, result: str, index: str) -> str:
+    """What has to hold of query t and key s, or of a row: a line for each stage, after what it looks up."""
+    if not stages:
+        return f"return {index} >= 0"
+    if len(stages) == 1 and stages[0].when is None:
+        loads, test = _test(spec, stages[0], printer, 0)
+        return "\n".join([*loads, printer.comment(stages[0].clause), f"return {test}"])
+    guarded = stages[0].when is not None
+    start = "(t >= 0) & (s >= 0)" if index == "s" else "t >= 0"
+    lines = [f"{result} = {start}"] if guarded else []
+    for number, stage in enumerate(stages):
+        loads, test = _test(spec, stage, printer, ATOM)
+        value = f"{result} & {test}" if number or guarded else test
+        lines += [printer.comment(stage.clause), *_guarded(spec, stage, [*loads, f"{result} = {value}"], printer)]
+    return "\n".join([*lines, f"return {result}"])
+
+
+def _test(spec: Spec, stage: Stage, printer: Printer, precedence: int) -> tuple[list[str], str]:
+    """What a predicate loads, and the predicate."""
+    loaded = Loaded()
+    rule = loaded.named(vocabulary_of(spec).written_out(stage.expression))
+    return loaded.lines(), printer.operand(_lowered(rule, stage.clause, tuple(loaded.loads)), precedence)
+
+
+def _guarded(spec: Spec, stage: Stage, lines: list[str], printer: Printer) -> list[str]:
+    """The lines under the guard of a stage, if it has one."""
+    if stage.when is None:
+        return lines
+    return [f"if {printer.guard(_in_kernel(spec, stage.when))[0]}:", *(indent(line) for line in lines)]
+
+
+def _in_kernel(spec: Spec, guard: Expression) -> Expression:
+    """A guard over what a kernel is given: of sizes that are one argument, the first says whether they are there."""
+    return substitute(guard, {a.name: Name(a.names[0]) for a in spec.arguments if a.names})
 
 
 def _run(spec: Spec, printer: Printer, *, of_keys: bool) -> str:
-    """The body of the function that says which blocks a loop visits: over keys, or with both sides swapped over queries."""
-    blocks, size = blocks_of(spec, of_keys), "S" if of_keys else "T"
+    """The body of the function that says which blocks a loop visits: over keys, or with both sides swapped over queries.
+
+    Masks that always hold are analysed together. Any other is on its own, under its guard: what it hides is skipped.
+    """
+    size = "S" if of_keys else "T"
+    masks = [stage for stage in spec.paths[0].stages if stage.kind == "mask"]
+    always, guarded = ([m for m in masks if (m.when is None) is unguarded] for unguarded in (True, False))
+    begin = ["seen, hidden, high = low < end, False, end"] if guarded and not always else []
+    if not begin:
+        blocks, text = _formulas(spec, always, printer, of_keys)
+        calls = [*_calls("seen", blocks.seen, "False", "end", text), *_calls("hidden", blocks.hidden, "False", "high", text)]
+        begin = [*text.loaded.lines(), *calls]
+    for stage in guarded:
+        blocks, text = _formulas(spec, [stage], printer, of_keys)
+        calls = [*_calls("meets", blocks.seen, "False", "high", text), "seen = seen & meets"]
+        calls += _calls("hidden", blocks.hidden, "hidden", "high", text)
+        begin += [printer.comment(stage.clause), *_guarded(spec, stage, [*text.loaded.lines(), *calls], printer)]
+    last = "hidden" if guarded or blocks.hidden else "False"
+    begin.append(f"hidden, high = _meets(low, high, {size}, end, {last}, BLOCK)")  # it may be longer than the sequence
+    lines = [f"end = tl.cdiv({size}, BLOCK) * BLOCK"]
+    lines += [f"after = tl.minimum(low + BLOCK, {size})"] if any("after" in line for line in begin) else []
+    return "\n".join([*lines, *begin, "return high // BLOCK * BLOCK, seen, hidden"])
+
+
+@dataclass
+class _Formulas:
+    """Formulas about a block as a kernel has them, and what they look up."""
+
+    printer: Printer
+    of_keys: bool
+    loaded: Loaded
+
+    @property
+    def size(self) -> str:
+        return "S" if self.of_keys else "T"
+
+    def __call__(self, expression: Expression) -> str:
+        mapping = _BLOCK_ENDS if self.of_keys else {**_BLOCK_ENDS, "T": Name("S"), "S": Name("T")}
+        named = self.loaded.named(substitute(expression, mapping))
+        return self.printer.node(lower(named, (), Scope({}, {}, {}), "blocks"))[0]
+
+
+def _formulas(spec: Spec, masks: list[Stage], printer: Printer, of_keys: bool) -> tuple[Blocks, _Formulas]:
+    """The blocks of a conjunction of masks, and what prints formulas about them."""
     own, other = ("BLOCK_S", "BLOCK_T") if of_keys else ("BLOCK_T", "BLOCK_S")
     loaded = Loaded({"t": f"start, stop, {other}", "s": f"low, after, {own}"})
-
-    def text(expression: Expression) -> str:
-        mapping = _BLOCK_ENDS if of_keys else {**_BLOCK_ENDS, "T": Name("S"), "S": Name("T")}
-        return printer.node(lower(loaded.named(substitute(expression, mapping)), (), Scope({}, {}, {}), "blocks"))[0]
-
-    sides: list[tuple[str, list[str]]] = []
-    for name, regions in (("seen", blocks.seen), ("hidden", blocks.hidden)):
-        sides.append((name, [_call(region, size, text) for region in regions]))
-    sides[1][1].append(
-        f"_meets(low, {{high}}, {size}, end, {{already}}, BLOCK)"
-    )  # the last block may be longer than the sequence
-    tested = any("_meets_where" in call for _, calls in sides for call in calls)
-    lines = [f"end = tl.cdiv({size}, BLOCK) * BLOCK"]
-    lines += [f"after = tl.minimum(low + BLOCK, {size})"] if tested else []
-    lines += loaded.lines()
-    return "\n".join([*lines, *_calls(sides), "return high // BLOCK * BLOCK, seen, hidden"])
+    return blocks_of(spec, masks, of_keys), _Formulas(printer, of_keys, loaded)
 
 
-def _calls(sides: list[tuple[str, list[str]]]) -> Iterator[str]:
+def _calls(name: str, regions: tuple[Region, ...], already: str, high: str, text: _Formulas) -> list[str]:
     """`seen, high = _meets(...)`, one for each region, each with what those before it found."""
-    high = "end"
-    for name, calls in sides:
-        for number, call in enumerate(calls):
-            yield f"{name}, high = {call.format(already=name if number else False, high=high)}"
-            high = "high"
+    lines = []
+    for region in regions:
+        lines.append(f"{name}, high = {_call(region, already, high, text)}")
+        already, high = name, "high"
+    return lines
 
 
-def blocks_of(spec: Spec, of_keys: bool) -> Blocks:
+def blocks_of(spec: Spec, masks: list[Stage], of_keys: bool) -> Blocks:
     """The blocks of keys that a block of queries sees; or with both sides swapped, of queries by a block of keys."""
     vocabulary = vocabulary_of(spec)
-    masks = (vocabulary.written_out(stage.expression) for stage in spec.paths[0].stages if stage.kind == "mask")
-    return analyse((mask if of_keys else fold(substitute(mask, _SWAPPED)) for mask in masks), vocabulary)
+    rules = (vocabulary.written_out(stage.expression) for stage in masks)
+    return analyse((rule if of_keys else fold(substitute(rule, _SWAPPED)) for rule in rules), vocabulary)
 
 
-def _call(region: Region, size: str, text: Callable[[Expression], str]) -> str:
+def _call(region: Region, already: str, high: str, text: _Formulas) -> str:
     """The call for a region: of its range, stop at 0 where the block does not fulfil what it needs, and of its own test."""
     first = text(joined("max", [low.expression() for low in region.lows]) if region.lows else Number(0))
-    stop = text(joined("min", [high.expression() for high in region.highs])) if region.highs else size
+    stop = text(joined("min", [high.expression() for high in region.highs])) if region.highs else text.size
     given = all_of(region.given)
     if given is not None:
         stop = f"tl.where({text(given)}, {stop}, 0)"
     test = None if region.bounded else all_of(test for test in region.meets if not _is_meeting(test))
     if test is None:
-        return f"_meets(low, {{high}}, {first}, {stop}, {{already}}, BLOCK)"
-    return f"_meets_where({text(test)}, low, {{high}}, {first}, {stop}, {{already}}, BLOCK)"
+        return f"_meets(low, {high}, {first}, {stop}, {already}, BLOCK)"
+    return f"_meets_where({text(test)}, low, {high}, {first}, {stop}, {already}, BLOCK)"
 
 
 def _is_meeting(test: Expression) -> bool:
-    """Whether a test asks for values in common: what is lowest and highest on both sides says enough."""
-    return isinstance(test, Call) and test.function == "meet"
+    """Whether a test asks for values in common, of which what is lowest and highest says enough, or for some entry of a mask,
+    all of which would have to be read."""
+    return isinstance(test, Call) and test.function in ("meet", "some")
 
 
 def joined(function: str, parts: list[Expression]) -> Expression:

@@ -1,4 +1,9 @@
-"""Integer tensors that masks look into, such as segments and lengths: what a kernel loads of them, and under which names."""
+"""Tensors of a call besides query, key and value: what kernels load of them, and under which names.
+
+Masks look into integer tensors, such as segments and lengths, and into boolean ones; logits read floating ones. A kernel has
+each as a pair, its storage and its strides. What pairs of query and key read has four axes there, (B|1, N|1, T|1, S|1),
+whatever axes it came with.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,40 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from attnspec.codegen.index_notation import LoweringError
-from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Unary, to_text
-from attnspec.spec.model import Spec
+from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Unary, names, to_text
+from attnspec.spec.model import Argument, Spec
 
-OPERANDS = (("B",), ("B", "T"), ("B", "S"))
-"""The dims that such a tensor may have."""
+LOOKED_UP = (("B",), ("B", "T"), ("B", "S"))
+"""The dims that an integer tensor may have."""
+OF_PAIRS = (("B", "N", "T", "S"), ("N",))
+"""The dims that any other may have, each of which may be 1."""
+
+
+def tensors_of(spec: Spec) -> list[Argument]:
+    """The tensors of a call besides query, key and value, in their order."""
+    return [a for a in spec.tensor_arguments if (a.feeds or a.name) not in ("query", "key", "value")]
 
 
 def operands_of(spec: Spec) -> list[str]:
-    """The tensors of a call besides query, key and value, in their order."""
-    return [a.name for a in spec.tensor_arguments if (a.feeds or a.name) not in ("query", "key", "value")]
+    """Their names."""
+    return [argument.name for argument in tensors_of(spec)]
 
 
-def in_kernel(operands: list[str]) -> tuple[str, ...]:
-    """The parameters of a kernel that hold them."""
-    return tuple(part for name in operands for part in (name, f"{name}_strides"))
+def is_looked_up(argument: Argument) -> bool:
+    """Whether masks look integers up in it."""
+    return argument.dtype == "integer"
+
+
+def dims_of(spec: Spec, argument: Argument) -> tuple[str, ...]:
+    """The dims by which the spec's rules know a tensor; one argument may be several of them, such as a mask or a bias."""
+    return spec.tensors[argument.feeds or argument.name]
+
+
+def differentiable(spec: Spec) -> list[str]:
+    """The tensors that logits read, which have a gradient."""
+    read = [names(stage.expression) for stage in spec.paths[0].stages if stage.kind == "modifier"]
+    floating = [argument.name for argument in tensors_of(spec) if "floating" in argument.dtype]
+    return [name for name in floating if any(name in each for each in read)]
 
 
 @dataclass
@@ -39,7 +63,7 @@ class Loaded:
             case Access(tensor, indices):
                 return self.entry(tensor, tuple(map(to_text, indices)))
             case Call("lowest" | "highest" as function, (Access(tensor, (_, Name(index))),)):
-                return self.load(f"{function}_{tensor}", f"_{function}({_of(tensor)}, {self.ranges[index]})")
+                return self.load(f"{function}_{tensor}", f"_{function}({tensor}, b, {self.ranges[index]})")
             case Call(function, arguments):
                 return Call(function, tuple(map(self.named, arguments)))
             case Unary(operator, operand):
@@ -51,9 +75,13 @@ class Loaded:
     def entry(self, tensor: str, indices: tuple[str, ...]) -> Name:
         match indices:
             case ("b",):
-                return self.load(f"{tensor}_here", f"tl.load({tensor} + b * {tensor}_strides[0])")
+                return self.load(f"{tensor}_here", f"tl.load({tensor}[0] + b * {tensor}[1][0])")
+            case ("n",):
+                return self.load(f"{tensor}_here", f"tl.load({tensor}[0] + b * {tensor}[1][0] + n * {tensor}[1][1])")
             case ("b", "t" | "s" as index):
-                return self.load(f"{tensor}_at_{index}", f"_entries({_of(tensor)}, {index}, {index.upper()})")
+                return self.load(f"{tensor}_at_{index}", f"_entries({tensor}, b, {index}, {index.upper()})")
+            case ("b", "n", "t", "s"):
+                return self.load(f"{tensor}_block", f"_entries_of_pairs({tensor}, b, n, t, s, T, S)")
         raise LoweringError(f"triton: `{tensor}[{', '.join(indices)}]` is not loaded by a kernel yet")
 
     def load(self, name: str, value: str) -> Name:
@@ -63,7 +91,3 @@ class Loaded:
     def lines(self) -> list[str]:
         """The statements that load, each name once."""
         return [f"{name} = {value}" for name, value in self.loads.items()]
-
-
-def _of(tensor: str) -> str:
-    return f"{tensor}, {tensor}_strides, b"

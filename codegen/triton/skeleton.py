@@ -1,12 +1,18 @@
 """The kernels and what launches them, written out for causal attention. Generated files are copies of this module.
 
-A spec fills its holes. The functions under "holes" get other bodies. `parameters`, `logit_parameters`, `mask_parameters` and
-`block_parameters` stand for what a kernel, its logits, its masks and its runs of blocks read, `given` for what a call of the
-spec has besides query, key and value. `FACTOR` is what the gradients of the products still have to be multiplied by.
+A spec fills its holes. The functions under "holes" get other bodies. `parameters`, `logit_parameters`, `mask_parameters`,
+`block_parameters` and `row_parameters` stand for what a kernel, its logits, its masks, its runs of blocks and its rows read,
+`given` for what a call of the spec has besides query, key and value. `FACTOR` is what the gradients of the products still have
+to be multiplied by.
+
+What is under `if UNIFORM` (hidden keys share a row that sees nothing), `if ROWS` (rows become zero) or `if OPERANDS` (logits
+read tensors) is there, without the `if`, where a spec has that, and so are `shares`. What has `operand` in its name is there
+for each tensor that logits read, under the tensor's name.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,7 +21,11 @@ import triton.language as tl
 from torch import Tensor
 
 FACTOR = 1.0
-logit_parameters = mask_parameters = block_parameters = ()
+UNIFORM = ROWS = OPERANDS = False
+OPERAND_PLACES: dict[int, Any] = {}
+operand = torch.empty(0)
+logit_parameters = mask_parameters = block_parameters = row_parameters = ()
+Shares = Tensor
 
 
 # -- kernels --
@@ -23,7 +33,8 @@ logit_parameters = mask_parameters = block_parameters = ()
 
 @triton.jit
 def _forward_kernel(
-    query, query_strides, key, key_strides, value, value_strides, output, output_strides, lse, T, S, N, G, parameters,
+    query, query_strides, key, key_strides, value, value_strides, output, output_strides, lse, shares, T, S, N, G,
+    parameters,
     H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -46,7 +57,8 @@ def _forward_kernel(
                     product = tl.dot(query_block, key_block.T, input_precision="ieee")
                     logits = _logits(product, t[:, None], s[None, :], logit_parameters)
                     if TESTED:
-                        attends = _attends(t[:, None], s[None, :], mask_parameters) & (s[None, :] < S)
+                        attends = _attends(t[:, None], s[None, :], mask_parameters)
+                        attends = attends & (s[None, :] < S)
                         logits = tl.where(attends, logits, float("-inf"))
                     raised = tl.maximum(top, tl.max(logits, 1) * LOG2_E)
                     base = tl.where(raised == float("-inf"), 0.0, raised)  # where a row has seen no key yet
@@ -58,16 +70,40 @@ def _forward_kernel(
                     total = total * rescale + tl.sum(weights, 1)
                     top = raised
         low = high
+    rows = tl.program_id(0).to(tl.int64) * T + t
     empty = total == 0.0
-    _store(output, output_strides, b, t, T, n, v, V, summed / tl.where(empty, 1.0, total)[:, None])
-    rows = lse + tl.program_id(0).to(tl.int64) * T + t
-    tl.store(rows, tl.where(empty, float("inf"), top + tl.log2(total)), mask=t < T)  # backward, exp2(logit - inf) is 0
+    log_total = tl.where(empty, float("inf"), top + tl.log2(total))  # backward, exp2(logit - inf) is 0
+    if ROWS:
+        kept = _keeps(t, row_parameters)
+        log_total = tl.where(kept, log_total, float("inf"))
+    if UNIFORM:
+        spread = empty & (t < T) & (S > 0)
+        if ROWS:
+            spread = spread & kept
+        if tl.max(spread.to(tl.int32), 0) > 0:
+            for first in tl.range(0, S, BLOCK_S):
+                s = first + tl.arange(0, BLOCK_S)
+                attends = _attends(t[:, None], s[None, :], mask_parameters)
+                weights = tl.where(spread[:, None] & ~attends & (s[None, :] < S), 1.0, 0.0)
+                value_block = _load(value, value_strides, b, s, S, n // G, v, V)
+                summed = tl.dot(weights.to(value_block.dtype), value_block, summed, input_precision="ieee")
+                total += tl.sum(weights, 1)
+        empty = empty & ~spread
+        tl.store(shares + rows, tl.where(spread, 1.0 / total, 0.0), mask=t < T)
+        log_total = tl.where(spread & (total == 0.0), float("nan"), log_total)  # it sees all keys, and their logits are -inf
+    summed = summed / tl.where(empty, 1.0, total)[:, None]
+    if ROWS:
+        summed = tl.where(kept[:, None], summed, 0.0)
+    _store(output, output_strides, b, t, T, n, v, V, summed)
+    tl.store(lse + rows, log_total, mask=t < T)
 
 
 @triton.jit
 def _query_gradient_kernel(
     query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
-    d_query, d_query_strides, T, S, N, G, parameters, H: tl.constexpr, V: tl.constexpr,
+    d_query, d_query_strides, T, S, N, G,
+    parameters,
+    H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """One block of queries of one head: the weights are computed again, block of keys by block of keys."""
@@ -93,7 +129,8 @@ def _query_gradient_kernel(
                     logits = _logits(product, t[:, None], s[None, :], logit_parameters)
                     weights = tl.exp2(logits * LOG2_E - lse_block[:, None])
                     if TESTED:
-                        attends = _attends(t[:, None], s[None, :], mask_parameters) & (s[None, :] < S)
+                        attends = _attends(t[:, None], s[None, :], mask_parameters)
+                        attends = attends & (s[None, :] < S)
                         weights = tl.where(attends, weights, 0.0)
                     d_weights = tl.dot(d_output_block, value_block.T, input_precision="ieee")
                     d_logits = weights * (d_weights - delta_block[:, None])
@@ -105,8 +142,10 @@ def _query_gradient_kernel(
 
 @triton.jit
 def _key_gradients_kernel(
-    query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
-    d_key, d_key_strides, d_value, d_value_strides, T, S, N, G, parameters, H: tl.constexpr, V: tl.constexpr,
+    query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, shares, delta,
+    d_key, d_key_strides, d_value, d_value_strides, T, S, N, G,
+    parameters,
+    H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """One block of keys of one head: sums over the queries of its whole group. Every tile is keys by queries."""
@@ -135,7 +174,8 @@ def _key_gradients_kernel(
                         logits = _logits(product, t[None, :], s[:, None], logit_parameters)
                         weights = tl.exp2(logits * LOG2_E - lse_block[None, :])
                         if TESTED:
-                            attends = _attends(t[None, :], s[:, None], mask_parameters) & (t[None, :] < T)
+                            attends = _attends(t[None, :], s[:, None], mask_parameters)
+                            attends = attends & (t[None, :] < T)
                             weights = tl.where(attends, weights, 0.0)
                         summed_values = tl.dot(
                             weights.to(d_output_block.dtype), d_output_block, summed_values, input_precision="ieee"
@@ -145,8 +185,68 @@ def _key_gradients_kernel(
                         d_product = _d_product(d_logits, product, t[None, :], s[:, None], logit_parameters)
                         summed_keys = tl.dot(d_product.to(query_block.dtype), query_block, summed_keys, input_precision="ieee")
             low = high
+        if UNIFORM:
+            for start in tl.range(0, T, BLOCK_T):
+                t = start + tl.arange(0, BLOCK_T)
+                share = tl.load(shares + (b * N + n).to(tl.int64) * T + t, mask=t < T, other=0.0)
+                if tl.max(share, 0) > 0.0:
+                    d_output_block = _load(d_output, d_output_strides, b, t, T, n, v, V)
+                    attends = _attends(t[None, :], s[:, None], mask_parameters)
+                    weights = tl.where(attends, 0.0, share[None, :])
+                    summed_values = tl.dot(
+                        weights.to(d_output_block.dtype), d_output_block, summed_values, input_precision="ieee"
+                    )
     _store(d_key, d_key_strides, b, s, S, k, h, H, summed_keys * FACTOR)
     _store(d_value, d_value_strides, b, s, S, k, v, V, summed_values)
+
+
+@triton.jit
+def _operand_gradient_kernel(
+    query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
+    d_operand, d_operand_strides, N_OWN, BATCHES, HEADS, QUERIES, KEYS, T, S, N, G,
+    parameters,
+    ADDS_QUERIES: tl.constexpr, ADDS_KEYS: tl.constexpr, H: tl.constexpr, V: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """One block of the gradient: sums over all BATCHES, HEADS, QUERIES and KEYS that read it."""
+    own_b, own_n = tl.program_id(0) // N_OWN, tl.program_id(0) % N_OWN
+    blocks_of_keys = tl.cdiv(S, KEYS)
+    own_t, own_s = tl.program_id(1) // blocks_of_keys * QUERIES, tl.program_id(1) % blocks_of_keys * KEYS
+    h, v = tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_V)
+    summed = tl.zeros([BLOCK_T, BLOCK_S], tl.float32)
+    for b in range(own_b * BATCHES, own_b * BATCHES + BATCHES):
+        for n in range(own_n * HEADS, own_n * HEADS + HEADS):
+            for start in range(own_t, tl.minimum(own_t + QUERIES, T), BLOCK_T):
+                t = start + tl.arange(0, BLOCK_T)
+                query_block = _load(query, query_strides, b, t, T, n, h, H)
+                d_output_block = _load(d_output, d_output_strides, b, t, T, n, v, V)
+                rows = (b * N + n).to(tl.int64) * T + t
+                lse_block = tl.load(lse + rows, mask=t < T, other=float("inf"))
+                delta_block = tl.load(delta + rows, mask=t < T, other=0.0)
+                low, end = own_s, tl.minimum(own_s + KEYS, S)
+                while low < end:
+                    high, seen, _ = _run_of_keys(low, start, tl.minimum(start + BLOCK_T, T), T, S, block_parameters, BLOCK_S)
+                    if seen:
+                        for first in tl.range(low, tl.minimum(high, end), BLOCK_S):
+                            s = first + tl.arange(0, BLOCK_S)
+                            key_block = _load(key, key_strides, b, s, S, n // G, h, H)
+                            value_block = _load(value, value_strides, b, s, S, n // G, v, V)
+                            product = tl.dot(query_block, key_block.T, input_precision="ieee")
+                            logits = _logits(product, t[:, None], s[None, :], logit_parameters)
+                            attends = _attends(t[:, None], s[None, :], mask_parameters)
+                            attends = attends & (s[None, :] < S)
+                            weights = tl.where(attends, tl.exp2(logits * LOG2_E - lse_block[:, None]), 0.0)
+                            d_weights = tl.dot(d_output_block, value_block.T, input_precision="ieee")
+                            d_logits = weights * (d_weights - delta_block[:, None])
+                            summed += _d_operand(d_logits, product, t[:, None], s[None, :], logit_parameters)
+                    low = high
+    if ADDS_QUERIES:
+        summed = tl.sum(summed, 0)[None, :]
+    if ADDS_KEYS:
+        summed = tl.sum(summed, 1)[:, None]
+    t = tl.arange(0, 1) if ADDS_QUERIES else own_t + tl.arange(0, BLOCK_T)
+    s = tl.arange(0, 1) if ADDS_KEYS else own_s + tl.arange(0, BLOCK_S)
+    _store(d_operand, d_operand_strides, own_b, t, T, own_n, s, S, summed)
 
 
 # -- holes --
@@ -165,9 +265,21 @@ def _d_product(d_logits, logits, t, s, logit_parameters):
 
 
 @triton.jit
+def _d_operand(d_logits, logits, t, s, logit_parameters):
+    """The gradient of what the logits read of `operand`."""
+    return d_logits
+
+
+@triton.jit
 def _attends(t, s, mask_parameters):
     """Whether query t attends to key s."""
     return s <= t
+
+
+@triton.jit
+def _keeps(t, row_parameters):
+    """Whether the row of query t is not made zero."""
+    return t >= 0
 
 
 @triton.jit
@@ -214,23 +326,32 @@ def _meets_where(test, low, high, first, stop, already, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _lowest(tensor, strides, b, first, stop, BLOCK: tl.constexpr):
+def _lowest(tensor, b, first, stop, BLOCK: tl.constexpr):
     """The least of tensor[b, first : stop]."""
     at = tl.minimum(first + tl.arange(0, BLOCK), stop - 1)
-    return tl.min(_entries(tensor, strides, b, at, stop), 0)
+    return tl.min(_entries(tensor, b, at, stop), 0)
 
 
 @triton.jit
-def _highest(tensor, strides, b, first, stop, BLOCK: tl.constexpr):
+def _highest(tensor, b, first, stop, BLOCK: tl.constexpr):
     """The greatest of tensor[b, first : stop]."""
     at = tl.minimum(first + tl.arange(0, BLOCK), stop - 1)
-    return tl.max(_entries(tensor, strides, b, at, stop), 0)
+    return tl.max(_entries(tensor, b, at, stop), 0)
 
 
 @triton.jit
-def _entries(tensor, strides, b, at, length):
-    """tensor[b, at], 0 beyond its end."""
-    return tl.load(tensor + tl.cast(b, tl.int64) * strides[0] + at * strides[1], mask=at < length, other=0)
+def _entries(tensor, b, at, length):
+    """tensor[b, at], 0 beyond its end. Such a tensor is a pair, its storage and its strides."""
+    storage, strides = tensor
+    return tl.load(storage + tl.cast(b, tl.int64) * strides[0] + at * strides[1], mask=at < length, other=0)
+
+
+@triton.jit
+def _entries_of_pairs(tensor, b, n, t, s, T, S):
+    """tensor[b, n, t, s], 0 beyond its end; strides are 0 along axes that it is broadcast over."""
+    storage, strides = tensor
+    head = storage + tl.cast(b, tl.int64) * strides[0] + tl.cast(n, tl.int64) * strides[1]
+    return tl.load(head + t.to(tl.int64) * strides[2] + s.to(tl.int64) * strides[3], mask=(t < T) & (s < S), other=0)
 
 
 @triton.jit
@@ -299,25 +420,27 @@ OPERATOR = "attnspec::" + "".join(letter if letter.isalnum() else "_" for letter
 
 
 @torch.library.custom_op(OPERATOR, mutates_args=())
-def _forward(query: Tensor, key: Tensor, value: Tensor, given: Any) -> tuple[Tensor, Tensor]:
+def _forward(query: Tensor, key: Tensor, value: Tensor, given: Any) -> tuple[Tensor, Tensor, Shares]:
     """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
     (B, T, N, _), S, K, V = query.shape, key.shape[1], key.shape[2], value.shape[3]
     output, lse = query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
+    if UNIFORM:
+        shares = torch.empty_like(lse)  # what a row that sees nothing gives to every hidden key
     tensors = [argument for tensor in (query, key, value, output) for argument in (tensor, tensor.stride())]
     launch = _launch("forward", query, value)
     blocks = triton.cdiv(T, launch["BLOCK_T"])
-    _forward_kernel[(B * N, blocks)](*tensors, lse, T, S, N, N // K, given, **launch)
-    return output, lse
+    _forward_kernel[(B * N, blocks)](*tensors, lse, shares, T, S, N, N // K, given, **launch)
+    return output, lse, shares
 
 
 @torch.library.custom_op(f"{OPERATOR}_backward", mutates_args=())
 def _backward(
-    query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, d_output: Tensor, given: Any
+    query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, shares: Tensor, d_output: Tensor, given: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
     (B, T, N, _), S, K = query.shape, key.shape[1], key.shape[2]
     d_query, d_key, d_value = (tensor.new_empty(tensor.shape) for tensor in (query, key, value))
-    delta = (output.float() * d_output.float()).sum(-1).transpose(1, 2).contiguous()
+    delta = _delta(output, d_output)
     inputs = [argument for tensor in (query, key, value, d_output) for argument in (tensor, tensor.stride())]
     sizes = (T, S, N, N // K, given)
     launch = _launch("query_gradient", query, value)
@@ -326,8 +449,51 @@ def _backward(
     launch = _launch("key_gradients", query, value)
     blocks = triton.cdiv(S, launch["BLOCK_S"])
     outputs = d_key, d_key.stride(), d_value, d_value.stride()
-    _key_gradients_kernel[(B * K, blocks)](*inputs, lse, delta, *outputs, *sizes, **launch)
+    _key_gradients_kernel[(B * K, blocks)](*inputs, lse, shares, delta, *outputs, *sizes, **launch)
     return d_query, d_key, d_value
+
+
+@torch.library.custom_op(f"{OPERATOR}_operand_gradient", mutates_args=())
+def _operand_gradient(
+    query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, d_output: Tensor, given: Any
+) -> Tensor:
+    """The gradient of `operand`: blocks of T by S where it has both axes, else sums of rows or of columns for every head."""
+    (B, T, N, _), S, K = query.shape, key.shape[1], key.shape[2]
+    has_queries, has_keys = operand.shape[2] == T, operand.shape[3] == S
+    parts = (B, N, 1, S) if has_keys else (B, N, T, 1)
+    sums = query.new_zeros(operand.shape if has_queries and has_keys else parts, dtype=torch.float32)
+    inputs = [argument for tensor in (query, key, value, d_output) for argument in (tensor, tensor.stride())]
+    launch = _launch("query_gradient", query, value)
+    adds_queries, adds_keys = sums.shape[2] < T, sums.shape[3] < S
+    queries, keys = T if adds_queries else launch["BLOCK_T"], max(1, S) if adds_keys else launch["BLOCK_S"]
+    owned = (sums.shape[1], B // max(1, sums.shape[0]), N // max(1, sums.shape[1]), queries, keys)
+    programs = (sums.shape[0] * sums.shape[1], triton.cdiv(T, max(1, queries)) * triton.cdiv(S, keys))
+    sizes = (*owned, T, S, N, N // K, given, adds_queries, adds_keys)
+    outputs = sums, sums.transpose(1, 2).stride()  # rows before heads
+    _operand_gradient_kernel[programs](*inputs, lse, _delta(output, d_output), *outputs, *sizes, **launch)
+    return sums.sum_to_size(operand.shape).to(operand.dtype)
+
+
+def _delta(output: Tensor, d_output: Tensor) -> Tensor:
+    """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
+    return (output.float() * d_output.float()).sum(-1).transpose(1, 2).contiguous()
+
+
+def _log_sum_exp(lse: Tensor, shares: Tensor) -> Tensor:
+    """The logarithm of the sum of a row's exponentials."""
+    found = torch.where(lse == float("inf"), float("-inf"), lse * math.log(2))
+    if UNIFORM:
+        hidden = -0.7 * torch.finfo(torch.float32).max  # the logit of a hidden key, which no number of keys changes
+        found = torch.where((lse == float("inf")) | (shares > 0), hidden, found)
+        found = torch.where(shares == float("inf"), float("-inf"), found)
+    return found.detach()
+
+
+def _with_strides(tensor: Tensor | None) -> tuple[Tensor, tuple[int, ...]] | None:
+    """What a kernel needs to look into a tensor: strides are 0 along axes that it is broadcast over."""
+    if tensor is None:
+        return None
+    return tensor, tuple(0 if size == 1 else stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _launch(kernel: str, query: Tensor, value: Tensor) -> dict[str, int]:
@@ -350,38 +516,60 @@ def _launch(kernel: str, query: Tensor, value: Tensor) -> dict[str, int]:
 
 
 @_forward.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, given: Any) -> tuple[Tensor, Tensor]:
+def _(query: Tensor, key: Tensor, value: Tensor, given: Any) -> tuple[Tensor, Tensor, Shares]:
     (B, T, N, _), V = query.shape, value.shape[3]
-    return query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
+    output, lse = query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
+    if UNIFORM:
+        shares = torch.empty_like(lse)
+    return output, lse, shares
 
 
 @_backward.register_fake
 def _(
-    query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, d_output: Tensor, given: Any
+    query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, shares: Tensor, d_output: Tensor, given: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
-def _saved(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    query, key, value, *ctx.parameters = inputs
-    ctx.save_for_backward(query, key, value, *output)
+@_operand_gradient.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, d_output: Tensor, given: Any) -> Tensor:
+    return operand.new_empty(operand.shape)
 
 
-def _gradients(ctx: Any, d_output: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    return (*_backward(*ctx.saved_tensors, d_output, *ctx.parameters), *(None for _ in ctx.parameters))
+def _saved(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.rest = [None if isinstance(argument, Tensor) else argument for argument in inputs]
+    ctx.save_for_backward(*(argument if isinstance(argument, Tensor) else None for argument in inputs), *output)
+
+
+def _gradients(ctx: Any, d_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    tensors, count = ctx.saved_tensors, len(ctx.rest)
+    inputs = [other if tensor is None else tensor for tensor, other in zip(tensors[:count], ctx.rest, strict=True)]
+    (query, key, value, *given), (output, lse, *shares) = inputs, tensors[count:]
+    gradients: list[Tensor | None] = [*_backward(query, key, value, output, lse, *shares, d_output, *given)]
+    gradients += [None for _ in given]
+    if OPERANDS:
+        for place, gradient in OPERAND_PLACES.items():
+            if ctx.needs_input_grad[place]:
+                gradients[place] = gradient(query, key, value, output, lse, d_output, *given)
+    return tuple(gradients)
 
 
 _forward.register_autograd(_gradients, setup_context=_saved)
 
 
 @_forward.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, tuple[int, int]]:
+def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, tuple[int, ...]]:
     """One call for all: the mapped axis joins the batch axis, which is the first one of every tensor."""
-    count = info.batch_size
+    count, batch = info.batch_size, arguments[0].shape[1 if in_dims[0] == 0 else 0]
     joined = [
-        (argument.expand(count, *argument.shape) if dim is None else argument.movedim(dim, 0)).flatten(0, 1)
-        if isinstance(argument, Tensor)
-        else argument
+        _joined(argument, dim, count, batch) if isinstance(argument, Tensor) else argument
         for argument, dim in zip(arguments, in_dims, strict=True)
     ]
-    return tuple(result.unflatten(0, (count, len(result) // count)) for result in _forward(*joined)), (0, 0)
+    results = tuple(result.unflatten(0, (count, batch)) for result in _forward(*joined))
+    return results, (0,) * len(results)
+
+
+def _joined(tensor: Tensor, dim: int | None, count: int, batch: int) -> Tensor:
+    """The tensor with the mapped axis and the batch axis as one."""
+    mapped = tensor.expand(count, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+    return mapped.expand(count, batch, *mapped.shape[2:]).flatten(0, 1)

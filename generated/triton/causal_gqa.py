@@ -69,7 +69,8 @@ def causal_gqa(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None
 
 @triton.jit
 def _forward_kernel(
-    query, query_strides, key, key_strides, value, value_strides, output, output_strides, lse, T, S, N, G, scale,
+    query, query_strides, key, key_strides, value, value_strides, output, output_strides, lse, T, S, N, G,
+    scale,
     H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -92,7 +93,8 @@ def _forward_kernel(
                     product = tl.dot(query_block, key_block.T, input_precision="ieee")
                     logits = _logits(product, t[:, None], s[None, :], scale)
                     if TESTED:
-                        attends = _attends(t[:, None], s[None, :]) & (s[None, :] < S)
+                        attends = _attends(t[:, None], s[None, :])
+                        attends = attends & (s[None, :] < S)
                         logits = tl.where(attends, logits, float("-inf"))
                     raised = tl.maximum(top, tl.max(logits, 1) * LOG2_E)
                     base = tl.where(raised == float("-inf"), 0.0, raised)  # where a row has seen no key yet
@@ -104,16 +106,20 @@ def _forward_kernel(
                     total = total * rescale + tl.sum(weights, 1)
                     top = raised
         low = high
+    rows = tl.program_id(0).to(tl.int64) * T + t
     empty = total == 0.0
-    _store(output, output_strides, b, t, T, n, v, V, summed / tl.where(empty, 1.0, total)[:, None])
-    rows = lse + tl.program_id(0).to(tl.int64) * T + t
-    tl.store(rows, tl.where(empty, float("inf"), top + tl.log2(total)), mask=t < T)  # backward, exp2(logit - inf) is 0
+    log_total = tl.where(empty, float("inf"), top + tl.log2(total))  # backward, exp2(logit - inf) is 0
+    summed = summed / tl.where(empty, 1.0, total)[:, None]
+    _store(output, output_strides, b, t, T, n, v, V, summed)
+    tl.store(lse + rows, log_total, mask=t < T)
 
 
 @triton.jit
 def _query_gradient_kernel(
     query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
-    d_query, d_query_strides, T, S, N, G, scale, H: tl.constexpr, V: tl.constexpr,
+    d_query, d_query_strides, T, S, N, G,
+    scale,
+    H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """One block of queries of one head: the weights are computed again, block of keys by block of keys."""
@@ -139,7 +145,8 @@ def _query_gradient_kernel(
                     logits = _logits(product, t[:, None], s[None, :], scale)
                     weights = tl.exp2(logits * LOG2_E - lse_block[:, None])
                     if TESTED:
-                        attends = _attends(t[:, None], s[None, :]) & (s[None, :] < S)
+                        attends = _attends(t[:, None], s[None, :])
+                        attends = attends & (s[None, :] < S)
                         weights = tl.where(attends, weights, 0.0)
                     d_weights = tl.dot(d_output_block, value_block.T, input_precision="ieee")
                     d_logits = weights * (d_weights - delta_block[:, None])
@@ -151,7 +158,9 @@ def _query_gradient_kernel(
 @triton.jit
 def _key_gradients_kernel(
     query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
-    d_key, d_key_strides, d_value, d_value_strides, T, S, N, G, scale, H: tl.constexpr, V: tl.constexpr,
+    d_key, d_key_strides, d_value, d_value_strides, T, S, N, G,
+    scale,
+    H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """One block of keys of one head: sums over the queries of its whole group. Every tile is keys by queries."""
@@ -180,7 +189,8 @@ def _key_gradients_kernel(
                         logits = _logits(product, t[None, :], s[:, None], scale)
                         weights = tl.exp2(logits * LOG2_E - lse_block[None, :])
                         if TESTED:
-                            attends = _attends(t[None, :], s[:, None]) & (t[None, :] < T)
+                            attends = _attends(t[None, :], s[:, None])
+                            attends = attends & (t[None, :] < T)
                             weights = tl.where(attends, weights, 0.0)
                         summed_values = tl.dot(
                             weights.to(d_output_block.dtype), d_output_block, summed_values, input_precision="ieee"
@@ -295,7 +305,7 @@ def _backward(
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
     (B, T, N, _), S, K = query.shape, key.shape[1], key.shape[2]
     d_query, d_key, d_value = (tensor.new_empty(tensor.shape) for tensor in (query, key, value))
-    delta = (output.float() * d_output.float()).sum(-1).transpose(1, 2).contiguous()
+    delta = _delta(output, d_output)
     inputs = [argument for tensor in (query, key, value, d_output) for argument in (tensor, tensor.stride())]
     sizes = (T, S, N, N // K, scale)
     launch = _launch("query_gradient", query, value)
@@ -306,6 +316,11 @@ def _backward(
     outputs = d_key, d_key.stride(), d_value, d_value.stride()
     _key_gradients_kernel[(B * K, blocks)](*inputs, lse, delta, *outputs, *sizes, **launch)
     return d_query, d_key, d_value
+
+
+def _delta(output: Tensor, d_output: Tensor) -> Tensor:
+    """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
+    return (output.float() * d_output.float()).sum(-1).transpose(1, 2).contiguous()
 
 
 def _launch(kernel: str, query: Tensor, value: Tensor) -> dict[str, int]:
@@ -330,7 +345,8 @@ def _launch(kernel: str, query: Tensor, value: Tensor) -> dict[str, int]:
 @_forward.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     (B, T, N, _), V = query.shape, value.shape[3]
-    return query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
+    output, lse = query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
+    return output, lse
 
 
 @_backward.register_fake
@@ -340,29 +356,39 @@ def _(
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
-def _saved(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    query, key, value, *ctx.parameters = inputs
-    ctx.save_for_backward(query, key, value, *output)
+def _saved(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.rest = [None if isinstance(argument, Tensor) else argument for argument in inputs]
+    ctx.save_for_backward(*(argument if isinstance(argument, Tensor) else None for argument in inputs), *output)
 
 
-def _gradients(ctx: Any, d_output: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    return (*_backward(*ctx.saved_tensors, d_output, *ctx.parameters), *(None for _ in ctx.parameters))
+def _gradients(ctx: Any, d_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    tensors, count = ctx.saved_tensors, len(ctx.rest)
+    inputs = [other if tensor is None else tensor for tensor, other in zip(tensors[:count], ctx.rest, strict=True)]
+    (query, key, value, *given), (output, lse, *shares) = inputs, tensors[count:]
+    gradients: list[Tensor | None] = [*_backward(query, key, value, output, lse, *shares, d_output, *given)]
+    gradients += [None for _ in given]
+    return tuple(gradients)
 
 
 _forward.register_autograd(_gradients, setup_context=_saved)
 
 
 @_forward.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, tuple[int, int]]:
+def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, tuple[int, ...]]:
     """One call for all: the mapped axis joins the batch axis, which is the first one of every tensor."""
-    count = info.batch_size
+    count, batch = info.batch_size, arguments[0].shape[1 if in_dims[0] == 0 else 0]
     joined = [
-        (argument.expand(count, *argument.shape) if dim is None else argument.movedim(dim, 0)).flatten(0, 1)
-        if isinstance(argument, Tensor)
-        else argument
+        _joined(argument, dim, count, batch) if isinstance(argument, Tensor) else argument
         for argument, dim in zip(arguments, in_dims, strict=True)
     ]
-    return tuple(result.unflatten(0, (count, len(result) // count)) for result in _forward(*joined)), (0, 0)
+    results = tuple(result.unflatten(0, (count, batch)) for result in _forward(*joined))
+    return results, (0,) * len(results)
+
+
+def _joined(tensor: Tensor, dim: int | None, count: int, batch: int) -> Tensor:
+    """The tensor with the mapped axis and the batch axis as one."""
+    mapped = tensor.expand(count, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+    return mapped.expand(count, batch, *mapped.shape[2:]).flatten(0, 1)
 
 
 # -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------

@@ -81,7 +81,8 @@ def packed_documents(
 
 @triton.jit
 def _forward_kernel(
-    query, query_strides, key, key_strides, value, value_strides, output, output_strides, lse, T, S, N, G, query_segment_ids, query_segment_ids_strides, key_value_segment_ids, key_value_segment_ids_strides, scale,
+    query, query_strides, key, key_strides, value, value_strides, output, output_strides, lse, T, S, N, G,
+    query_segment_ids, key_value_segment_ids, scale,
     H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -96,20 +97,9 @@ def _forward_kernel(
     low = 0
     while low < S:
         high, seen, hidden = _run_of_keys(
-            low,
-            start,
-            tl.minimum(start + BLOCK_T, T),
-            T,
-            S,
-            b,
-            query_segment_ids,
-            query_segment_ids_strides,
-            key_value_segment_ids,
-            key_value_segment_ids_strides,
-            BLOCK_T,
+            low, start, tl.minimum(start + BLOCK_T, T), T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S,
             BLOCK_S,
-            BLOCK_S,
-        )
+        )  # fmt: skip
         for TESTED in tl.static_range(2):  # compiled twice: what every query sees in full needs no test
             if seen & (hidden == (TESTED == 1)):
                 for first in tl.range(low, high, BLOCK_S):
@@ -118,17 +108,8 @@ def _forward_kernel(
                     product = tl.dot(query_block, key_block.T, input_precision="ieee")
                     logits = _logits(product, t[:, None], s[None, :], scale)
                     if TESTED:
-                        attends = _attends(
-                            t[:, None],
-                            s[None, :],
-                            b,
-                            T,
-                            S,
-                            query_segment_ids,
-                            query_segment_ids_strides,
-                            key_value_segment_ids,
-                            key_value_segment_ids_strides,
-                        ) & (s[None, :] < S)
+                        attends = _attends(t[:, None], s[None, :], b, T, S, query_segment_ids, key_value_segment_ids)
+                        attends = attends & (s[None, :] < S)
                         logits = tl.where(attends, logits, float("-inf"))
                     raised = tl.maximum(top, tl.max(logits, 1) * LOG2_E)
                     base = tl.where(raised == float("-inf"), 0.0, raised)  # where a row has seen no key yet
@@ -140,16 +121,20 @@ def _forward_kernel(
                     total = total * rescale + tl.sum(weights, 1)
                     top = raised
         low = high
+    rows = tl.program_id(0).to(tl.int64) * T + t
     empty = total == 0.0
-    _store(output, output_strides, b, t, T, n, v, V, summed / tl.where(empty, 1.0, total)[:, None])
-    rows = lse + tl.program_id(0).to(tl.int64) * T + t
-    tl.store(rows, tl.where(empty, float("inf"), top + tl.log2(total)), mask=t < T)  # backward, exp2(logit - inf) is 0
+    log_total = tl.where(empty, float("inf"), top + tl.log2(total))  # backward, exp2(logit - inf) is 0
+    summed = summed / tl.where(empty, 1.0, total)[:, None]
+    _store(output, output_strides, b, t, T, n, v, V, summed)
+    tl.store(lse + rows, log_total, mask=t < T)
 
 
 @triton.jit
 def _query_gradient_kernel(
     query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
-    d_query, d_query_strides, T, S, N, G, query_segment_ids, query_segment_ids_strides, key_value_segment_ids, key_value_segment_ids_strides, scale, H: tl.constexpr, V: tl.constexpr,
+    d_query, d_query_strides, T, S, N, G,
+    query_segment_ids, key_value_segment_ids, scale,
+    H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """One block of queries of one head: the weights are computed again, block of keys by block of keys."""
@@ -165,20 +150,9 @@ def _query_gradient_kernel(
     low = 0
     while low < S:
         high, seen, hidden = _run_of_keys(
-            low,
-            start,
-            tl.minimum(start + BLOCK_T, T),
-            T,
-            S,
-            b,
-            query_segment_ids,
-            query_segment_ids_strides,
-            key_value_segment_ids,
-            key_value_segment_ids_strides,
-            BLOCK_T,
+            low, start, tl.minimum(start + BLOCK_T, T), T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S,
             BLOCK_S,
-            BLOCK_S,
-        )
+        )  # fmt: skip
         for TESTED in tl.static_range(2):
             if seen & (hidden == (TESTED == 1)):
                 for first in tl.range(low, high, BLOCK_S):
@@ -189,17 +163,8 @@ def _query_gradient_kernel(
                     logits = _logits(product, t[:, None], s[None, :], scale)
                     weights = tl.exp2(logits * LOG2_E - lse_block[:, None])
                     if TESTED:
-                        attends = _attends(
-                            t[:, None],
-                            s[None, :],
-                            b,
-                            T,
-                            S,
-                            query_segment_ids,
-                            query_segment_ids_strides,
-                            key_value_segment_ids,
-                            key_value_segment_ids_strides,
-                        ) & (s[None, :] < S)
+                        attends = _attends(t[:, None], s[None, :], b, T, S, query_segment_ids, key_value_segment_ids)
+                        attends = attends & (s[None, :] < S)
                         weights = tl.where(attends, weights, 0.0)
                     d_weights = tl.dot(d_output_block, value_block.T, input_precision="ieee")
                     d_logits = weights * (d_weights - delta_block[:, None])
@@ -211,7 +176,9 @@ def _query_gradient_kernel(
 @triton.jit
 def _key_gradients_kernel(
     query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
-    d_key, d_key_strides, d_value, d_value_strides, T, S, N, G, query_segment_ids, query_segment_ids_strides, key_value_segment_ids, key_value_segment_ids_strides, scale, H: tl.constexpr, V: tl.constexpr,
+    d_key, d_key_strides, d_value, d_value_strides, T, S, N, G,
+    query_segment_ids, key_value_segment_ids, scale,
+    H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """One block of keys of one head: sums over the queries of its whole group. Every tile is keys by queries."""
@@ -227,20 +194,9 @@ def _key_gradients_kernel(
         low = 0
         while low < T:
             high, seen, hidden = _run_of_queries(
-                low,
-                first,
-                tl.minimum(first + BLOCK_S, S),
-                T,
-                S,
-                b,
-                query_segment_ids,
-                query_segment_ids_strides,
-                key_value_segment_ids,
-                key_value_segment_ids_strides,
-                BLOCK_T,
-                BLOCK_S,
-                BLOCK_T,
-            )
+                low, first, tl.minimum(first + BLOCK_S, S), T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T,
+                BLOCK_S, BLOCK_T,
+            )  # fmt: skip
             for TESTED in tl.static_range(2):
                 if seen & (hidden == (TESTED == 1)):
                     for start in tl.range(low, high, BLOCK_T):
@@ -254,17 +210,8 @@ def _key_gradients_kernel(
                         logits = _logits(product, t[None, :], s[:, None], scale)
                         weights = tl.exp2(logits * LOG2_E - lse_block[None, :])
                         if TESTED:
-                            attends = _attends(
-                                t[None, :],
-                                s[:, None],
-                                b,
-                                T,
-                                S,
-                                query_segment_ids,
-                                query_segment_ids_strides,
-                                key_value_segment_ids,
-                                key_value_segment_ids_strides,
-                            ) & (t[None, :] < T)
+                            attends = _attends(t[None, :], s[:, None], b, T, S, query_segment_ids, key_value_segment_ids)
+                            attends = attends & (t[None, :] < T)
                             weights = tl.where(attends, weights, 0.0)
                         summed_values = tl.dot(
                             weights.to(d_output_block.dtype), d_output_block, summed_values, input_precision="ieee"
@@ -286,54 +233,33 @@ def _logits(logits, t, s, scale):
 
 
 @triton.jit
-def _attends(t, s, b, T, S, query_segment_ids, query_segment_ids_strides, key_value_segment_ids, key_value_segment_ids_strides):
+def _attends(t, s, b, T, S, query_segment_ids, key_value_segment_ids):
     """Whether query t attends to key s."""
-    query_segment_ids_at_t = _entries(query_segment_ids, query_segment_ids_strides, b, t, T)
-    key_value_segment_ids_at_s = _entries(key_value_segment_ids, key_value_segment_ids_strides, b, s, S)
     # mask.causal: s <= t
     attends = s <= t
     # mask.segments: query_segment_ids[b, t] == key_value_segment_ids[b, s]
+    query_segment_ids_at_t = _entries(query_segment_ids, b, t, T)
+    key_value_segment_ids_at_s = _entries(key_value_segment_ids, b, s, S)
     attends = attends & (query_segment_ids_at_t == key_value_segment_ids_at_s)
     return attends
 
 
 @triton.jit
-def _run_of_keys(
-    low,
-    start,
-    stop,
-    T,
-    S,
-    b,
-    query_segment_ids,
-    query_segment_ids_strides,
-    key_value_segment_ids,
-    key_value_segment_ids_strides,
-    BLOCK_T,
-    BLOCK_S,
-    BLOCK: tl.constexpr,
-):
+def _run_of_keys(low, start, stop, T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK: tl.constexpr):
     """From the block of keys at `low`, those that are alike to the queries `start <= t < stop`.
 
     Where they end, whether some of the queries see them, and whether some of them are hidden from some query.
     """
     end = tl.cdiv(S, BLOCK) * BLOCK
     after = tl.minimum(low + BLOCK, S)
-    lowest_query_segment_ids = _lowest(query_segment_ids, query_segment_ids_strides, b, start, stop, BLOCK_T)
-    highest_key_value_segment_ids = _highest(key_value_segment_ids, key_value_segment_ids_strides, b, low, after, BLOCK_S)
-    lowest_key_value_segment_ids = _lowest(key_value_segment_ids, key_value_segment_ids_strides, b, low, after, BLOCK_S)
-    highest_query_segment_ids = _highest(query_segment_ids, query_segment_ids_strides, b, start, stop, BLOCK_T)
+    lowest_query_segment_ids = _lowest(query_segment_ids, b, start, stop, BLOCK_T)
+    highest_key_value_segment_ids = _highest(key_value_segment_ids, b, low, after, BLOCK_S)
+    lowest_key_value_segment_ids = _lowest(key_value_segment_ids, b, low, after, BLOCK_S)
+    highest_query_segment_ids = _highest(query_segment_ids, b, start, stop, BLOCK_T)
     seen, high = _meets_where(
-        (low < stop)
-        & (lowest_query_segment_ids <= highest_key_value_segment_ids)
-        & (lowest_key_value_segment_ids <= highest_query_segment_ids),
-        low,
-        end,
-        0,
-        stop,
-        False,
-        BLOCK,
-    )
+        (low < stop) & (lowest_query_segment_ids <= highest_key_value_segment_ids) & (lowest_key_value_segment_ids <=
+        highest_query_segment_ids), low, end, 0, stop, False, BLOCK,
+    )  # fmt: skip
     hidden, high = _meets(low, high, start + 1, S, False, BLOCK)
     hidden, high = _meets_where(lowest_query_segment_ids < highest_key_value_segment_ids, low, high, 0, S, hidden, BLOCK)
     hidden, high = _meets_where(lowest_key_value_segment_ids < highest_query_segment_ids, low, high, 0, S, hidden, BLOCK)
@@ -342,39 +268,18 @@ def _run_of_keys(
 
 
 @triton.jit
-def _run_of_queries(
-    low,
-    start,
-    stop,
-    T,
-    S,
-    b,
-    query_segment_ids,
-    query_segment_ids_strides,
-    key_value_segment_ids,
-    key_value_segment_ids_strides,
-    BLOCK_T,
-    BLOCK_S,
-    BLOCK: tl.constexpr,
-):
+def _run_of_queries(low, start, stop, T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK: tl.constexpr):
     """The same of blocks of queries, to the keys `start <= s < stop`."""
     end = tl.cdiv(T, BLOCK) * BLOCK
     after = tl.minimum(low + BLOCK, T)
-    lowest_key_value_segment_ids = _lowest(key_value_segment_ids, key_value_segment_ids_strides, b, start, stop, BLOCK_S)
-    highest_query_segment_ids = _highest(query_segment_ids, query_segment_ids_strides, b, low, after, BLOCK_T)
-    lowest_query_segment_ids = _lowest(query_segment_ids, query_segment_ids_strides, b, low, after, BLOCK_T)
-    highest_key_value_segment_ids = _highest(key_value_segment_ids, key_value_segment_ids_strides, b, start, stop, BLOCK_S)
+    lowest_key_value_segment_ids = _lowest(key_value_segment_ids, b, start, stop, BLOCK_S)
+    highest_query_segment_ids = _highest(query_segment_ids, b, low, after, BLOCK_T)
+    lowest_query_segment_ids = _lowest(query_segment_ids, b, low, after, BLOCK_T)
+    highest_key_value_segment_ids = _highest(key_value_segment_ids, b, start, stop, BLOCK_S)
     seen, high = _meets_where(
-        (start < after)
-        & (lowest_key_value_segment_ids <= highest_query_segment_ids)
-        & (lowest_query_segment_ids <= highest_key_value_segment_ids),
-        low,
-        end,
-        start,
-        T,
-        False,
-        BLOCK,
-    )
+        (start < after) & (lowest_key_value_segment_ids <= highest_query_segment_ids) & (lowest_query_segment_ids <=
+        highest_key_value_segment_ids), low, end, start, T, False, BLOCK,
+    )  # fmt: skip
     hidden, high = _meets(low, high, 0, stop - 1, False, BLOCK)
     hidden, high = _meets_where(lowest_query_segment_ids < highest_key_value_segment_ids, low, high, 0, T, hidden, BLOCK)
     hidden, high = _meets_where(lowest_key_value_segment_ids < highest_query_segment_ids, low, high, 0, T, hidden, BLOCK)
@@ -402,23 +307,24 @@ def _meets_where(test, low, high, first, stop, already, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _lowest(tensor, strides, b, first, stop, BLOCK: tl.constexpr):
+def _lowest(tensor, b, first, stop, BLOCK: tl.constexpr):
     """The least of tensor[b, first : stop]."""
     at = tl.minimum(first + tl.arange(0, BLOCK), stop - 1)
-    return tl.min(_entries(tensor, strides, b, at, stop), 0)
+    return tl.min(_entries(tensor, b, at, stop), 0)
 
 
 @triton.jit
-def _highest(tensor, strides, b, first, stop, BLOCK: tl.constexpr):
+def _highest(tensor, b, first, stop, BLOCK: tl.constexpr):
     """The greatest of tensor[b, first : stop]."""
     at = tl.minimum(first + tl.arange(0, BLOCK), stop - 1)
-    return tl.max(_entries(tensor, strides, b, at, stop), 0)
+    return tl.max(_entries(tensor, b, at, stop), 0)
 
 
 @triton.jit
-def _entries(tensor, strides, b, at, length):
-    """tensor[b, at], 0 beyond its end."""
-    return tl.load(tensor + tl.cast(b, tl.int64) * strides[0] + at * strides[1], mask=at < length, other=0)
+def _entries(tensor, b, at, length):
+    """tensor[b, at], 0 beyond its end. Such a tensor is a pair, its storage and its strides."""
+    storage, strides = tensor
+    return tl.load(storage + tl.cast(b, tl.int64) * strides[0] + at * strides[1], mask=at < length, other=0)
 
 
 @triton.jit
@@ -465,18 +371,7 @@ def _forward(
     launch = _launch("forward", query, value)
     blocks = triton.cdiv(T, launch["BLOCK_T"])
     _forward_kernel[(B * N, blocks)](
-        *tensors,
-        lse,
-        T,
-        S,
-        N,
-        N // K,
-        query_segment_ids,
-        query_segment_ids.stride(),
-        key_value_segment_ids,
-        key_value_segment_ids.stride(),
-        scale,
-        **launch,
+        *tensors, lse, T, S, N, N // K, _with_strides(query_segment_ids), _with_strides(key_value_segment_ids), scale, **launch
     )
     return output, lse
 
@@ -496,19 +391,9 @@ def _backward(
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
     (B, T, N, _), S, K = query.shape, key.shape[1], key.shape[2]
     d_query, d_key, d_value = (tensor.new_empty(tensor.shape) for tensor in (query, key, value))
-    delta = (output.float() * d_output.float()).sum(-1).transpose(1, 2).contiguous()
+    delta = _delta(output, d_output)
     inputs = [argument for tensor in (query, key, value, d_output) for argument in (tensor, tensor.stride())]
-    sizes = (
-        T,
-        S,
-        N,
-        N // K,
-        query_segment_ids,
-        query_segment_ids.stride(),
-        key_value_segment_ids,
-        key_value_segment_ids.stride(),
-        scale,
-    )
+    sizes = (T, S, N, N // K, _with_strides(query_segment_ids), _with_strides(key_value_segment_ids), scale)
     launch = _launch("query_gradient", query, value)
     blocks = triton.cdiv(T, launch["BLOCK_T"])
     _query_gradient_kernel[(B * N, blocks)](*inputs, lse, delta, d_query, d_query.stride(), *sizes, **launch)
@@ -517,6 +402,18 @@ def _backward(
     outputs = d_key, d_key.stride(), d_value, d_value.stride()
     _key_gradients_kernel[(B * K, blocks)](*inputs, lse, delta, *outputs, *sizes, **launch)
     return d_query, d_key, d_value
+
+
+def _delta(output: Tensor, d_output: Tensor) -> Tensor:
+    """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
+    return (output.float() * d_output.float()).sum(-1).transpose(1, 2).contiguous()
+
+
+def _with_strides(tensor: Tensor | None) -> tuple[Tensor, tuple[int, ...]] | None:
+    """What a kernel needs to look into a tensor: strides are 0 along axes that it is broadcast over."""
+    if tensor is None:
+        return None
+    return tensor, tuple(0 if size == 1 else stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _launch(kernel: str, query: Tensor, value: Tensor) -> dict[str, int]:
@@ -543,7 +440,8 @@ def _(
     query: Tensor, key: Tensor, value: Tensor, query_segment_ids: Tensor, key_value_segment_ids: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     (B, T, N, _), V = query.shape, value.shape[3]
-    return query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
+    output, lse = query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
+    return output, lse
 
 
 @_backward.register_fake
@@ -561,29 +459,39 @@ def _(
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
-def _saved(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    query, key, value, *ctx.parameters = inputs
-    ctx.save_for_backward(query, key, value, *output)
+def _saved(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.rest = [None if isinstance(argument, Tensor) else argument for argument in inputs]
+    ctx.save_for_backward(*(argument if isinstance(argument, Tensor) else None for argument in inputs), *output)
 
 
-def _gradients(ctx: Any, d_output: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    return (*_backward(*ctx.saved_tensors, d_output, *ctx.parameters), *(None for _ in ctx.parameters))
+def _gradients(ctx: Any, d_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    tensors, count = ctx.saved_tensors, len(ctx.rest)
+    inputs = [other if tensor is None else tensor for tensor, other in zip(tensors[:count], ctx.rest, strict=True)]
+    (query, key, value, *given), (output, lse, *shares) = inputs, tensors[count:]
+    gradients: list[Tensor | None] = [*_backward(query, key, value, output, lse, *shares, d_output, *given)]
+    gradients += [None for _ in given]
+    return tuple(gradients)
 
 
 _forward.register_autograd(_gradients, setup_context=_saved)
 
 
 @_forward.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, tuple[int, int]]:
+def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, tuple[int, ...]]:
     """One call for all: the mapped axis joins the batch axis, which is the first one of every tensor."""
-    count = info.batch_size
+    count, batch = info.batch_size, arguments[0].shape[1 if in_dims[0] == 0 else 0]
     joined = [
-        (argument.expand(count, *argument.shape) if dim is None else argument.movedim(dim, 0)).flatten(0, 1)
-        if isinstance(argument, Tensor)
-        else argument
+        _joined(argument, dim, count, batch) if isinstance(argument, Tensor) else argument
         for argument, dim in zip(arguments, in_dims, strict=True)
     ]
-    return tuple(result.unflatten(0, (count, len(result) // count)) for result in _forward(*joined)), (0, 0)
+    results = tuple(result.unflatten(0, (count, batch)) for result in _forward(*joined))
+    return results, (0,) * len(results)
+
+
+def _joined(tensor: Tensor, dim: int | None, count: int, batch: int) -> Tensor:
+    """The tensor with the mapped axis and the batch axis as one."""
+    mapped = tensor.expand(count, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+    return mapped.expand(count, batch, *mapped.shape[2:]).flatten(0, 1)
 
 
 # -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------

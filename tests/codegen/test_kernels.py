@@ -11,17 +11,24 @@ from attnspec.codegen.command import OK, USAGE, main
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.triton.coverage import reasons
 from attnspec.codegen.triton.holes import holes_of
-from attnspec.codegen.triton.module import module_text
+from attnspec.codegen.triton.module import module_text, settled
 from attnspec.codegen.write import changes
 from attnspec.spec.loader import builtin, find
 from compiling import SPECS, spec_of
 
-COVERED = ("causal_gqa", "gemma2", "longformer", "packed_documents")
-PLACEHOLDERS = {"parameters", "logit_parameters", "mask_parameters", "FACTOR"}
+VARIANTS = ("causal_gqa", "gemma2", "longformer", "packed_documents")
+APIS = (
+    "jax.nn.dot_product_attention",
+    "keras.ops.dot_product_attention",
+    "torch.nn.functional.scaled_dot_product_attention",
+)
+COVERED = (*VARIANTS, *APIS)
+PLACEHOLDERS = {"parameters", "logit_parameters", "mask_parameters", "row_parameters", "FACTOR", "OPERAND_PLACES", "operand"}
+PLACEHOLDERS |= {"Shares", "UNIFORM", "ROWS", "OPERANDS"}
 
 
 @pytest.mark.parametrize("name", COVERED)
-def test_masks_over_positions_and_what_they_look_up_have_a_kernel(name: str) -> None:
+def test_functions_with_masks_and_biases_have_a_kernel(name: str) -> None:
     assert list(reasons(find(name))) == []
 
 
@@ -29,11 +36,11 @@ def test_masks_over_positions_and_what_they_look_up_have_a_kernel(name: str) -> 
     ("name", "why"),
     [
         ("keras.layers.GroupQueryAttention", "a layer has no kernel of its own"),
-        ("jax.nn.dot_product_attention", "one path and one output are compiled"),
+        ("torch.nn.functional.multi_head_attention_forward", "it has 2 paths, and kernels are compiled for one"),
         ("bigbird", "`block_layout` is a tensor that no kernel reads yet"),
         ("relative_bias.toml", "`table` is a tensor that no kernel reads yet"),
         ("sink.toml", "`softmax.sink` is not compiled"),
-        ("several_outputs.toml", "one path and one output are compiled"),
+        ("several_outputs.toml", "`weight` is returned, and kernels make the attended values"),
     ],
 )
 def test_whatever_has_none_says_why(name: str, why: str) -> None:
@@ -51,7 +58,8 @@ def test_generate_writes_the_kernels_that_there_are_and_refuses_others(
     assert main(["bigbird", "--target", "triton", "--out", str(tmp_path)]) == USAGE
     assert "triton: bigbird: `block_layout` is a tensor that no kernel reads yet" in capsys.readouterr().err
     wanted = changes(builtin().values(), None, tmp_path / "all", complete=True).wanted
-    assert {path for path in wanted if path.startswith("triton/")} == {f"triton/{name}.py" for name in (*COVERED, "__init__")}
+    names = {*(find(name).module_name for name in COVERED), "__init__"}
+    assert {path for path in wanted if path.startswith("triton/")} == {f"triton/{name}.py" for name in names}
 
 
 def test_a_cap_is_differentiated_and_the_scale_is_left_to_the_end() -> None:
@@ -66,6 +74,7 @@ def test_a_cap_is_differentiated_and_the_scale_is_left_to_the_end() -> None:
         "logit_parameters": ("scale", "cap"),
         "mask_parameters": ("left",),
         "block_parameters": ("left",),
+        "row_parameters": (),
         "parameters": ("scale", "cap", "left"),
         "given": ("scale", "cap", "left"),
     }
@@ -111,8 +120,7 @@ def test_the_blocks_of_a_loop_are_formulas_of_its_masks(name: str, hole: str, li
 
 def test_a_block_with_no_document_in_common_is_skipped_by_a_test_of_its_own() -> None:
     body = holes_of(find("packed_documents")).bodies["_run_of_queries"]
-    ids = "query_segment_ids, query_segment_ids_strides, b"
-    assert f"lowest_query_segment_ids = _lowest({ids}, low, after, BLOCK_T)" in body
+    assert "lowest_query_segment_ids = _lowest(query_segment_ids, b, low, after, BLOCK_T)" in body
     test = "(lowest_query_segment_ids <= highest_key_value_segment_ids)"
     assert test in next(line for line in body.splitlines() if line.startswith("seen, high = _meets_where("))
 
@@ -121,9 +129,9 @@ def test_a_length_is_looked_up_once_and_bounds_the_range(tmp_path: Path) -> None
     text = 'variant = "padded"\nsummary = "Keys up to a length."\nmasks = ["key_length"]\n'
     holes = holes_of(spec_of(text, tmp_path))
     here = "key_value_seq_lengths_here"
-    assert f"{here} = tl.load(key_value_seq_lengths + b * key_value_seq_lengths_strides[0])" in holes.bodies["_attends"]
+    assert f"{here} = tl.load(key_value_seq_lengths[0] + b * key_value_seq_lengths[1][0])" in holes.bodies["_attends"]
     assert f"seen, high = _meets(low, end, 0, {here}, False, BLOCK)" in holes.bodies["_run_of_keys"]
-    assert holes.placeholders["given"] == ("key_value_seq_lengths", "key_value_seq_lengths.stride()", "scale")
+    assert holes.placeholders["given"] == ("_with_strides(key_value_seq_lengths)", "scale")
 
 
 def test_division_rounds_down_where_a_number_may_be_negative(tmp_path: Path) -> None:
@@ -140,13 +148,61 @@ def test_division_rounds_down_where_a_number_may_be_negative(tmp_path: Path) -> 
     assert "_remainder(s - t, 4) < 3" in attends
 
 
+def test_what_is_not_always_there_is_decided_when_a_kernel_is_compiled() -> None:
+    holes = holes_of(find("jax.nn.dot_product_attention"))
+    assert "if bias is not None:\n    bias_block = _entries_of_pairs(bias, b, n, t, s, T, S)" in holes.bodies["_logits"]
+    assert "if is_causal:\n    attends = attends & (s <= t)" in holes.bodies["_attends"]
+    assert "if left is not None:\n    meets, high = _meets(low, high, start - left," in holes.bodies["_run_of_keys"]
+    assert "if query_seq_lengths is not None:" in holes.bodies["_keeps"]
+    assert "is_causal: tl.constexpr" in holes.placeholders["parameters"]
+    assert holes.placeholders["logit_parameters"] == ("b", "n", "T", "S", "bias", "scale")
+    assert holes.flags == {"UNIFORM": True, "ROWS": True, "OPERANDS": True}
+
+
+def test_an_argument_that_is_a_mask_or_a_bias_is_told_by_its_dtype() -> None:
+    holes = holes_of(find("torch.nn.functional.scaled_dot_product_attention"))
+    assert "if attn_mask is not None and attn_mask[0].dtype.element_ty.is_floating():" in holes.bodies["_logits"]
+    assert "if attn_mask is not None and attn_mask[0].dtype.element_ty.is_bool():" in holes.bodies["_attends"]
+    assert holes.flags["UNIFORM"] is False
+
+
+def test_what_logits_read_has_a_gradient_of_its_own(tmp_path: Path) -> None:
+    """Of a bias it goes through the cap, of a slope it is times the distance."""
+    text = """
+        variant = "capped"
+        summary = "A slope and a bias under a soft cap."
+        modifiers = ["alibi", "bias", "softcap"]
+        [parameters]
+        cap = { default = 5.0 }
+    """
+    bodies = holes_of(spec_of(text, tmp_path)).bodies
+    assert "d_logits = d_logits * (1 - _square(_tanh(logits_before_softcap / cap)))" in bodies["_d_bias"]
+    assert bodies["_d_slope"].splitlines()[-2:] == ["d_slope_here = d_logits * (s - t)", "return d_slope_here"]
+    assert bodies["_d_bias"].splitlines()[-2:] == ["d_bias_block = d_logits", "return d_bias_block"]
+
+
+def test_a_bias_is_read_and_summed_in_float32() -> None:
+    text = module_text(find(str(SPECS / "biased.toml")))
+    assert "bias_block = _entries_of_pairs(bias, b, n, t, s, T, S).to(tl.float32)" in text
+    assert "sums = query.new_zeros(bias.shape if has_queries and has_keys else parts, dtype=torch.float32)" in text
+    assert "for place, gradient in {3: _slope_gradient, 4: _bias_gradient}.items():" in text
+
+
+def test_parts_of_the_skeleton_under_a_flag_are_there_or_not() -> None:
+    text = "a\nif ROWS:  # why\n    b\n    if x:\n        c\n        if UNIFORM:\n            d\n    e\nf"
+    assert settled(text, {"ROWS": True, "UNIFORM": False}) == "a\nb\nif x:\n    c\ne\nf"
+    assert settled(text, {"ROWS": True, "UNIFORM": True}) == "a\nb\nif x:\n    c\n    d\ne\nf"
+    assert settled(text, {"ROWS": False, "UNIFORM": True}) == "a\nf"
+
+
 @pytest.mark.parametrize("name", COVERED)
 def test_a_file_is_whole_and_has_nothing_it_does_not_use(name: str) -> None:
     text = module_text(find(name))
     words = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
     assert not words & PLACEHOLDERS
-    assert "parameters: Any" not in text
+    assert "given: Any" not in text
     assert ("_tanh" in text) == (name == "gemma2")
+    assert ("_bias_gradient" in text) == ("jax" in name or "keras" in name)
     assert "_remainder" not in text
 
 

@@ -27,10 +27,18 @@ pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
 CHIPS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-SHARED_MEMORY = {"sm_80": 166912, "sm_90": 232448, "gfx942": 65536}
-POINTERS_IN_FLOAT32 = ("lse", "delta")
+SHARED_MEMORY = {"sm_80": 166912, "sm_90": 232448, "sm_100": 232448, "gfx942": 65536}
+MATRIX_INSTRUCTION = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma", "gfx942": "v_mfma"}
+JAX, SDPA = "jax_nn_dot_product_attention", "torch_nn_functional_scaled_dot_product_attention"
+IN_FLOAT32 = ("lse", "shares", "delta", "d_bias")
+INTEGERS = ("T", "S", "N", "G", "N_OWN", "BATCHES", "HEADS", "QUERIES", "KEYS", "left", "right", "global_tokens")
+# Tensors that come with their strides: of what, of how many axes.
+OPERANDS = {"query_segment_ids": ("i64", 2), "key_value_segment_ids": ("i64", 2), "bias": ("", 4), "mask": ("i1", 4)}
+OPERANDS |= {"attn_mask": ("", 4), "query_seq_lengths": ("i32", 1), "key_value_seq_lengths": ("i32", 1)}
+ALWAYS = ("query_segment_ids", "key_value_segment_ids", "left", "right", "global_tokens", "scale", "cap")
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Choice:
     kernel: str
     width: int
     dtype: str = "fp16"
+    given: tuple[str, ...] = ALWAYS
 
 
 CHOICES = [
@@ -53,6 +62,10 @@ CHOICES = [
     Choice("sm_90", "longformer", "key_gradients", 128),
     Choice("sm_90", "packed_documents", "query_gradient", 64),
     Choice("sm_80", "packed_documents", "forward", 64),
+    Choice("sm_90", SDPA, "forward", 128, "bf16", ("attn_mask", "scale")),
+    Choice("sm_90", JAX, "bias_gradient", 64, "fp16", ("bias", "mask", "scale")),
+    Choice("sm_90", JAX, "key_gradients", 64, "bf16", ("bias", "scale", "is_causal", "key_value_seq_lengths", "left", "right")),
+    Choice("sm_100", "causal_gqa", "forward", 128, "bf16"),
     Choice("gfx942", "causal_gqa", "forward", 128, "bf16"),
     Choice("gfx942", "gemma2", "key_gradients", 64),
 ]
@@ -72,43 +85,52 @@ def compiled(choice: Choice) -> Any:
     """The kernel as `_launch` would have it for tensors that are dense in their last axis and aligned."""
     own = module(choice.spec)
     kernel = getattr(own, f"_{choice.kernel}_kernel")
-    fitting = (launch for size, widest, launch in own.LAUNCHES[choice.kernel] if size == 2 and choice.width <= widest)
-    block_t, block_s, warps, stages = next(fitting)
+    launches = own.LAUNCHES.get(choice.kernel, own.LAUNCHES["query_gradient"])
+    block_t, block_s, warps, stages = next(launch for size, widest, launch in launches if size == 2 and choice.width <= widest)
     stages = min(stages, 2) if choice.chip == "gfx942" else stages
     wide = next_power_of_2(choice.width)
     constants = {"H": choice.width, "V": choice.width, "BLOCK_T": block_t, "BLOCK_S": block_s, "BLOCK_H": wide, "BLOCK_V": wide}
-    source = ASTSource(kernel, dict(_signature(kernel, choice.dtype)), *_known(kernel, constants))
+    flags = {"is_causal": "is_causal" in choice.given, "ADDS_QUERIES": False, "ADDS_KEYS": False}
+    signature = dict(_signature(kernel, choice))
+    source = ASTSource(kernel, signature, *_known(kernel, signature, constants | flags))
     return compile(source, target=CHIPS[choice.chip], options={"num_warps": warps, "num_stages": stages})
 
 
-def _signature(kernel: Any, dtype: str) -> Iterator[tuple[str, Any]]:
-    scalars = {"scale": "fp32", "cap": "fp32"} | dict.fromkeys(("T", "S", "N", "G", "left", "right", "global_tokens"), "i32")
+def _signature(kernel: Any, choice: Choice) -> Iterator[tuple[str, Any]]:
     for parameter in kernel.params:
         name = parameter.name
-        if parameter.is_constexpr:
+        optional = name in OPERANDS or name in ALWAYS
+        if parameter.is_constexpr or (optional and name not in choice.given):
             yield name, "constexpr"
-        elif name.endswith("_ids_strides"):
-            yield name, ("i32", "constexpr")
-        elif name.endswith("_ids"):
-            yield name, "*i64"
+        elif name in OPERANDS:
+            dtype, axes = OPERANDS[name]
+            yield name, (f"*{dtype or choice.dtype}", ("i32",) * (axes - 1) + ("constexpr",))
         elif name.endswith("_strides"):
             yield name, ("i32", "i32", "i32", "constexpr")
+        elif name in INTEGERS:
+            yield name, "i32"
+        elif name in ("scale", "cap"):
+            yield name, "fp32"
         else:
-            yield name, scalars.get(name) or f"*{'fp32' if name in POINTERS_IN_FLOAT32 else dtype}"
+            yield name, f"*{'fp32' if name in IN_FLOAT32 else choice.dtype}"
 
 
-def _known(kernel: Any, constants: dict[str, int]) -> tuple[dict[Any, int], dict[Any, Any]]:
-    """What is constant, and what is a multiple of 16: pointers, strides and lengths."""
-    constant: dict[Any, int] = {}
+def _known(kernel: Any, signature: dict[str, Any], constants: dict[str, int]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """What is constant, None included; and what is a multiple of 16: pointers, strides and lengths."""
+    constant: dict[Any, Any] = {}
     multiples: list[Any] = []
     for place, parameter in enumerate(kernel.params):
-        if parameter.is_constexpr:
-            constant[(place,)] = constants[parameter.name]
-        elif parameter.name.endswith("_strides"):
-            last = 1 if parameter.name.endswith("_ids_strides") else 3
-            constant[(place, last)] = 1
-            multiples += [(place, axis) for axis in range(last)]
-        elif parameter.name in ("T", "S") or parameter.name not in ("N", "G", "scale", "cap", "left", "right", "global_tokens"):
+        name, kind = parameter.name, signature[parameter.name]
+        if kind == "constexpr":
+            constant[(place,)] = constants[name] if parameter.is_constexpr else None
+        elif name in OPERANDS:
+            last = len(kind[1]) - 1
+            constant[(place, 1, last)] = 1
+            multiples += [(place, 0), *((place, 1, axis) for axis in range(last))]
+        elif name.endswith("_strides"):
+            constant[(place, 3)] = 1
+            multiples += [(place, axis) for axis in range(3)]
+        elif name in ("T", "S") or kind.startswith("*"):
             multiples.append((place,))
     return constant, {place: [["tt.divisibility", 16]] for place in multiples}
 
@@ -126,10 +148,8 @@ def resources(result: Any, folder: Path) -> dict[str, int]:
 def test_a_kernel_compiles_to_matrix_instructions_within_its_registers(choice: Choice, tmp_path: Path) -> None:
     result = compiled(choice)
     assert result.metadata.shared <= SHARED_MEMORY[choice.chip]
-    if choice.chip == "gfx942":
-        assert "v_mfma" in result.asm["amdgcn"]
-        return
-    assert ("wgmma.mma_async" if choice.chip == "sm_90" else "mma.sync") in result.asm["ptx"]
+    code = result.asm["amdgcn" if choice.chip == "gfx942" else "ptx"]
+    assert MATRIX_INSTRUCTION[choice.chip] in code
     if choice.chip == "sm_90":
         used = resources(result, tmp_path)
         assert used["REG"] <= 255

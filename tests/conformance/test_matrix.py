@@ -83,6 +83,7 @@ def check_alone(
     assert len(items) > len(small) > 0
     assert all(len(item.subjects) == 1 for item in items)
     checks = tuple(name for name in NAMES if name not in left_out)
-    plan = Plan(tuple(items), replace(PROFILE, cases=24), seed=1, lanes=(lane,), dtypes=dtypes, checks=checks)
+    profile = replace(PROFILE, cases=16, gradient_cases=8)
+    plan = Plan(tuple(items), profile, seed=1, lanes=(lane,), dtypes=dtypes, checks=checks)
     finished = Conductor(plan).run()
     assert finished.passed, "\n".join([*("\n".join(f.lines()) for f in finished.findings), *finished.errors])

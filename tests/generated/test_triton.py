@@ -30,6 +30,9 @@ def interpreted() -> None:
     TritonFramework()
 
 
+JAX, SDPA = "jax.nn.dot_product_attention", "torch.nn.functional.scaled_dot_product_attention"
+
+
 def subject(name: str, lane: str = "triton") -> Subject:
     return next(generated(find(name), lane))
 
@@ -99,6 +102,51 @@ def test_sizes_of_none_and_one_and_rows_that_see_nothing(T: int, S: int) -> None
     check("longformer", (4, 4), list(tensors(T, S, 2, 1, 3, 2)), left=0, right=0, global_tokens=0)
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 5, 7), (2, 1, 1, 7), (1, 1, 5, 1), (2, 2, 1, 1)])
+def test_a_bias_has_its_gradient_whatever_it_is_broadcast_over(shape: tuple[int, ...]) -> None:
+    every = [*tensors(5, 7, 2, 1, 4, 4), _surrounded(np.random.default_rng(0).standard_normal(shape, np.float32))]
+    mask = torch.stack([torch.arange(7) % 3 > 0, torch.arange(7) < 0])[:, None, None]  # batch row 1 sees nothing
+    found = gradients(kernel(JAX, 4, 4), every, mask)
+    wanted = gradients(load(subject(JAX, "torch")).function, [tensor.double() for tensor in every], mask)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.shape == other.shape
+        assert torch.allclose(one.double(), other, atol=1e-5)
+
+
+def gradients(function: Callable[..., Tensor], tensors: list[Tensor], *others: Any) -> tuple[Tensor, ...]:
+    """The output, and the gradients of the sum of its squares."""
+    inputs = [tensor.detach().requires_grad_() for tensor in tensors]
+    output = function(*inputs, *others)
+    return (output.detach(), *torch.autograd.grad(output.square().sum(), inputs))
+
+
+def test_leading_axes_are_one_batch_axis_and_a_mask_or_bias_is_broadcast_over_them() -> None:
+    query, key, value = (tensor.transpose(1, 2) for tensor in tensors(5, 7, 2, 2, 4, 3))
+    every = [query[:, None].expand(-1, 2, -1, -1, -1), key[:, None], value[:, None]]
+    function, expected = kernel(SDPA, 4, 4), load(subject(SDPA, "torch")).function
+    for mask in (torch.arange(7) > 2, torch.linspace(-1, 1, 28).reshape(2, 2, 1, 7)):
+        found = function(*every, mask)
+        assert found.shape == (2, 2, 2, 5, 3)
+        assert torch.allclose(found, expected(*every, mask), atol=1e-5)
+
+
+def test_the_log_sum_exp_of_rows_that_see_nothing_and_of_biases_of_minus_infinity() -> None:
+    """All hidden: the fill. All seen with logits of -inf: -inf, and NaN in the output, as softmax has it."""
+    query, key, value = tensors(3, 5, 2, 1, 4, 4)
+    mask = torch.tensor([True, False, True])[None, None, :, None]
+    bias = torch.where(torch.tensor([False, False, True]), float("-inf"), 0.0)[None, None, :, None]
+    found = kernel(JAX, 16, 16)(query, key, value, bias, mask, return_residual=True)
+    wanted = load(subject(JAX, "torch")).function(query, key, value, bias, mask, return_residual=True)
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, atol=1e-5, equal_nan=True)
+    assert found[0][:, 2].isnan().all()
+
+
+def test_dropout_is_refused_with_its_reason() -> None:
+    with pytest.raises(NotImplementedError, match="triton: `dropout_p` > 0 is not supported: no kernel draws it yet"):
+        kernel(SDPA, 16, 16)(*(torch.ones(2, 3, 4) for _ in range(3)), dropout_p=0.1)
+
+
 def test_half_precision_and_wide_heads() -> None:
     check("gemma2", (16, 16), list(tensors(17, 19, 4, 2, 33, 20, torch.float16)), left=6)
 
@@ -118,6 +166,19 @@ def test_a_mapped_axis_joins_the_batch() -> None:
     found = mapped(query[:, None], key[None])
     expected = [function(query[i : i + 1], key[i : i + 1], value[:1], left=2) for i in range(2)]
     assert torch.equal(found, torch.stack(expected, 1))
+
+
+def test_a_bias_is_whole_in_a_graph_and_joins_the_batch_under_vmap() -> None:
+    function = kernel(JAX, 16, 16)
+    query, key, value = tensors(3, 5, 2, 1, 4, 4)
+    bias = torch.linspace(-1, 1, 15).reshape(1, 1, 3, 5).requires_grad_()
+    given = (query, key, value, bias, None, 0.5, True, None, None, None, None)
+    torch.library.opcheck(module_of(function)["_forward"]._opoverload, given)
+    compiled = torch.compile(lambda bias: function(query, key, value, bias).sum(), fullgraph=True, backend="aot_eager")
+    assert torch.equal(torch.autograd.grad(compiled(bias), bias)[0], torch.autograd.grad(function(*given[:4]).sum(), bias)[0])
+    several = torch.stack([bias.detach(), -bias.detach()])
+    found = torch.func.vmap(lambda bias: function(query, key, value, bias))(several)
+    assert torch.equal(found, torch.stack([function(query, key, value, each) for each in several]))
 
 
 def test_autocast_lowers_what_a_kernel_is_given() -> None:

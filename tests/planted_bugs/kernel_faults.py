@@ -15,12 +15,19 @@ from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.profiles import seed_for
 from attnspec.harness.subjects import Subject, generated_folder
 from attnspec.spec.loader import find
+from attnspec.spec.model import Spec
 
-SPEC = "causal_gqa"
+Places = tuple[tuple[int, int], ...]
+
+CAUSAL, JAX = "causal_gqa", "jax.nn.dot_product_attention"
 FORWARD, BACKWARD = "oracle", "gradients"
-# Five keys in blocks of four for grouped heads; 17 queries in blocks of 16 over 15 keys; NaN in a key that no query sees.
 BLOCKS = "\nLAUNCHES = dict.fromkeys(LAUNCHES, ((4, 256, (16, 4, 4, 1)),))\n"
-PLACES = ((2, "plain"), (8, "plain"), (0, "poisoned keys"))
+# Five keys in blocks of four for grouped heads; 17 queries in blocks of 16 over 15 keys; NaN in a key that no query sees. Then
+# a bias for both heads, and rows that see nothing.
+CASES = {
+    CAUSAL: ((2, seed_for("plain")), (8, seed_for("plain")), (0, seed_for("poisoned keys"))),
+    JAX: ((12, seed_for("plain")), (3, seed_for("plain", "half, empty rows"))),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +38,20 @@ class KernelFault:
     seen_by: str
     right: str
     wrong: str
+    spec: str = CAUSAL
 
     def write(self, folder: Path) -> Subject:
         """The faulty file, as a subject of the lane."""
-        correct = (generated_folder() / "triton" / f"{SPEC}.py").read_text(encoding="utf-8")
+        spec = find(self.spec)
+        correct = (generated_folder() / "triton" / f"{spec.module_name}.py").read_text(encoding="utf-8")
         if self.right not in correct:
             raise ValueError(f"{self.name}: the generated file does not hold {self.right!r}")
-        file = folder / f"{self.name.replace('-', '_')}.py"
+        file = folder / f"{self.name.replace('-', '_').replace(' ', '_')}.py"
         file.write_text(correct.replace(self.right, self.wrong) + BLOCKS, encoding="utf-8")
-        return Subject(f"faulty:{self.name}", SPEC, "triton", str(file), SPEC)
+        return Subject(f"faulty:{self.name}", spec.name, "triton", str(file), spec.function_name)
 
 
-CORRECT = KernelFault("correct", "", "def causal_gqa(", "def causal_gqa(")
+CORRECT = tuple(KernelFault(f"correct {spec}", "", "LAUNCHES = ", "LAUNCHES = ", spec) for spec in CASES)
 FAULTS = (
     KernelFault("off-by-one-block-range", FORWARD, "_meets(low, end, 0, stop, ", "_meets(low, end, 0, stop - 1, "),
     KernelFault("missing-tail-mask", FORWARD, "    hidden, high = _meets(low, high, S, end, hidden, BLOCK)\n", ""),
@@ -56,21 +65,33 @@ FAULTS = (
     KernelFault("first-head-of-a-group-only", BACKWARD, "for n in range(k * G, k * G + G)", "for n in range(k * G, k * G + 1)"),
     KernelFault("forgotten-factor", BACKWARD, "summed_keys * scale", "summed_keys"),
     KernelFault("skipped-queries", BACKWARD, "_meets(low, end, start, T, ", "_meets(low, end, stop, T, "),
+    KernelFault("bias-of-another-head", FORWARD, "tl.cast(n, tl.int64) * strides[1]", "tl.cast(b, tl.int64) * strides[1]", JAX),
+    KernelFault("bias-gradient-of-one-head", BACKWARD, "own_n * HEADS + HEADS)", "own_n * HEADS + 1)", JAX),
+    KernelFault("zero-where-all-is-hidden", FORWARD, "spread.to(tl.int32), 0) > 0", "spread.to(tl.int32), 0) > 1", JAX),
+    KernelFault("no-share-of-hidden-keys", BACKWARD, "tl.where(attends, 0.0, share", "tl.where(attends, 0.0, 0.0 * share", JAX),
 )
 
 
 def hunt(faults: Sequence[KernelFault], folder: Path) -> dict[str, set[str]]:
-    """For each fault, the checks that see it within three cases."""
-    spec = find(SPEC)
-    subjects = {fault.write(folder): fault.name for fault in faults}
-    names = {subject.name: name for subject, name in subjects.items()}
-    configurations = pool(spec, "float32", 1 + max(place for place, _ in PLACES))
-    cases = [Case(configurations[place], seed_for(values)) for place, values in PLACES]
+    """For each fault, the checks that see it within three cases of its spec."""
     seen: dict[str, set[str]] = {fault.name: set() for fault in faults}
     with Crew([Lane("triton")]) as crew:
-        for evidence in crew.evidence(spec, tuple(subjects), cases, gradient=True):
-            assert isinstance(evidence, Evidence)
-            for name, answer in evidence.answers.items():  # each as if there were no other
-                alone = replace(evidence, answers={name: answer})
-                seen[names[name]] |= {failure.check for check in CASE_CHECKS.values() for failure in check(alone)}
+        for name, places in CASES.items():
+            names = {fault.write(folder): fault.name for fault in faults if fault.spec == name}
+            for subject, checks in _seen(crew, find(name), tuple(names), places).items():
+                seen[names[subject]] |= checks
+    return seen
+
+
+def _seen(crew: Crew, spec: Spec, subjects: tuple[Subject, ...], places: Places) -> dict[Subject, set[str]]:
+    """For each subject, the checks that fail in some of these cases: a configuration of the pool and a seed each."""
+    configurations = pool(spec, "float32", 1 + max(place for place, _ in places))
+    cases = [Case(configurations[place], seed) for place, seed in places]
+    by_name = {subject.name: subject for subject in subjects}
+    seen: dict[Subject, set[str]] = {subject: set() for subject in subjects}
+    for evidence in crew.evidence(spec, subjects, cases, gradient=True):
+        assert isinstance(evidence, Evidence)
+        for name, answer in evidence.answers.items():  # each as if there were no other
+            alone = replace(evidence, answers={name: answer})
+            seen[by_name[name]] |= {failure.check for check in CASE_CHECKS.values() for failure in check(alone)}
     return seen
