@@ -291,7 +291,8 @@ class Conductor:
             compiles = subject.lane in COMPILED
             left_out = stacked.NAMES if compiles and self._plan.profile.is_short else ()  # each is a shape of its own
             taken = (each for case in cases[:: FEW if compiles else 1] for each in related_calls.relations(spec, case))
-            return [(r, list(relations.check(spec, subject, call, r))) for r in taken if r.relation not in left_out]
+            first = relations.First(call)
+            return [(r, list(relations.check(spec, subject, call, r, first))) for r in taken if r.relation not in left_out]
 
         for subject, found in self._side_by_side(subjects, broken):
             for related, failures in found:

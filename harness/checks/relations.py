@@ -22,6 +22,7 @@ memory-KIND        the same arrays elsewhere in memory: transposed, sliced, offs
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,13 +40,29 @@ from attnspec.spec.model import Spec
 from attnspec.spec.resolve import resolve
 
 
-def check(spec: Spec, subject: Subject, call: Call, related: Related) -> Iterator[Failure]:
+@dataclass
+class First:
+    """The first call of a pair. Those of one case begin with the same call, which is made once."""
+
+    call: Call
+    _made: dict[bool, tuple[Given, Mapping[str, Array]]] = field(default_factory=dict)
+
+    def answer(self, related: Related) -> Mapping[str, Array]:
+        """What is said to it."""
+        given, answer = self._made.get(related.gradient, (None, {}))
+        if given is not related.given:
+            answer = _asked(self.call, related.gradient, related.case.configuration, related.given)
+            self._made[related.gradient] = related.given, answer
+        return answer
+
+
+def check(spec: Spec, subject: Subject, call: Call, related: Related, first: First | None = None) -> Iterator[Failure]:
     """A failure where the two calls differ by more than rounding. What is not answered is another check's."""
     if related.layout and related.layout not in OFFERED.get(subject.lane, ()):
         return
     if related.gradient and subject.lane in FORWARD_ONLY:
         return
-    before = _asked(call, related.gradient, related.case.configuration, related.given)
+    before = (first or First(call)).answer(related)
     after = _asked(call, related.gradient, related.changed, related.other, layout=related.layout)
     for name in (name for name in before if name in after and (not related.outputs or name in related.outputs)):
         if related.rate:
@@ -73,6 +90,8 @@ def _worst(spec: Spec, related: Related, name: str, expected: Array, got: Array)
     if expected.shape != got.shape:
         return Worst((), np.nan, np.nan, 0.0, np.inf, name)
     one, other = expected.astype(np.float64), got.astype(np.float64)
+    if np.array_equal(one, other, equal_nan=True):
+        return None
     bound = np.zeros(()) if related.exact else related.apart(spec, name)
     if bound.shape not in ((), one.shape):
         return None  # both have a shape that is wrong, which is another check's

@@ -66,9 +66,30 @@ def test_a_right_implementation_fulfils_all_of_them(name: str, dtype: str, lane:
     spec = builtin()[name]
     subject = next(generated(spec, "numpy"))
     call = partial(lane.call, spec, subject)
+    first = relations.First(call)
     for case in arguments.cases(spec, dtype)[0]:
         for each in related_calls.relations(spec, case):
-            assert list(relations.check(spec, subject, call, each)) == [], each.relation
+            assert list(relations.check(spec, subject, call, each, first)) == [], each.relation
+
+
+def test_the_first_call_of_a_case_is_made_once_and_twice_is_twice(lane: Lane) -> None:
+    subject = next(generated(SPEC, "numpy"))
+    made: list[tuple[Configuration, int]] = []
+
+    def call(configuration: Configuration, given: dict[str, Array], **more: str) -> Answer:
+        made.append((configuration, id(given)))
+        return lane.call(SPEC, subject, configuration, given, **more)
+
+    first = relations.First(call)
+    for case in arguments.cases(SPEC, "float32")[0][:2]:
+        made.clear()
+        pairs = [each for each in related_calls.relations(SPEC, case) if not each.layout]
+        for each in pairs:
+            assert list(relations.check(SPEC, subject, call, each, first)) == []
+        of_the_case = (case.configuration, id(pairs[0].given))
+        again = sum(each.other is each.given and each.changed == case.configuration for each in pairs)
+        assert made.count(of_the_case) == 1 + again == 2
+        assert len(made) == len(pairs) + len({(id(each.given), each.gradient) for each in pairs})
 
 
 def test_what_is_in_a_group_moves_with_the_rest() -> None:
