@@ -19,6 +19,7 @@ from attnspec.codegen.r.package import package
 from attnspec.codegen.targets import TARGETS
 from attnspec.codegen.targets.r import R
 from attnspec.codegen.triton import coverage as kernels
+from attnspec.codegen.triton import refusals
 from attnspec.codegen.triton.module import module_text as kernel_text
 from attnspec.spec.model import Spec
 
@@ -54,7 +55,10 @@ def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, 
 
     `complete`: files of other specs are no longer produced. Raises LoweringError where a spec cannot be compiled.
     """
-    rendered = _render(list(specs), None if targets is None else list(targets))
+    specs = list(specs)
+    rendered = _render(specs, None if targets is None else list(targets))
+    if complete and targets is None:
+        rendered[refusals.PAGE] = ("", refusals.page(specs))
     old = _manifest(folder)
     kept = {} if complete else {path: entry for path, entry in old.items() if path not in rendered}
     files = {path: {"spec": spec, "sha256": _digest(text)} for path, (spec, text) in rendered.items()}

@@ -5,4 +5,5 @@ holes.py     what a spec puts in the place of the skeleton's hole functions: log
 operands.py  tensors that masks and logits read
 module.py    one generated file
 coverage.py  which specs have a kernel, and why others have none
+refusals.py  the page that says so, and what a call may not ask for
 """

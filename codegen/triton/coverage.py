@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.prologue import canonical_dims
 from attnspec.codegen.triton.operands import LOOKED_UP, OF_PAIRS, dims_of, is_looked_up, operands_of
-from attnspec.spec.expression import names
+from attnspec.spec.expression import Access, Name, names
 from attnspec.spec.model import Argument, Output, Path, Spec, Stage
 
 DROPOUT = "`dropout_p` > 0 is not supported: no kernel draws it yet"
+SINK = "softmax.sink"
 _CLAUSES = frozenset({"score.dot", "softmax.plain", "combine.weighted"})
 _GUARDED = frozenset({"modifier", "mask", "rows", "dropout"})
 _UNIFORM = ("uniform", "replace", "-0.7 * max(float32)")
@@ -74,6 +75,12 @@ def _unknown_stage(spec: Spec, stage: Stage) -> Iterator[str]:
     elif stage.kind == "dropout":
         if stage.when is None:
             yield f"`{stage.clause}` is not compiled"
+    elif stage.clause == SINK:
+        match stage.expression:
+            case Access(tensor, (Name("n"),)) if tensor in operands_of(spec):
+                pass
+            case _:
+                yield f"`{stage.clause}` is compiled for a logit per head"
     elif stage.clause not in _CLAUSES:
         yield f"`{stage.clause}` is not compiled"
 

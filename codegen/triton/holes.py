@@ -19,8 +19,9 @@ from attnspec.codegen.index_notation import LoweringError, Scope, lower
 from attnspec.codegen.module import rules_of
 from attnspec.codegen.printer import ATOM, Printed, Printer, Target, indent
 from attnspec.codegen.program import Assign, Const, If, Line, Node, Op, Ref, Statement
+from attnspec.codegen.triton.coverage import SINK
 from attnspec.codegen.triton.operands import Loaded, differentiable, operands_of
-from attnspec.spec.expression import Call, Expression, Name, Number, fold, names, substitute
+from attnspec.spec.expression import Call, Expression, Name, Number, fold, names, substitute, to_text
 from attnspec.spec.model import Argument, Spec, Stage
 
 _TILE = ("TILE",)
@@ -117,6 +118,9 @@ def holes_of(spec: Spec) -> Holes:
         "_run_of_keys": _run(spec, printer, of_keys=True),
         "_run_of_queries": _run(spec, printer, of_keys=False),
     }
+    for stage in stages:
+        if stage.clause == SINK:
+            bodies["_sink"] = _sink(spec, stage, printer)
     for name in differentiable(spec):
         bodies[f"_d_{name}"] = _d_operand(spec, logits, name, printer)
     left_over = printer.operand(factor, ATOM) if factor is not None else ""
@@ -128,6 +132,7 @@ def _flags(spec: Spec) -> dict[str, bool]:
     return {
         "UNIFORM": spec.paths[0].policies["empty_row"].value == "uniform",
         "ROWS": any(stage.kind == "rows" for stage in spec.paths[0].stages),
+        "SINK": any(stage.clause == SINK for stage in spec.paths[0].stages),
         "OPERANDS": bool(differentiable(spec)),
     }
 
@@ -147,6 +152,7 @@ def _placeholders(spec: Spec, bodies: Mapping[str, str]) -> dict[str, tuple[str,
         "mask_parameters": read("_attends"),
         "block_parameters": read("_run_of_keys", "_run_of_queries", **blocks),
         "row_parameters": read("_keeps"),
+        "sink_parameters": read("_sink") if "_sink" in bodies else (),
         "parameters": tuple(each.declared for each in every),
         "given": tuple(each.given for each in every),
     }
@@ -214,6 +220,13 @@ def _constant_factor(statement: Statement) -> Node | None:
         case Assign(Ref("d_logits"), Op("mul", (Ref("d_logits"), factor))) if factor.dims is None:
             return factor
     return None
+
+
+def _sink(spec: Spec, stage: Stage, printer: Printer) -> str:
+    """The logit of a sink for every row."""
+    loaded = Loaded()
+    logit = loaded.named(_written_out(spec, stage.expression))
+    return "\n".join([printer.comment(stage.clause), *loaded.lines(), f"return tl.zeros_like(rows) + {to_text(logit)}"])
 
 
 def _conjunction(spec: Spec, stages: list[Stage], printer: Printer, result: str, index: str) -> str:

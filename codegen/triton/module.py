@@ -15,10 +15,10 @@ from attnspec.codegen.printer import Printer, indent
 from attnspec.codegen.program import Dims, If, Line, Program, Ref, Return, Statement
 from attnspec.codegen.prologue import canonical_dims, lacking_axis, lift_names, prologue
 from attnspec.codegen.targets.torch import TORCH
-from attnspec.codegen.triton.coverage import DROPOUT, LAYOUTS, require
+from attnspec.codegen.triton.coverage import DROPOUT, LAYOUTS, SINK, require
 from attnspec.codegen.triton.holes import Holes, holes_of, parameters_of
 from attnspec.codegen.triton.operands import differentiable, dims_of, is_looked_up
-from attnspec.spec.expression import IsNone, Unary
+from attnspec.spec.expression import IsNone, Unary, names
 from attnspec.spec.model import Argument, Axis, Layout, Output, Spec
 
 _AROUND = replace(TORCH, imports=("import torch", "import triton", "import triton.language as tl", "from torch import Tensor"))
@@ -32,7 +32,7 @@ _SHARES = re.compile(r", (shares(: Tensor)?|Shares)\b")
 _OPERAND = re.compile("operand")
 _CALL = re.compile(r"^(?P<margin> *)(?P<head>[\w, +]+= _\w+)\((?P<arguments>.*)\)$", re.MULTILINE)
 _WIDTH = 124
-_STAND_INS = ("FACTOR", "OPERAND_PLACES", "Shares", "operand")
+_STAND_INS = ("FACTOR", "OPERAND_PLACES", "SINK_PLACE", "Shares", "operand")
 """What the skeleton defines so that it can be linted."""
 
 
@@ -174,13 +174,14 @@ def _with_holes(name: str, text: str, spec: Spec, holes: Holes, operands: list[s
         text = re.sub(r"\bd_product\b", "d_logits", text)
     text = text.replace(" * FACTOR", f" * {holes.factor}" if holes.factor else "")
     text = text.replace("OPERAND_PLACES", f"{{{', '.join(_places(spec, operands))}}}")
+    text = text.replace("SINK_PLACE", str(_place_of_sink(spec)))
     text = text.replace("Shares", "Tensor") if holes.flags["UNIFORM"] else _SHARES.sub("", text)
     typed = "".join(f", {each}" for each in _typed(spec))
     text = text.replace(", given: Any", typed)
     listed = textwrap.fill("".join(f"{each}, " for each in holes.placeholders["parameters"]), _WIDTH - 4)
     text = re.sub(r"\n    parameters,(?=\n)", f"\n{indent(listed)}" if listed else "", text)
-    for placeholder, names in holes.placeholders.items():
-        text = re.sub(rf", {placeholder}\b", "".join(f", {name}" for name in names), text)
+    for placeholder, own in holes.placeholders.items():
+        text = re.sub(rf", {placeholder}\b", "".join(f", {each}" for each in own), text)
     return _CALL.sub(_broken, text)
 
 
@@ -197,6 +198,13 @@ def _places(spec: Spec, operands: list[str]) -> Iterator[str]:
     """`3: _bias_gradient`: which of what is given has a gradient, besides query, key and value."""
     names = ["query", "key", "value", *(each.name for each in parameters_of(spec))]
     return (f"{names.index(operand)}: _{operand}_gradient" for operand in operands)
+
+
+def _place_of_sink(spec: Spec) -> int | None:
+    """Which of what is given is a logit that holds no value."""
+    read = {name for stage in spec.paths[0].stages if stage.clause == SINK for name in names(stage.expression)}
+    every = ["query", "key", "value", *(each.name for each in parameters_of(spec))]
+    return next((place for place, name in enumerate(every) if name in read), None)
 
 
 def settled(text: str, flags: Mapping[str, bool]) -> str:

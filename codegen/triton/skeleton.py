@@ -5,9 +5,9 @@ A spec fills its holes. The functions under "holes" get other bodies. `parameter
 `given` for what a call of the spec has besides query, key and value. `FACTOR` is what the gradients of the products still have
 to be multiplied by.
 
-What is under `if UNIFORM` (hidden keys share a row that sees nothing), `if ROWS` (rows become zero) or `if OPERANDS` (logits
-read tensors) is there, without the `if`, where a spec has that, and so are `shares`. What has `operand` in its name is there
-for each tensor that logits read, under the tensor's name.
+What is under `if UNIFORM` (hidden keys share a row that sees nothing), `if ROWS` (rows become zero), `if SINK` (a logit that
+holds no value) or `if OPERANDS` (logits read tensors) is there, without the `if`, where a spec has that, and so are `shares`.
+What has `operand` in its name is there for each tensor that logits read, under the tensor's name.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import triton.language as tl
 from torch import Tensor
 
 FACTOR = 1.0
-UNIFORM = ROWS = OPERANDS = False
+UNIFORM = ROWS = SINK = OPERANDS = False
 OPERAND_PLACES: dict[int, Any] = {}
+SINK_PLACE = 0
 operand = torch.empty(0)
-logit_parameters = mask_parameters = block_parameters = row_parameters = ()
+logit_parameters = mask_parameters = block_parameters = row_parameters = sink_parameters = ()
 Shares = Tensor
 
 
@@ -46,6 +47,9 @@ def _forward_kernel(
     top = tl.full([BLOCK_T], float("-inf"), tl.float32)  # of every row the greatest logit so far, over log(2)
     total = tl.zeros([BLOCK_T], tl.float32)  # the sum of its weights
     summed = tl.zeros([BLOCK_T, BLOCK_V], tl.float32)  # the sum of the values with these weights
+    if SINK:
+        top = _sink(top, sink_parameters) * LOG2_E  # what every row begins with
+        total = tl.where(top == float("-inf"), 0.0, 1.0)
     low = 0
     while low < S:
         high, seen, hidden = _run_of_keys(low, start, tl.minimum(start + BLOCK_T, T), T, S, block_parameters, BLOCK_S)
@@ -277,6 +281,12 @@ def _attends(t, s, mask_parameters):
 
 
 @triton.jit
+def _sink(rows, sink_parameters):
+    """The logit that holds no value, for every row."""
+    return rows
+
+
+@triton.jit
 def _keeps(t, row_parameters):
     """Whether the row of query t is not made zero."""
     return t >= 0
@@ -479,6 +489,12 @@ def _delta(output: Tensor, d_output: Tensor) -> Tensor:
     return (output.float() * d_output.float()).sum(-1).transpose(1, 2).contiguous()
 
 
+def _sink_gradient(sink: Tensor, output: Tensor, lse: Tensor, d_output: Tensor) -> Tensor:
+    """Its weight in a row times what that takes from the others: the weights of a row add up to less by it."""
+    weights = torch.exp2(sink[..., 0].float() * LOG2_E.value - lse)
+    return -(weights * _delta(output, d_output)).sum(2)[..., None, None].sum_to_size(sink.shape).to(sink.dtype)
+
+
 def _log_sum_exp(lse: Tensor, shares: Tensor) -> Tensor:
     """The logarithm of the sum of a row's exponentials."""
     found = torch.where(lse == float("inf"), float("-inf"), lse * math.log(2))
@@ -551,6 +567,8 @@ def _gradients(ctx: Any, d_output: Tensor, *_: Tensor) -> tuple[Tensor | None, .
         for place, gradient in OPERAND_PLACES.items():
             if ctx.needs_input_grad[place]:
                 gradients[place] = gradient(query, key, value, output, lse, d_output, *given)
+    if SINK:
+        gradients[SINK_PLACE] = _sink_gradient(inputs[SINK_PLACE], output, lse, d_output)
     return tuple(gradients)
 
 

@@ -9,12 +9,13 @@ import pytest
 
 from attnspec.codegen.command import OK, USAGE, main
 from attnspec.codegen.index_notation import LoweringError
-from attnspec.codegen.triton.coverage import reasons
+from attnspec.codegen.triton.coverage import DROPOUT, reasons
 from attnspec.codegen.triton.holes import holes_of
 from attnspec.codegen.triton.module import module_text, settled
+from attnspec.codegen.triton.refusals import refusals
 from attnspec.codegen.write import changes
 from attnspec.spec.loader import builtin, find
-from compiling import SPECS, spec_of
+from compiling import GENERATED, SPECS, spec_of
 
 VARIANTS = ("causal_gqa", "gemma2", "longformer", "packed_documents")
 APIS = (
@@ -24,7 +25,7 @@ APIS = (
 )
 COVERED = (*VARIANTS, *APIS)
 PLACEHOLDERS = {"parameters", "logit_parameters", "mask_parameters", "row_parameters", "FACTOR", "OPERAND_PLACES", "operand"}
-PLACEHOLDERS |= {"Shares", "UNIFORM", "ROWS", "OPERANDS"}
+PLACEHOLDERS |= {"Shares", "UNIFORM", "ROWS", "SINK", "OPERANDS", "SINK_PLACE", "sink_parameters"}
 
 
 @pytest.mark.parametrize("name", COVERED)
@@ -39,7 +40,6 @@ def test_functions_with_masks_and_biases_have_a_kernel(name: str) -> None:
         ("torch.nn.functional.multi_head_attention_forward", "it has 2 paths, and kernels are compiled for one"),
         ("bigbird", "`block_layout` is a tensor that no kernel reads yet"),
         ("relative_bias.toml", "`table` is a tensor that no kernel reads yet"),
-        ("sink.toml", "`softmax.sink` is not compiled"),
         ("several_outputs.toml", "`weight` is returned, and kernels make the attended values"),
     ],
 )
@@ -59,7 +59,8 @@ def test_generate_writes_the_kernels_that_there_are_and_refuses_others(
     assert "triton: bigbird: `block_layout` is a tensor that no kernel reads yet" in capsys.readouterr().err
     wanted = changes(builtin().values(), None, tmp_path / "all", complete=True).wanted
     names = {*(find(name).module_name for name in COVERED), "__init__"}
-    assert {path for path in wanted if path.startswith("triton/")} == {f"triton/{name}.py" for name in names}
+    files = {"triton/README.md", *(f"triton/{name}.py" for name in names)}
+    assert {path for path in wanted if path.startswith("triton/")} == files
 
 
 def test_a_cap_is_differentiated_and_the_scale_is_left_to_the_end() -> None:
@@ -75,6 +76,7 @@ def test_a_cap_is_differentiated_and_the_scale_is_left_to_the_end() -> None:
         "mask_parameters": ("left",),
         "block_parameters": ("left",),
         "row_parameters": (),
+        "sink_parameters": (),
         "parameters": ("scale", "cap", "left"),
         "given": ("scale", "cap", "left"),
     }
@@ -156,7 +158,7 @@ def test_what_is_not_always_there_is_decided_when_a_kernel_is_compiled() -> None
     assert "if query_seq_lengths is not None:" in holes.bodies["_keeps"]
     assert "is_causal: tl.constexpr" in holes.placeholders["parameters"]
     assert holes.placeholders["logit_parameters"] == ("b", "n", "T", "S", "bias", "scale")
-    assert holes.flags == {"UNIFORM": True, "ROWS": True, "OPERANDS": True}
+    assert holes.flags == {"UNIFORM": True, "ROWS": True, "SINK": False, "OPERANDS": True}
 
 
 def test_an_argument_that_is_a_mask_or_a_bias_is_told_by_its_dtype() -> None:
@@ -186,6 +188,26 @@ def test_a_bias_is_read_and_summed_in_float32() -> None:
     assert "bias_block = _entries_of_pairs(bias, b, n, t, s, T, S).to(tl.float32)" in text
     assert "sums = query.new_zeros(bias.shape if has_queries and has_keys else parts, dtype=torch.float32)" in text
     assert "for place, gradient in {3: _slope_gradient, 4: _bias_gradient}.items():" in text
+
+
+def test_the_page_of_refusals_says_what_files_raise() -> None:
+    """Of every committed file, word by word; and of every spec that has none, why."""
+    text = (GENERATED / "triton" / "README.md").read_text(encoding="utf-8")
+    for name in COVERED:
+        found = list(refusals((GENERATED / "triton" / f"{find(name).module_name}.py").read_text(encoding="utf-8")))
+        assert len(found) >= 4
+        assert [each for each in found if each not in text] == []
+    for spec in builtin().values():
+        assert all(why in text for why in reasons(spec))
+    assert "triton: head dim {max(H, V)} is not supported; up to 256 is" in text
+    assert f"triton: {DROPOUT}" in text
+
+
+def test_a_sink_is_where_every_row_begins() -> None:
+    text = module_text(find(str(SPECS / "sink.toml")))
+    assert "top = _sink(top, b, n, sink) * LOG2_E" in text
+    assert "return tl.zeros_like(rows) + sink_here" in text
+    assert "gradients[3] = _sink_gradient(inputs[3], output, lse, d_output)" in text
 
 
 def test_parts_of_the_skeleton_under_a_flag_are_there_or_not() -> None:

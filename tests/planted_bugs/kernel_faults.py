@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from attnspec.codegen.write import changes
 from attnspec.harness.cases import pool
 from attnspec.harness.checks import CASE_CHECKS
 from attnspec.harness.checks.evidence import Evidence
@@ -19,14 +20,15 @@ from attnspec.spec.model import Spec
 
 Places = tuple[tuple[int, int], ...]
 
-CAUSAL, JAX = "causal_gqa", "jax.nn.dot_product_attention"
+CAUSAL, JAX, SINK = "causal_gqa", "jax.nn.dot_product_attention", str(Path(__file__).parents[1] / "specs" / "sink.toml")
 FORWARD, BACKWARD = "oracle", "gradients"
 BLOCKS = "\nLAUNCHES = dict.fromkeys(LAUNCHES, ((4, 256, (16, 4, 4, 1)),))\n"
 # Five keys in blocks of four for grouped heads; 17 queries in blocks of 16 over 15 keys; NaN in a key that no query sees. Then
-# a bias for both heads, and rows that see nothing.
+# a bias for both heads, and rows that see nothing; and a sink of three heads.
 CASES = {
     CAUSAL: ((2, seed_for("plain")), (8, seed_for("plain")), (0, seed_for("poisoned keys"))),
     JAX: ((12, seed_for("plain")), (3, seed_for("plain", "half, empty rows"))),
+    SINK: ((3, seed_for("plain")),),
 }
 
 
@@ -43,15 +45,18 @@ class KernelFault:
     def write(self, folder: Path) -> Subject:
         """The faulty file, as a subject of the lane."""
         spec = find(self.spec)
-        correct = (generated_folder() / "triton" / f"{spec.module_name}.py").read_text(encoding="utf-8")
+        if self.spec == SINK:
+            changes([spec], ["triton"], folder, False).apply()
+        files = folder if self.spec == SINK else generated_folder()
+        correct = (files / "triton" / f"{spec.module_name}.py").read_text(encoding="utf-8")
         if self.right not in correct:
             raise ValueError(f"{self.name}: the generated file does not hold {self.right!r}")
-        file = folder / f"{self.name.replace('-', '_').replace(' ', '_')}.py"
+        file = folder / f"{self.name.replace('-', '_')}.py"
         file.write_text(correct.replace(self.right, self.wrong) + BLOCKS, encoding="utf-8")
         return Subject(f"faulty:{self.name}", spec.name, "triton", str(file), spec.function_name)
 
 
-CORRECT = tuple(KernelFault(f"correct {spec}", "", "LAUNCHES = ", "LAUNCHES = ", spec) for spec in CASES)
+CORRECT = tuple(KernelFault(f"correct-{place}", "", "LAUNCHES = ", "LAUNCHES = ", spec) for place, spec in enumerate(CASES))
 FAULTS = (
     KernelFault("off-by-one-block-range", FORWARD, "_meets(low, end, 0, stop, ", "_meets(low, end, 0, stop - 1, "),
     KernelFault("missing-tail-mask", FORWARD, "    hidden, high = _meets(low, high, S, end, hidden, BLOCK)\n", ""),
@@ -69,6 +74,8 @@ FAULTS = (
     KernelFault("bias-gradient-of-one-head", BACKWARD, "own_n * HEADS + HEADS)", "own_n * HEADS + 1)", JAX),
     KernelFault("zero-where-all-is-hidden", FORWARD, "spread.to(tl.int32), 0) > 0", "spread.to(tl.int32), 0) > 1", JAX),
     KernelFault("no-share-of-hidden-keys", BACKWARD, "tl.where(attends, 0.0, share", "tl.where(attends, 0.0, 0.0 * share", JAX),
+    KernelFault("sink-that-weighs-nothing", FORWARD, 'tl.where(top == float("-inf"), 0.0, 1.0)', "tl.zeros_like(top)", SINK),
+    KernelFault("sink-gradient-of-the-wrong-sign", BACKWARD, "return -(weights * _delta", "return (weights * _delta", SINK),
 )
 
 
