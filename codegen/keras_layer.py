@@ -7,17 +7,18 @@ other, one for each of the owner's hooks (`keras_hooks.py`): a subclass that rep
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from attnspec.codegen.index_notation import align, lower
 from attnspec.codegen.keras_hooks import APPLIED, ATTEND, INNER, MASK, SCORES, SOFTMAX, hook_specs
 from attnspec.codegen.keras_projections import Dense, dense_layers
 from attnspec.codegen.lower import canonical_scope
 from attnspec.codegen.printer import ATOM, Printer, Target, indent
-from attnspec.codegen.program import Dims
-from attnspec.codegen.prologue import call_checks, constructor_checks, tensor_checks
-from attnspec.spec.expression import Binary, Expression, Name, fold, names, substitute, to_text
+from attnspec.codegen.program import Check, Dims
+from attnspec.codegen.prologue import call_checks, constructor_checks, is_late, tensor_checks
+from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Unary, fold, names, substitute, to_text
 from attnspec.spec.model import Argument, Spec, Stage
 
 Method = tuple[str, str, str, Iterable[str]]
@@ -26,8 +27,16 @@ _POSITIONS = {"mask.causal": "_compute_causal_mask", "mask.window": "_compute_sl
 """Masks of positions, by the hook that makes them."""
 _NAMED = {"E": "feature_dim"}
 """Sizes that no argument tells, by the attribute of the layer that holds them."""
-_PRIVATE = {"flash_attention": "flash_attention or keras.config.is_flash_attention_enabled()"}
-"""What Keras keeps beside an argument, for its own programs to ask."""
+_SETTING = {"flash_attention": "flash_attention or keras.config.is_flash_attention_enabled()"}
+"""Arguments over which a setting of Keras has its say: the layer keeps what comes of both, and no configuration has it."""
+_HOOK = {
+    MASK: "Any = None",
+    "training": "bool | None = None",
+    "return_attention_scores": "bool = False",
+    "use_causal_mask": "bool = False",
+}
+"""What a layer's own attention may take beside query, key and value."""
+_WANTED, _CAUSAL = "return_attention_scores", "use_causal_mask"
 
 
 def keras_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
@@ -38,11 +47,12 @@ def keras_class(spec: Spec, target: Target, docstring: str, parameters: list[str
     methods = (
         ("__init__", f"self, {', '.join(parameters)}, **kwargs: Any", "None", _constructor(spec, target)),
         ("build", f"self, {shapes}", "None", _build(spec, dense, tensors)),
+        *((name, *_MADE_BY[name], _made_by(spec, dense, name)) for name in spec.methods),
         ("_get_common_kwargs_for_sublayer", "self", "dict[str, Any]", _common(spec)),
         ("call", f"self, {', '.join(call)}", "Any", _call(spec, target, dense)),
         (f"_compute_{MASK}", f"self, query: Any, value: Any, {_mask_parameters(spec)}", "Any", _masks(spec, target)),
         *_position_masks(spec, target),
-        ("_compute_attention", f"self, {_inner_parameters()}", "tuple[Any, Any]", _attention(spec)),
+        ("_compute_attention", f"self, {_hook_parameters(spec)}", "tuple[Any, Any]", _attention(spec)),
         (SOFTMAX, f"self, scores: Any, {MASK}: Any = None", "Any", _softmax()),
         ("compute_output_shape", f"self, {shapes}", "tuple[Any, ...]", _output_shape(spec, tensors)),
         ("compute_output_spec", f"self, {', '.join(call)}", "Any", _output_spec(spec, tensors)),
@@ -50,14 +60,15 @@ def keras_class(spec: Spec, target: Target, docstring: str, parameters: list[str
     )
     name = _class_name(spec)
     exported = [f"\n{spec.class_name} = {name}"] if name != spec.class_name else []
-    return "\n\n".join((layer_class(name, docstring, methods), *exported))
+    return "\n\n".join((layer_class(name, docstring, methods, spec.properties), *exported))
 
 
-def layer_class(name: str, docstring: str, methods: Iterable[Method]) -> str:
+def layer_class(name: str, docstring: str, methods: Iterable[Method], properties: Iterable[str] = ()) -> str:
     """A class that Keras saves and loads. A method is its name, its signature, what it returns and its lines."""
     texts = [
         f"def {own}({signature}) -> {returned}:\n{indent(chr(10).join(body))}" for own, signature, returned, body in methods
     ]
+    texts += [f"@property\ndef {own}(self) -> Any:\n    return self._{own}" for own in properties]
     head = f"@keras.saving.register_keras_serializable(__name__)\nclass {name}(keras.layers.Layer):\n{indent(docstring)}"
     return "\n\n".join((head, *map(indent, texts)))
 
@@ -67,19 +78,54 @@ def _class_name(spec: Spec) -> str:
     return spec.defined_as or spec.class_name
 
 
+def kept(spec: Spec, name: str) -> str:
+    """Where the layer keeps an argument of its constructor: a seed is always there for all to see."""
+    hidden = name in _SETTING or (spec.properties and spec.argument(name).role != "seed")
+    return f"self._{name}" if hidden else f"self.{name}"
+
+
+def _held(spec: Spec) -> dict[str, Expression]:
+    """The constructor's arguments as the layer holds them."""
+    return {argument.name: Name(kept(spec, argument.name)) for argument in spec.constructor}
+
+
 def _constructor(spec: Spec, target: Target) -> Iterator[str]:
     yield "super().__init__(**kwargs)"
     yield "self.supports_masking = True"
-    printer = Printer(target, batched=False)
-    yield from (printer.statement(replace(check, numbers=())) for check in constructor_checks(spec))
     for argument in spec.constructor:
-        kind = _object_kind(argument)
-        yield f"self.{argument.name} = keras.{kind}.get({argument.name})" if kind else f"self.{argument.name} = {argument.name}"
-        if argument.name in _PRIVATE:
-            yield f"self._{argument.name} = {_PRIVATE[argument.name]}"
+        if argument.name in _SETTING:
+            yield f"{argument.name} = {_SETTING[argument.name]}"
+        if argument.single:
+            yield f'{argument.name} = _single("{argument.name}", {argument.name})'
     printer = Printer(target, batched=False)
+    yield from (printer.statement(replace(_strict(spec, check), numbers=())) for check in constructor_checks(spec))
+    for argument in spec.constructor:
+        kind, value = _object_kind(argument), argument.name
+        if argument.tells and argument.unset is not None and not is_late(spec, argument):
+            value = f"{to_text(argument.unset)} if {value} is None else {value}"
+        yield f"{kept(spec, argument.name)} = {f'keras.{kind}.get({value})' if kind else value}"
     yield from (f"self.{name} = {printer.guard(rule)[0]}" for name, rule in spec.attributes.items())
-    yield "self._return_attention_scores = False"
+    if _keeps_wish(spec):
+        yield f"self._{_WANTED} = False"
+
+
+def _keeps_wish(spec: Spec) -> bool:
+    """Whether the layer has to remember that weights are wanted, for its hook is not told."""
+    return len(spec.paths) > 1 and _WANTED not in spec.hook
+
+
+def _strict(spec: Spec, check: Check) -> Check:
+    """A check of a size that must be positive: it has to be an int too."""
+    read = names(check.fails)
+    if len(read) != 1 or any(spec.argument(name).role != "integer" for name in read):
+        return check
+    odd = Unary("not", Call("is_integer", (Name(next(iter(read))),)))
+    match check.fails:
+        case Binary("and", Unary("not", IsNone()) as given, Binary("<=") as rest):
+            return replace(check, fails=Binary("and", given, Binary("or", odd, rest)))
+        case Binary("<="):
+            return replace(check, fails=Binary("or", odd, check.fails))
+    return check
 
 
 def _object_kind(argument: Argument) -> str:
@@ -89,28 +135,55 @@ def _object_kind(argument: Argument) -> str:
 
 def _build(spec: Spec, dense: tuple[Dense, ...], tensors: list[Argument]) -> Iterator[str]:
     shape_of = {a.feeds or a.name: f"{a.name}_shape" for a in tensors}
-    for argument in tensors:
-        if isinstance(argument.unset, Name):
-            name = f"{argument.name}_shape"
-            yield f"{name} = {argument.unset.name}_shape if {name} is None else {name}"
+    yield from _shapes(tensors)
     for dim, attribute in _NAMED.items():
         first = next(a for a in tensors if dim in a.layouts[0].dims)
         yield f"self.{attribute} = {first.name}_shape[{first.layouts[0].dims.index(dim)}]"
     last = [each for each in dense if each.source not in shape_of]
     for each in (each for each in dense if each not in last):
         yield from _built(spec, each, shape_of[each.source])
-    yield "self._softmax = keras.layers.Softmax(dtype=self.dtype_policy)  # for subclasses; the layer has its own"
-    yield from _dropout(spec)
+    if _BETWEEN in spec.methods:
+        yield f"self.{_BETWEEN}(4)"
+    else:
+        yield from _between(spec)
     for each in last:
         sizes = ", ".join(_size(spec, dim) for dim in spec.tensors[each.source][2:])
-        yield from _built(spec, each, f"(None, None, {sizes})")
+        shape = f"(None, None, {sizes})"
+        if _LAST in spec.methods:
+            own = f'self.{_LAST}(query_shape, self._get_common_kwargs_for_sublayer(), "{each.name}")'
+            yield f"self.{each.attribute} = {own}\nself.{each.attribute}.build({shape})"
+        else:
+            yield from _built(spec, each, shape)
+
+
+_BETWEEN, _LAST = "_build_attention", "_make_output_dense"
+_MADE_BY = {
+    _BETWEEN: ("self, rank: int", "None"),
+    _LAST: ("self, query_shape: Any, common_kwargs: dict[str, Any], name: str | None = None", "Any"),
+}
+"""Methods of owners that make a part of the layer, which a subclass may replace: their signatures, and what they return."""
+
+
+def _made_by(spec: Spec, dense: tuple[Dense, ...], method: str) -> Iterator[str]:
+    if method == _BETWEEN:
+        yield '"""What the attention between the projections keeps, of projected heads of that rank."""'
+        yield from _between(spec)
+    else:
+        yield '"""The last projection."""'
+        yield f"return {_einsum_dense(spec, dense[-1], 'name=name', '**common_kwargs')}"
+
+
+def _between(spec: Spec) -> Iterator[str]:
+    yield "self._softmax = keras.layers.Softmax(dtype=self.dtype_policy)  # for subclasses; the layer has its own"
+    yield from _dropout(spec)
 
 
 def _dropout(spec: Spec) -> Iterator[str]:
     """The sublayer that holds what dropout draws from, where Keras looks for it."""
     seed = next((argument.name for argument in spec.constructor if argument.role == "seed"), "")
     if seed:
-        yield f"self._dropout_layer = keras.layers.Dropout(self.{_rate(spec)}, dtype=self.dtype_policy, seed=self.{seed})"
+        rate = kept(spec, _rate(spec))
+        yield f"self._dropout_layer = keras.layers.Dropout({rate}, dtype=self.dtype_policy, seed={kept(spec, seed)})"
 
 
 def _rate(spec: Spec) -> str:
@@ -120,6 +193,13 @@ def _rate(spec: Spec) -> str:
 
 
 def _built(spec: Spec, dense: Dense, shape: str) -> Iterator[str]:
+    made = _einsum_dense(spec, dense, f'name="{dense.name}"', "**self._get_common_kwargs_for_sublayer()")
+    lines = f"self.{dense.attribute} = {made}\nself.{dense.attribute}.build({shape})"
+    guard = _own(spec, dense.kernel.when, None) if dense.kernel.when else ""
+    yield f"if {guard}:\n{indent(lines)}" if guard else lines
+
+
+def _einsum_dense(spec: Spec, dense: Dense, *more: str) -> str:
     made = spec.tensors[dense.defines][2:]
     bias = "".join(dense.bias.layout.dims).lower() if dense.bias else ""
     only = f" if {_own(spec, dense.bias.when, dense.kernel.when)} else None" if dense.bias and dense.bias.when else ""
@@ -128,12 +208,9 @@ def _built(spec: Spec, dense: Dense, shape: str) -> Iterator[str]:
         f"output_shape=(None, {', '.join(_size(spec, dim) for dim in made)})",
         f'bias_axes="{bias}"{only}' if bias else "bias_axes=None",
         *([f'activation="{dense.activation}"'] if dense.activation else []),
-        f'name="{dense.name}"',
-        "**self._get_common_kwargs_for_sublayer()",
+        *more,
     ]
-    lines = f"self.{dense.attribute} = _EinsumDense({', '.join(arguments)})\nself.{dense.attribute}.build({shape})"
-    guard = _own(spec, dense.kernel.when, None) if dense.kernel.when else ""
-    yield f"if {guard}:\n{indent(lines)}" if guard else lines
+    return f"_EinsumDense({', '.join(arguments)})"
 
 
 def _own(spec: Spec, when: Expression | None, given: Expression | None) -> str:
@@ -142,12 +219,29 @@ def _own(spec: Spec, when: Expression | None, given: Expression | None) -> str:
     match when:
         case Binary("and", left, right) if given in (left, right):
             when = right if left == given else left
-    return to_text(substitute(when, {a.name: Name(f"self.{a.name}") for a in spec.constructor}))
+    return to_text(substitute(when, _held(spec)))
 
 
-def _size(spec: Spec, dim: str) -> str:
+def _size(spec: Spec, dim: str, known: Mapping[str, str] = MappingProxyType({})) -> str:
+    """A size that the layer knows; one that is not told may be that of another dim."""
     teller = spec.teller(dim)
-    return f"self.{teller.name if teller else _NAMED[dim]}"
+    if teller is None:
+        return known.get(dim) or f"self.{_NAMED[dim]}"
+    own = kept(spec, teller.name)
+    if not is_late(spec, teller):
+        return own
+    assert isinstance(teller.unset, Name)
+    return f"{_size(spec, teller.unset.name, known)} if {own} is None else {own}"
+
+
+def _shapes(tensors: list[Argument]) -> Iterator[str]:
+    """The shapes of the inputs, which fit their layouts and each other."""
+    for argument in tensors:
+        if isinstance(argument.unset, Name):
+            name = f"{argument.name}_shape"
+            yield f"{name} = {argument.unset.name}_shape if {name} is None else {name}"
+    given = (f'{a.name}_shape=({a.name}_shape, "{" ".join(a.layouts[0].dims)}")' for a in tensors)
+    yield f"_fit({', '.join(given)})"
 
 
 def _common(spec: Spec) -> Iterator[str]:
@@ -155,10 +249,10 @@ def _common(spec: Spec) -> Iterator[str]:
     yield '"""What all sublayers share; an initialiser each, for one that is shared would draw the same for all."""'
     for argument in spec.constructor:
         if argument.role == "object" and argument.name.endswith("initializer"):
-            own = f"self.{argument.name}"
+            own = kept(spec, argument.name)
             yield f"{argument.name} = {own}.__class__.from_config({own}.get_config())"
     objects = [a.name for a in spec.constructor if a.role == "object"]
-    passed = [f'"{name}": {name if name.endswith("initializer") else f"self.{name}"}' for name in objects]
+    passed = [f'"{name}": {name if name.endswith("initializer") else kept(spec, name)}' for name in objects]
     passed.append('"dtype": self.dtype_policy')
     yield f"return {{{', '.join(passed)}}}"
 
@@ -166,10 +260,10 @@ def _common(spec: Spec) -> Iterator[str]:
 def _call(spec: Spec, target: Target, dense: tuple[Dense, ...]) -> Iterator[str]:
     inputs = {a.feeds or a.name: a.name for a in spec.arguments if a.role == "tensor"}
     printer = Printer(target, batched=False)
-    held = {a.name: Name(f"self.{a.name}") for a in spec.constructor}
     for check in call_checks(spec):
-        yield printer.statement(replace(check, fails=substitute(check.fails, held)))
-    yield "self._return_attention_scores = return_attention_scores"
+        yield printer.statement(replace(check, fails=substitute(check.fails, _held(spec))))
+    if _keeps_wish(spec):
+        yield f"self._{_WANTED} = {_WANTED}"
     for argument in spec.arguments:
         if argument.role == "tensor" and isinstance(argument.unset, Name):
             yield f"{argument.name} = {argument.unset.name} if {argument.name} is None else {argument.name}"
@@ -179,12 +273,14 @@ def _call(spec: Spec, target: Target, dense: tuple[Dense, ...]) -> Iterator[str]
     for each in sorted(first, key=lambda each: each.defines in INNER):
         line = f"{each.defines} = self.{each.attribute}({inputs[each.source]})"
         yield f"{line} if {_own(spec, each.kernel.when, None)} else None" if each.kernel.when else line
-    yield (
-        "# A subclass's own attention gets a key and a value for every query head.\n"
-        "if not own:\n"
-        "    key, value = (ops.repeat(heads, query.shape[2] // heads.shape[2], axis=2) for heads in (key, value))"
-    )
-    yield f"output, scores = self._compute_attention(query, key, value, {MASK}={MASK}, training=training, **alone)"
+    if spec.teller("K") is not spec.teller("N"):
+        yield (
+            "# A subclass's own attention gets a key and a value for every query head.\n"
+            "if not own:\n"
+            "    key, value = (ops.repeat(heads, query.shape[2] // heads.shape[2], axis=2) for heads in (key, value))"
+        )
+    passed = [f"{name}={name}" for name in spec.hook if name != _CAUSAL] + ["**alone"] * (_CAUSAL in spec.hook)
+    yield f"output, scores = self._compute_attention(query, key, value, {', '.join(passed)})"
     projections = {stage.clause for each in dense for stage in each.stages}
     for stage in spec.paths[-1].stages:
         if stage.kind == "output" and stage.clause not in projections:
@@ -198,23 +294,20 @@ def _call(spec: Spec, target: Target, dense: tuple[Dense, ...]) -> Iterator[str]
 
 def _joined(spec: Spec) -> Iterator[str]:
     """The masks of a call as one; a causal mask alone is left to the layer's own attention, which needs no (T, S) for it."""
-    (causal,) = _mask_flags(spec)
     masks = _mask_names(spec)
-    windows = [f"self.{a.name}" for a in spec.constructor if a.name in _asked_by(spec)]
+    joined = f"{MASK} = self._compute_{MASK}(query, value, {', '.join(f'{name}={name}' for name in (*masks, _CAUSAL))})"
+    if _CAUSAL not in spec.hook:
+        yield joined
+        return
+    windows = [kept(spec, a.name) for a in spec.constructor if a.name in _asked_by(spec)]
     yield f"own = type(self)._compute_attention is {_class_name(spec)}._compute_attention"
     yield f"others = ({', '.join((*masks, *windows))})"
-    yield f'alone = {{"{causal}": True}} if own and {causal} and all(each is None for each in others) else {{}}'
-    passed = ", ".join(f"{name}={name}" for name in (*masks, causal))
-    yield f"if not alone:\n    {MASK} = self._compute_{MASK}(query, value, {passed})"
+    yield f'alone = {{"{_CAUSAL}": True}} if own and {_CAUSAL} and all(each is None for each in others) else {{}}'
+    yield f"if not alone:\n    {joined}"
 
 
 def _mask_names(spec: Spec) -> list[str]:
     return [a.name for a in spec.arguments if a.role == "tensor" and a.dtype == "bool"]
-
-
-def _mask_flags(spec: Spec) -> list[str]:
-    """Flags of the call that decide on a mask."""
-    return [a.name for a in spec.arguments if a.role == "flag" and a.name in _asked_by(spec)]
 
 
 def _asked_by(spec: Spec) -> frozenset[str]:
@@ -224,7 +317,7 @@ def _asked_by(spec: Spec) -> frozenset[str]:
 
 def _mask_parameters(spec: Spec) -> str:
     tensors = [f"{name}: Any = None" for name in _mask_names(spec)]
-    return ", ".join((*tensors, *(f"{name}: bool = False" for name in _mask_flags(spec))))
+    return ", ".join((*tensors, f"{_CAUSAL}: bool = False"))
 
 
 def _masks(spec: Spec, target: Target) -> Iterator[str]:
@@ -264,16 +357,15 @@ def _positions(spec: Spec, target: Target, stage: Stage) -> Iterator[str]:
     scope, printer = canonical_scope(spec), Printer(target, batched=False, rules=_rules(spec))
     node = lower(stage.expression, _MASKED, scope, stage.clause)
     yield '"""True where a query attends to a key by their positions, (1, T, S); `value` tells S, or else `query`."""'
-    yield from (f"{a.name} = self.{a.name}" for a in spec.constructor if a.name in names(stage.expression))
+    yield from (f"{a.name} = {kept(spec, a.name)}" for a in spec.constructor if a.name in names(stage.expression))
     yield "t = ops.arange(_shape(query)[1], dtype=_INTEGER)"
     yield "s = t if value is None else ops.arange(_shape(value)[1], dtype=_INTEGER)"
     yield printer.comment(stage.clause)
     yield f"return {printer.operand(node, ATOM)}[None]"
 
 
-def _inner_parameters() -> str:
-    tensors = ", ".join(f"{name}: Any" for name in INNER)
-    return f"{tensors}, {MASK}: Any = None, training: bool | None = None, use_causal_mask: bool = False"
+def _hook_parameters(spec: Spec) -> str:
+    return ", ".join((*(f"{name}: Any" for name in INNER), *(f"{name}: {_HOOK[name]}" for name in spec.hook)))
 
 
 def _attention(spec: Spec) -> Iterator[str]:
@@ -284,24 +376,25 @@ def _attention(spec: Spec) -> Iterator[str]:
     if ATTEND in functions:
         when = spec.paths[0].when
         assert when is not None
-        yield f"if not ({_asked(spec, when)}):\n    return {_called(functions[ATTEND])}, None"
-    yield f"if use_causal_mask:\n    {MASK} = _all_of([self._compute_causal_mask(query, value), {MASK}])"
-    yield f"weights = self.{SOFTMAX}({_called(functions[SCORES])}, {MASK})"
-    yield f"output = {_called(functions[APPLIED])}"
+        yield f"if not ({_asked(spec, when)}):\n    return {_called(spec, functions[ATTEND])}, None"
+    if _CAUSAL in spec.hook:
+        yield f"if {_CAUSAL}:\n    {MASK} = _all_of([self._compute_causal_mask(query, value), {MASK}])"
+    yield f"weights = self.{SOFTMAX}({_called(spec, functions[SCORES])}, {MASK})"
+    yield f"output = {_called(spec, functions[APPLIED])}"
     yield "return output, weights"
 
 
 def _asked(spec: Spec, when: Expression) -> str:
     """A guard of a path, over what the layer holds."""
-    held = {a.name: Name(f"self.{a.name}") for a in spec.constructor}
-    return to_text(substitute(when, {"return_attention_scores": Name("self._return_attention_scores")} | held))
+    wish = {_WANTED: Name(f"self._{_WANTED}")} if _keeps_wish(spec) else {}
+    return to_text(substitute(when, {**_held(spec), **wish}))
 
 
-def _called(function: Spec) -> str:
+def _called(spec: Spec, function: Spec) -> str:
     """A call of one of the functions, its constructor's arguments from the layer."""
-    seed = f"self._dropout_layer.seed_generator if self.{_rate(function)} > 0 else None" if function.constructor else ""
-    passed = [a.name for a in function.arguments]
-    passed += [f"{a.name}={seed if a.role == 'seed' else f'self.{a.name}'}" for a in function.constructor]
+    drawn = f"self._dropout_layer.seed_generator if {kept(spec, _rate(spec))} > 0 else None"
+    passed = [argument.name for argument in function.arguments]
+    passed += [f"{a.name}={drawn if a.role == 'seed' else kept(spec, a.name)}" for a in function.constructor]
     return f"{function.function_name}({', '.join(passed)})"
 
 
@@ -311,18 +404,16 @@ def _softmax() -> Iterator[str]:
 
 
 def _output_shape(spec: Spec, tensors: list[Argument]) -> Iterator[str]:
-    dims = {a.name: a.layouts[0].dims for a in tensors}
-    for argument in tensors:
-        if isinstance(argument.unset, Name):
-            name = f"{argument.name}_shape"
-            yield f"{name} = {argument.unset.name}_shape if {name} is None else {name}"
-    received = ", ".join(f"{name}_shape={{{name}_shape}}" for name in dims)
-    for one, other in ((a, b) for n, a in enumerate(dims) for b in list(dims)[n + 1 :]):
-        for dim in [dim for dim in dims[one] if dim in dims[other] and dim != "B"]:
-            here, there = f"{one}_shape[{dims[one].index(dim)}]", f"{other}_shape[{dims[other].index(dim)}]"
-            yield f'if {here} != {there}:\n    raise ValueError(f"`{here}` and `{there}` must be equal. Received: {received}")'
-    first = next(name for name in dims if dims[name] == spec.outputs[0].layouts[0].dims)
-    yield f"return tuple({first}_shape)"
+    yield from _shapes(tensors)
+    made = spec.outputs[0].layouts[0].dims
+    same = [a.name for a in tensors if a.layouts[0].dims == made]
+    yield f"return tuple({same[0]}_shape)" if same else f"return ({', '.join(_shape_size(spec, dim, tensors) for dim in made)})"
+
+
+def _shape_size(spec: Spec, dim: str, tensors: list[Argument]) -> str:
+    """A size of the output before the layer is built."""
+    known = {dim: f"{a.name}_shape[{place}]" for a in reversed(tensors) for place, dim in enumerate(a.layouts[0].dims)}
+    return known.get(dim) or _size(spec, dim, known)
 
 
 def _output_spec(spec: Spec, tensors: list[Argument]) -> Iterator[str]:
@@ -346,9 +437,8 @@ def _spec_size(spec: Spec, dim: str, tensors: list[Argument]) -> str:
 
 def _config(spec: Spec) -> Iterator[str]:
     yield "config = super().get_config()"
-    for argument in spec.constructor:
-        kind = _object_kind(argument)
-        own = f"self.{argument.name}"
+    for argument in (each for each in spec.constructor if each.name not in _SETTING):
+        kind, own = _object_kind(argument), kept(spec, argument.name)
         yield f'config["{argument.name}"] = ' + (f"keras.{kind}.serialize({own})" if kind else own)
     yield "return config"
 

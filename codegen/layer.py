@@ -78,7 +78,7 @@ def module_class(spec: Spec, target: Target, docstring: str, parameters: list[st
             "",
             indent(f"def forward({', '.join(('self', *call))}) -> Any:"),
             indent(indent(f"return _apply({_named_weights(spec)}, {named})")),
-            *(line for method in spec.methods if method != _RESET for line in _method(method)),
+            *(line for method in spec.methods if method != _RESET and spec.owner == target.name for line in _method(method)),
         )
     )
 
@@ -181,7 +181,10 @@ def _construction(spec: Spec, target: Target) -> Iterator[str]:
         yield f"_default_only({', '.join(own)})"
     for argument in spec.constructor:
         if argument.tells and argument.unset is not None:
-            yield f"{argument.name} = {to_text(argument.unset)} if {argument.name} is None else {argument.name}"
+            given = f'_single("{argument.name}", {argument.name})' if argument.single else argument.name
+            yield f"{argument.name} = {to_text(argument.unset)} if {argument.name} is None else {given}"
+        elif argument.single:
+            yield f'{argument.name} = _single("{argument.name}", {argument.name})'
     printer = Printer(target, batched=False)
     for statement in constructor_checks(spec):
         yield printer.statement(statement)

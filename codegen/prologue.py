@@ -11,7 +11,7 @@ from itertools import groupby
 
 from attnspec.codegen.printer import at_axis
 from attnspec.codegen.program import Assign, Check, Default, Derived, Dims, If, Line, Op, Ref, Sizes, Statement
-from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary, names, to_text, walk
+from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary, names, substitute, to_text, walk
 from attnspec.spec.layouts import layout_text, swapped
 from attnspec.spec.model import Argument, Layout, Precondition, Spec
 
@@ -32,6 +32,7 @@ def prologue(spec: Spec) -> Iterator[Statement]:
     yield _first_sizes(spec)
     for argument in spec.tensor_arguments:
         yield from _tensor(spec, argument)
+    yield from _late(spec)
     yield from _weights(spec)
     yield from _same_dtype(spec)
     yield from _sizes(spec)
@@ -108,9 +109,29 @@ def _stand_in(argument: Argument) -> Line:
 def _told(spec: Spec) -> Iterator[Statement]:
     """The sizes that arguments tell, before any tensor is looked at."""
     for argument in spec.tellers:
-        integer = f'_integer("{argument.name}", {argument.name})'
         unset = f"{to_text(argument.unset)} if {argument.name} is None else " if argument.unset is not None else ""
-        yield Line(f"{argument.name} = {unset}{integer}")
+        if not is_late(spec, argument):
+            yield Line(f"{argument.name} = {unset}{_as_integer(argument)}")
+
+
+def is_late(spec: Spec, argument: Argument) -> bool:
+    """Whether what stands in for a size that is not told is that of a tensor."""
+    return argument.unset is not None and not names(argument.unset) <= {each.name for each in spec.tellers}
+
+
+def _late(spec: Spec) -> Iterator[Statement]:
+    """The sizes that stand in for what is not told, once the tensors that have them are known."""
+    for argument in spec.tellers:
+        if is_late(spec, argument) and argument.unset is not None:
+            bound = substitute(argument.unset, {dim: Name(f'sizes["{dim}"][0]') for dim in names(argument.unset)})
+            yield Line(f"{argument.name} = {to_text(bound)} if {argument.name} is None else {_as_integer(argument)}")
+            yield from (Line(f'sizes["{dim}"] = ({argument.name}, "{argument.name}")') for dim in argument.tells)
+
+
+def _as_integer(argument: Argument) -> str:
+    """The argument, checked."""
+    given = f'_single("{argument.name}", {argument.name})' if argument.single else argument.name
+    return f'_{argument.role}("{argument.name}", {given})'
 
 
 def _first_sizes(spec: Spec) -> Line:
@@ -121,7 +142,9 @@ def _first_sizes(spec: Spec) -> Line:
 
 def _first(spec: Spec) -> dict[str, Expression]:
     """The told sizes, and those of axes that are made of these: `(N*H)`, and `1`."""
-    told, grouped = told_sizes(spec), [weight.layout for weight in spec.weights]
+    late = {dim for argument in spec.tellers if is_late(spec, argument) for dim in argument.tells}
+    told = {dim: rule for dim, rule in told_sizes(spec).items() if dim not in late}
+    grouped = [weight.layout for weight in spec.weights]
     grouped += [layout for a in spec.tensor_arguments for layout in a.layouts]
     axes = dict.fromkeys(axis.dims for layout in grouped for axis in layout.axes if len(axis.dims) != 1)
     return told | {_axis_text(dims): axis_size(spec, dims) for dims in axes if set(dims) <= told.keys()}
@@ -325,7 +348,7 @@ def _scalars(argument: Argument, preconditions: tuple[Precondition, ...]) -> Ite
     elif argument.role == "number" and argument.unset is not None:
         yield Default(argument.name, argument.unset)
     elif argument.role in ("number", "integer"):
-        checked = f'{argument.name} = _{argument.role}("{argument.name}", {argument.name})'
+        checked = f"{argument.name} = {_as_integer(argument)}"
         yield Line(f"if {argument.name} is not None:\n    {checked}" if argument.optional else checked)
 
 

@@ -209,7 +209,7 @@ def _agreeing(factors: Factors, sizes: Mapping[str, int], choice: Choice) -> Map
     for argument in spec.tellers:
         size = agreed[argument.tells[0]]
         if argument.unset is not None and choice.get(argument.name) is None:
-            size = int(evaluate(argument.unset, told))
+            size = int(evaluate(argument.unset, {**agreed, **told}))
         told[argument.name] = size
         agreed |= dict.fromkeys(argument.tells, size)
     by_name = {tensor.name: tensor for tensor in factors.tensors}

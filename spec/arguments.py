@@ -67,6 +67,7 @@ class ArgumentReader:
             feeds=table.feeds,
             inert=table.inert,
             tells=tuple(table.tells),
+            single=table.single,
             mode=table.mode,
             swapped_unless=table.swapped_unless,
             examples=tuple(literal(example) for example in table.examples),
@@ -122,8 +123,9 @@ class ArgumentReader:
             "names": (bool(argument.names), "sizes"),
             "choices": (bool(argument.choices), "choice"),
         }
-        if argument.tells and argument.role != "integer":
-            self.reading.errors.add((*key, "tells"), f'only an argument of role "integer" has it, got role "{argument.role}"')
+        for name, given in (("tells", argument.tells), ("single", argument.single)):
+            if given and argument.role != "integer":
+                self.reading.errors.add((*key, name), f'only an argument of role "integer" has it, got role "{argument.role}"')
         for name, (given, role) in keys.items():
             if given and argument.role != role:
                 self.reading.errors.add((*key, name), f'only an argument of role "{role}" has it, got role "{argument.role}"')

@@ -75,6 +75,8 @@ class _Builder:
             shapes_raise=file.shapes_raise or "",
             methods=tuple(file.methods),
             attributes=dict(self._attributes()),
+            properties=tuple(file.properties),
+            hook=tuple(self._hook()),
         )
 
     def _shortcuts(self) -> Iterator[Shortcut]:
@@ -95,6 +97,14 @@ class _Builder:
                 self.scope.unknown(("attributes", name), text, unknown, known, "argument")
             if rule is not None:
                 yield name, rule
+
+    def _hook(self) -> Iterator[str]:
+        """Arguments of the call, which the owner's hook takes too."""
+        known = {argument.name for argument in self.scope.arguments}
+        for name in self.file.hook:
+            if name not in known:
+                self.errors.add(("hook",), f"unknown argument `{name}`.{did_you_mean(name, known)}")
+            yield name
 
     def _check_signature(self) -> None:
         """Names are unique, layouts name declared dims and fit the tensors they become."""

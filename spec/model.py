@@ -56,6 +56,7 @@ class Argument:
     result; every other argument must act. `examples` are the values the harness tries. `optional` marks what may be None.
 
     `tells` are the dims whose size an integer is (`num_query_heads` tells N), of a layer's constructor or a function's call.
+    A sequence of one integer stands for a `single` one.
     `training` is a flag whose None means the mode of the model around the layer, false where there is none. `seed` decides
     what dropout draws. An `object` is the owner's own (an initialiser, a regulariser): it acts on the weights, never in the
     call, and other targets take its default alone. A `placement` (device, dtype) says where the owner makes the weights;
@@ -82,6 +83,7 @@ class Argument:
     feeds: str = ""
     inert: str = ""
     tells: tuple[str, ...] = ()
+    single: bool = False
     mode: bool = False
     swapped_unless: str = ""
     examples: tuple[Default, ...] = ()
@@ -221,7 +223,8 @@ class Spec:
     `tensors` gives every tensor that expressions name its canonical dims; `sizes` gives derived sizes (`G` = `N // K`).
     `shapes_raise` is the exception for shapes and dtypes that do not fit, where it is not what the owner usually raises,
     `methods` are those of the owner's layer that its other code calls, `attributes` what that reads, over the constructor's
-    arguments.
+    arguments, `properties` what it lets others read of what it keeps to itself, `hook` what the owner's attention between the
+    projections takes beside query, key and value.
     `file` is the TOML it came from (relative), `digest` the SHA-256 of all files that went into it. `defined_as` is what the
     owner calls a layer's class where it exports it under another name: checkpoints go by it.
     """
@@ -244,6 +247,8 @@ class Spec:
     shapes_raise: str = ""
     methods: tuple[str, ...] = ()
     attributes: Mapping[str, Expression] = field(default_factory=dict)
+    properties: tuple[str, ...] = ()
+    hook: tuple[str, ...] = ()
     file: str = ""
     digest: str = ""
     defined_as: str = ""

@@ -127,6 +127,7 @@ class ArgumentTable(Table):
     feeds: str = ""
     inert: Line = ""
     tells: list[Dim] = Field(default=[], max_length=MAX_ITEMS)
+    single: bool = False
     mode: bool = False
     swapped_unless: str = ""
     examples: list[Literal_] = Field(default=[], max_length=MAX_ITEMS)
@@ -228,6 +229,8 @@ class ApiFile(Declared):
     shapes_raise: Exception_ | None = None
     methods: list[Attribute] = Field(default=[], max_length=MAX_ITEMS)
     attributes: dict[Attribute, str] = Field(default={}, max_length=MAX_ITEMS)
+    properties: list[Attribute] = Field(default=[], max_length=MAX_ITEMS)
+    hook: list[Identifier] = Field(default=[], max_length=MAX_ITEMS)
     documented: DocumentedTable = DocumentedTable()
     constructor: list[ArgumentTable] = Field(default=[], max_length=MAX_ITEMS)
     argument: list[ArgumentTable] = Field(min_length=1, max_length=MAX_ITEMS)

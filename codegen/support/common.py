@@ -85,6 +85,15 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
     return pair[0], pair[1]
 
 
+def _single(name: str, value: Any) -> Any:
+    """The member of a sequence of one; of several axes nothing is known here."""
+    if not isinstance(value, (tuple, list)):
+        return value
+    if len(value) != 1:
+        raise NotImplementedError(f"`{name}` of {len(value)} axes is not covered, got {value!r}")
+    return value[0]
+
+
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value is not None and value not in choices:
         raise ValueError(f"`{name}` must be None or one of {', '.join(map(repr, choices))}, got {value!r}")

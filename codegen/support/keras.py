@@ -47,6 +47,13 @@ class _EinsumDense(keras.layers.EinsumDense):
             product = ops.cast(ops.cast(product, wide) + ops.cast(self.bias, wide), product.dtype)
         return product if self.activation is None else self.activation(product)
 
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.supports_masking = True  # of the inputs; the layer around it reads them
+
+    def quantize(self, mode: str | None = None, type_check: bool = True, **settings: Any) -> None:
+        super().quantize(mode, type_check=False, **settings)
+
 
 def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> Tensor:
     """`value` as a dense tensor of the backend, of that kind of dtype and one of those layouts."""
@@ -115,6 +122,22 @@ def _float(size: Any) -> Any:
 def _scalar(value: Any, dtype: str) -> Any:
     """A number that tensors of `dtype` meet: Python's take their dtype by themselves."""
     return ops.cast(value, dtype) if ops.is_tensor(value) else value
+
+
+def _fit(**shapes: tuple[Any, str]) -> None:
+    """Shapes have the axes of their layouts; a dim that several have is of one size."""
+    sizes: dict[str, tuple[Any, str]] = {}
+    received = ", ".join(f"{name}={shape}" for name, (shape, _) in shapes.items())
+    for name, (shape, layout) in shapes.items():
+        dims = layout.split()
+        if len(shape) != len(dims):
+            raise ValueError(f"The axes of `{name}` and ({', '.join(dims)}) must be equal in number. Received: {received}")
+        for dim, size in zip(dims, shape, strict=True):
+            known, owner = sizes.setdefault(dim, (size, name))
+            if known is None:
+                sizes[dim] = (size, name)
+            elif size not in (None, known):
+                raise ValueError(f"{dim} of `{owner}` and of `{name}` must be equal. Received: {received}")
 
 
 def _alike(**tensors: tuple[Tensor | None, int]) -> None:

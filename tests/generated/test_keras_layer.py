@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from compiling import GENERATED, imported
-from in_keras import BACKEND, array_of, keras, ops
+from in_keras import BACKEND, array_of, keras
+from keras_layers import agree, check_hook, inputs
 
 pytest.importorskip("absl")
 from keras.src import layers as sources
@@ -38,21 +39,10 @@ class TestAsKerasTestsIt(GroupedQueryAttentionTest):  # type: ignore[misc]
 del GroupedQueryAttentionTest
 
 
-def inputs(*sizes: int) -> tuple[Any, ...]:
-    random = np.random.default_rng(0)
-    return tuple(ops.convert_to_tensor(random.normal(size=(2, length, 8)).astype(np.float32)) for length in sizes)
-
-
 def masks() -> dict[str, Any]:
     random = np.random.default_rng(1)
     every = {"query_mask": (2, 5), "value_mask": (2, 7), "attention_mask": (2, 5, 7)}
     return {name: random.random(shape) < 0.6 for name, shape in every.items()}
-
-
-def agree(one: Any, other: Any, atol: float = 1e-5) -> None:
-    for a, b in zip(keras.tree.flatten(one), keras.tree.flatten(other), strict=True):
-        assert keras.backend.standardize_dtype(a.dtype) == keras.backend.standardize_dtype(b.dtype)
-        np.testing.assert_allclose(array_of(ops.cast(a, "float32")), array_of(ops.cast(b, "float32")), atol=atol)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -78,21 +68,6 @@ def test_every_attribute_of_the_native_layer_is_there() -> None:
         assert getattr(layers[0], name) == getattr(layers[1], name), name
 
 
-def with_other_hook(layer: type, hook: str) -> type:
-    """A subclass with one hook of its own, made of the layer's."""
-
-    def other(self: Any, *arguments: Any, **named: Any) -> Any:
-        found = getattr(layer, hook)(self, *arguments, **named)
-        if hook == "_compute_attention":
-            return found[0] * 2, found[1]
-        return ~found if hook.endswith("_mask") and found is not None else found
-
-    def softmax(self: Any, scores: Any, attention_mask: Any = None) -> Any:
-        return layer._masked_softmax(self, scores * 3, attention_mask)  # type: ignore[attr-defined]
-
-    return type(f"Other{layer.__name__}", (layer,), {hook: softmax if hook == "_masked_softmax" else other})
-
-
 HOOKS = {
     "_compute_attention_mask": [{"sliding_window": 2}, {}],
     "_compute_causal_mask": [{"sliding_window": 2}, {"dropout": 0.5}],
@@ -108,21 +83,7 @@ if BACKEND == "jax":
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_subclass_with_a_hook_of_its_own_gives_what_it_gives_on_the_native_layer(hook: str) -> None:
-    query, value = inputs(5, 7)
-    seen = False
-    for settings in HOOKS[hook]:
-        native, generated = (with_other_hook(layer, hook)(**HEADS, **settings) for layer in (Native, Generated))
-        plain = Generated(**HEADS, **settings)
-        for layer in (native, generated, plain):
-            layer.build(query.shape, value.shape)
-            layer.set_weights(native.get_weights())
-        for call in CALLS:
-            found = generated(query, value, **call)
-            agree(native(query, value, **call), found)
-            others = plain(query, value, **call)
-            pairs = zip(keras.tree.flatten(found), keras.tree.flatten(others), strict=True)
-            seen = seen or any(np.abs(array_of(one) - array_of(other)).max() > 1e-3 for one, other in pairs)
-    assert seen, f"{hook} changed nothing"
+    check_hook((Native, Generated), hook, HEADS, HOOKS[hook])
 
 
 def model_of(layer: type, **settings: Any) -> Any:

@@ -1,0 +1,127 @@
+"""The generated MultiHeadAttention in the place of Keras's own: its tests, its files, its subclasses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compiling import GENERATED, imported
+from in_keras import BACKEND, array_of, keras
+from keras_layers import agree, check_hook, inputs
+
+pytest.importorskip("absl")
+from keras.src import layers as sources
+from keras.src.layers.attention.multi_head_attention_test import MultiHeadAttentionTest
+
+Native = keras.layers.MultiHeadAttention
+Generated: Any = imported(GENERATED / "keras" / "keras_layers_multi_head_attention.py").MultiHeadAttention
+HEADS = {"num_heads": 2, "key_dim": 4}
+REFUSED = (
+    *("high_dim_attention", "axes_negative_indexing", "different_proj", "shape_high_dim", "different_qv", "as_tuple"),
+    *("non_4d_inputs", "test_masking"),
+)
+"""Tests of several attention axes, of inputs of a higher rank, of an output of several axes, or of numbers as a mask."""
+SETTINGS: list[dict[str, Any]] = [
+    {"value_dim": 3, "output_shape": 5, "use_gate": True, "sliding_window": 2},
+    {"dropout": 0.5, "use_bias": False, "attention_axes": (1,), "seed": 3},
+    {"output_shape": (6,), "attention_axes": -2},
+]
+HOOKS = {
+    "_compute_attention_mask": [{"sliding_window": 2}, {}],
+    "_compute_causal_mask": [{"dropout": 0.5}],
+    "_compute_sliding_window_mask": [{"sliding_window": 2}],
+    "_masked_softmax": [{"dropout": 0.5}],
+    "_compute_attention": [{}],
+}
+if BACKEND == "jax":  # which compiles every operation of every shape by itself
+    SETTINGS, HOOKS = SETTINGS[:1], {"_masked_softmax": HOOKS["_masked_softmax"]}
+either_way = pytest.mark.parametrize(("one", "other"), [(Native, Generated), (Generated, Native)], ids=["read", "written"])
+
+
+class TestAsKerasTestsIt(MultiHeadAttentionTest):  # type: ignore[misc]
+    """Keras's own tests of its layer, of this one; what it does not cover it refuses."""
+
+    @pytest.fixture(autouse=True)
+    def _in_its_place(self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+        monkeypatch.setattr(sources, "MultiHeadAttention", Generated)
+        if any(name in request.node.name for name in REFUSED):
+            request.applymarker(pytest.mark.xfail(strict=True, raises=(NotImplementedError, ValueError)))
+
+
+del MultiHeadAttentionTest
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_weights_and_results_are_those_of_the_native_layer(settings: dict[str, Any]) -> None:
+    native, generated = Native(**HEADS, **settings), Generated(**HEADS, **settings)
+    query, value = inputs(5, 7)
+    for layer in (native, generated):
+        layer(query, value)
+    paths = [[v.path.partition("/")[2] for v in layer.weights] for layer in (native, generated)]
+    assert paths[0] == paths[1]
+    assert {*dir(generated)} >= {*dir(native)}
+    generated.set_weights(native.get_weights())
+    mask = np.random.default_rng(1).random((2, 5, 7)) < 0.6
+    for call in ({}, {"use_causal_mask": True}, {"return_attention_scores": True}):
+        for given in ({}, {"attention_mask": mask, "value_mask": mask[:, 0]}):
+            agree(native(query, value, **call, **given), generated(query, value, **call, **given))
+    assert generated.compute_output_shape(query.shape, value.shape) == native.compute_output_shape(query.shape, value.shape)
+    config = generated.get_config()
+    assert config.keys() == native.get_config().keys()
+    assert Generated.from_config(config).get_config() == config
+    for one, other in ((Native, generated), (Generated, native)):
+        copy = one.from_config(other.get_config())
+        copy.build(query.shape, value.shape)
+        copy.set_weights(generated.get_weights())
+        agree(copy(query, value), generated(query, value))
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_subclass_with_a_hook_of_its_own_gives_what_it_gives_on_the_native_layer(hook: str) -> None:
+    check_hook((Native, Generated), hook, HEADS, HOOKS[hook])
+
+
+TOKENS = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 1], [2, 0, 0, 0, 0, 0]], np.int32)
+
+
+def model_of(layer: type, **settings: Any) -> Any:
+    """Masked tokens and self-attention, as a functional model: masks of query and value come with the tokens."""
+    tokens = keras.Input((6,), dtype="int32")
+    embedded = keras.layers.Embedding(9, 8, mask_zero=True, name="tokens")(tokens)
+    attended = layer(**HEADS, **settings, name="own")(embedded, embedded, use_causal_mask=True)
+    return keras.Model(tokens, keras.layers.Dense(3, name="dense")(keras.layers.GlobalAveragePooling1D(name="pool")(attended)))
+
+
+@either_way
+def test_weights_files_are_exchanged(one: type, other: type, tmp_path: Path) -> None:
+    first, second = model_of(one, **SETTINGS[0]), model_of(other, **SETTINGS[0])
+    first.save_weights(tmp_path / "of.weights.h5")
+    second.load_weights(tmp_path / "of.weights.h5")
+    for a, b in zip(first.variables, second.variables, strict=True):
+        np.testing.assert_array_equal(array_of(a.value), array_of(b.value))
+    agree(first(TOKENS), second(TOKENS))
+
+
+def test_a_model_of_it_trains_and_is_saved_whole(tmp_path: Path) -> None:
+    model = model_of(Generated, **SETTINGS[0])
+    model.compile(keras.optimizers.SGD(0.5), "mse", run_eagerly=BACKEND == "torch")
+    history = model.fit(TOKENS, np.ones((3, 3), np.float32), epochs=2, verbose=0).history["loss"]
+    assert history[1] < history[0]
+    model.save(tmp_path / "whole.keras")
+    again = keras.models.load_model(tmp_path / "whole.keras")
+    assert type(again.get_layer("own")) is Generated
+    agree(model(TOKENS), again(TOKENS))
+
+
+def test_what_it_does_not_cover_is_refused_by_name() -> None:
+    with pytest.raises(NotImplementedError, match="`attention_axes` of 2 axes is not covered"):
+        Generated(**HEADS, attention_axes=(1, 2))
+    with pytest.raises(NotImplementedError, match="`output_shape` of 2 axes is not covered"):
+        Generated(**HEADS, output_shape=(3, 2))
+    with pytest.raises(ValueError, match="An axis of `attention_axes` other than the length"):
+        Generated(**HEADS, attention_axes=2)
+    with pytest.raises(ValueError, match=r"The axes of `query_shape` and \(B, T, E\) must be equal in number"):
+        Generated(**HEADS)(np.ones((2, 3, 4, 8), np.float32), np.ones((2, 5, 8), np.float32))
