@@ -1,0 +1,17 @@
+# keras.layers.MultiHeadAttention@torch 3.15.1, gradients. As above: query_mask is not read.
+import os
+os.environ["KERAS_BACKEND"] = "torch"
+import keras
+import torch
+query_mask = torch.tensor([[False]], dtype=torch.bool)
+query = torch.tensor([[[-1.455549716949463]]], dtype=torch.float64, requires_grad=True)
+value = torch.tensor([[[1.018571138381958, 1.140014410018921, 0.8122222423553467, 1.0863044261932373, 0.4857676029205322, 0.9189283847808838]]], dtype=torch.float64, requires_grad=True)
+d_output = torch.tensor([[[-0.6277298927307129]]], dtype=torch.float64)
+layer = keras.layers.MultiHeadAttention(num_heads=1, key_dim=1, dtype='float64')
+layer(query, value, query_mask=query_mask)
+weights = {'query_kernel': torch.tensor([[[0.20882391929626465]]], dtype=torch.float64, requires_grad=True), 'query_bias': torch.tensor([[-0.10383713245391846]], dtype=torch.float64, requires_grad=True), 'key_kernel': torch.tensor([[[-0.17596824827482682]], [[-0.12543634060260775]], [[0.17490049454348341]], [[-0.2354986821514851]], [[0.2690072665240655]], [[0.17178366592132494]]], dtype=torch.float64, requires_grad=True), 'key_bias': torch.tensor([[-0.027714848518371582]], dtype=torch.float64, requires_grad=True), 'value_kernel': torch.tensor([[[0.2045447826385498]], [[0.10746041933695474]], [[0.5273468494415283]], [[0.17988212903340656]], [[-0.10001508394877115]], [[0.20769874254862467]]], dtype=torch.float64, requires_grad=True), 'value_bias': torch.tensor([[0.2405003309249878]], dtype=torch.float64, requires_grad=True), 'attention_output_kernel': torch.tensor([[[2.8419995307922363]]], dtype=torch.float64, requires_grad=True), 'attention_output_bias': torch.tensor([-0.019644618034362793], dtype=torch.float64, requires_grad=True)}
+[each.assign(weights['_'.join(each.path.split('/')[-2:])]) for each in layer.weights]
+torch.autograd.backward(layer(query, value, query_mask=query_mask), d_output)
+gradient = torch.zeros_like(value) if value.grad is None else value.grad
+print("got ", float(gradient[0, 0, 3]))
+print("want", -0.320911168, "+- 1.4e-15")
