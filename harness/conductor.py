@@ -48,6 +48,7 @@ from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.lanes.framework import DTYPES, FORWARD_ONLY
 from attnspec.harness.lanes.lane import Job, Lane
 from attnspec.harness.lanes.messages import Answer, Lost
+from attnspec.harness.once import Once
 from attnspec.harness.oracle import judge
 from attnspec.harness.plan import COMPILED, FIRST, Item, Plan
 from attnspec.harness.recorder import Recorder
@@ -270,8 +271,10 @@ class Conductor:
         if "arguments" not in self._plan.checks:
             return
 
+        variations: Once[Case, list[arguments.Variation]] = Once(lambda case: list(arguments.variations(spec, case)))
+
         def outcomes(subject: Subject) -> list[Outcome]:
-            varied = (each for case in self._varied(spec, subject, dtype) for each in arguments.variations(spec, case))
+            varied = (each for case in self._varied(spec, subject, dtype) for each in variations(case))
             return list(arguments.outcomes(self._call_of(spec, subject), varied))
 
         for subject, found in self._side_by_side(subjects, outcomes):
@@ -286,11 +289,13 @@ class Conductor:
         if "relations" not in self._plan.checks:
             return
 
+        pairs: Once[Case, list[Related]] = Once(lambda case: list(related_calls.relations(spec, case)))
+
         def broken(subject: Subject) -> list[tuple[Related, list[Failure]]]:
             call, cases = self._call_of(spec, subject), self._varied(spec, subject, dtype)
             compiles = subject.lane in COMPILED
             left_out = stacked.NAMES if compiles and self._plan.profile.is_short else ()  # each is a shape of its own
-            taken = (each for case in cases[:: FEW if compiles else 1] for each in related_calls.relations(spec, case))
+            taken = (each for case in cases[:: FEW if compiles else 1] for each in pairs(case))
             first = relations.First(call)
             return [(r, list(relations.check(spec, subject, call, r, first))) for r in taken if r.relation not in left_out]
 
