@@ -25,7 +25,7 @@ def histograms(run: SavedRun) -> Html:
     )
     about = (
         "Each case counts once, at its largest error over bound: outputs upwards, gradients downwards. The line is the bound; "
-        "what lies beyond it is hatched, and is a finding or a known deviation."
+        "what lies beyond it is dashed, and is a finding or a known deviation."
     )
     return join([element("p", about, class_="quiet"), table(["lane", *dtypes], rows, class_="histograms")])
 

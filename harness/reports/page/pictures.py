@@ -59,7 +59,7 @@ def _image(kind: str, said: str, width: float, height: float, *parts: Html) -> H
 
 
 def _bar(place: int, count: int, most: int, edges: Sequence[float], way: int) -> Html:
-    """A bar, at least so high that it is seen. One beyond the bound is hatched."""
+    """A bar, at least so high that it is seen. One beyond the bound is dashed."""
     height = max(2.0, (HEIGHT - 2) * count / most)
     top = HEIGHT - height if way < 0 else HEIGHT
     over = place > 0 and edges[place - 1] >= 1
