@@ -10,7 +10,6 @@ from attnspec.codegen.triton.operands import LOOKED_UP, OF_PAIRS, dims_of, is_lo
 from attnspec.spec.expression import Access, Name, names
 from attnspec.spec.model import Argument, Output, Path, Spec, Stage
 
-DROPOUT = "`dropout_p` > 0 is not supported: no kernel draws it yet"
 SINK = "softmax.sink"
 _CLAUSES = frozenset({"score.dot", "softmax.plain", "combine.weighted"})
 _GUARDED = frozenset({"modifier", "mask", "rows", "dropout"})
@@ -73,8 +72,8 @@ def _unknown_stage(spec: Spec, stage: Stage) -> Iterator[str]:
         if strange:
             yield f"`{stage.clause}` reads `{min(strange)}`"
     elif stage.kind == "dropout":
-        if stage.when is None:
-            yield f"`{stage.clause}` is not compiled"
+        if not isinstance(stage.expression, Name) or spec.paths[0].policies["empty_row"].value == "uniform":
+            yield f"`{stage.clause}` is compiled where its rate is an argument and empty rows are zero"
     elif stage.clause == SINK:
         match stage.expression:
             case Access(tensor, (Name("n"),)) if tensor in operands_of(spec):

@@ -87,7 +87,12 @@ class Parameter:
     @property
     def given(self) -> str:
         """As a kernel is called with it."""
-        return f"_with_strides({self.name})" if self.is_tensor else self.name
+        return f"_with_strides({self.name})" if self.is_tensor and self is not _DRAWN else self.name
+
+
+SEED = "seed"
+_DRAWN = Parameter(SEED, Argument(SEED, "tensor", required=False, dtype="integer"))
+"""What decides what dropout draws. It is drawn itself where a call has dropout, and None where it has not."""
 
 
 def parameters_of(spec: Spec) -> list[Parameter]:
@@ -95,13 +100,12 @@ def parameters_of(spec: Spec) -> list[Parameter]:
     read = set[str]().union(*map(_read_by, spec.paths[0].stages))
     rest = (a for a in spec.arguments if (a.feeds or a.name) not in ("query", "key", "value"))
     every = (Parameter(name, argument) for argument in rest for name in (argument.names or (argument.name,)))
-    return [each for each in every if {each.name, each.argument.name} & read]
+    found = [each for each in every if {each.name, each.argument.name} & read]
+    return [*found, _DRAWN] if any(stage.kind == "dropout" for stage in spec.paths[0].stages) else found
 
 
 def _read_by(stage: Stage) -> frozenset[str]:
-    """What a stage names; of one that is refused where it would act, nothing."""
-    if stage.kind == "dropout":
-        return frozenset()
+    """What a stage names."""
     return names(stage.expression) | (names(stage.when) if stage.when is not None else frozenset())
 
 
@@ -121,6 +125,8 @@ def holes_of(spec: Spec) -> Holes:
     for stage in stages:
         if stage.clause == SINK:
             bodies["_sink"] = _sink(spec, stage, printer)
+        if stage.kind == "dropout":
+            bodies["_dropped"] = _dropped(stage, printer)
     for name in differentiable(spec):
         bodies[f"_d_{name}"] = _d_operand(spec, logits, name, printer)
     left_over = printer.operand(factor, ATOM) if factor is not None else ""
@@ -133,6 +139,7 @@ def _flags(spec: Spec) -> dict[str, bool]:
         "UNIFORM": spec.paths[0].policies["empty_row"].value == "uniform",
         "ROWS": any(stage.kind == "rows" for stage in spec.paths[0].stages),
         "SINK": any(stage.clause == SINK for stage in spec.paths[0].stages),
+        "DROPOUT": any(stage.kind == "dropout" for stage in spec.paths[0].stages),
         "OPERANDS": bool(differentiable(spec)),
     }
 
@@ -153,6 +160,7 @@ def _placeholders(spec: Spec, bodies: Mapping[str, str]) -> dict[str, tuple[str,
         "block_parameters": read("_run_of_keys", "_run_of_queries", **blocks),
         "row_parameters": read("_keeps"),
         "sink_parameters": read("_sink") if "_sink" in bodies else (),
+        "dropout_parameters": read("_dropped", first=("b", "n", "N")) if "_dropped" in bodies else (),
         "parameters": tuple(each.declared for each in every),
         "given": tuple(each.given for each in every),
     }
@@ -220,6 +228,20 @@ def _constant_factor(statement: Statement) -> Node | None:
         case Assign(Ref("d_logits"), Op("mul", (Ref("d_logits"), factor))) if factor.dims is None:
             return factor
     return None
+
+
+def _dropped(stage: Stage, printer: Printer) -> str:
+    """Weights of 0 or scaled; without a seed there is no dropout in this call."""
+    rate = to_text(stage.expression)
+    return "\n".join(
+        [
+            printer.comment(stage.clause),
+            f"if {SEED} is not None:",
+            indent(f"kept = _drawn({SEED}, b, n, t, s, N) >= {rate}"),
+            indent(f"weights = tl.where(kept, weights / (1 - {rate}), 0.0)"),
+            "return weights",
+        ]
+    )
 
 
 def _sink(spec: Spec, stage: Stage, printer: Printer) -> str:

@@ -15,8 +15,8 @@ from attnspec.codegen.printer import Printer, indent
 from attnspec.codegen.program import Dims, If, Line, Program, Ref, Return, Statement
 from attnspec.codegen.prologue import canonical_dims, lacking_axis, lift_names, prologue
 from attnspec.codegen.targets.torch import TORCH
-from attnspec.codegen.triton.coverage import DROPOUT, LAYOUTS, SINK, require
-from attnspec.codegen.triton.holes import Holes, holes_of, parameters_of
+from attnspec.codegen.triton.coverage import LAYOUTS, SINK, require
+from attnspec.codegen.triton.holes import SEED, Holes, holes_of, parameters_of
 from attnspec.codegen.triton.operands import differentiable, dims_of, is_looked_up
 from attnspec.spec.expression import IsNone, Unary, names
 from attnspec.spec.model import Argument, Axis, Layout, Output, Spec
@@ -47,7 +47,7 @@ def module_text(spec: Spec) -> str:
 
 def _public(spec: Spec) -> str:
     """The documented function: the checks of any torch function, then the kernels."""
-    program = Program(spec.function_name, (*prologue(spec), *_countable(spec), *_refused(spec), *_called(spec)), batched=False)
+    program = Program(spec.function_name, (*prologue(spec), *_countable(spec), *_seeded(spec), *_called(spec)), batched=False)
     body = Printer(_AROUND, batched=False).function_body(program)
     return f"{signature_text(spec, _AROUND)}\n{indent(body)}"
 
@@ -60,11 +60,12 @@ def _countable(spec: Spec) -> Iterator[Line]:
             yield Line(f"if {each.name} is not None:\n    {line}" if each.argument.optional else line)
 
 
-def _refused(spec: Spec) -> Iterator[Statement]:
-    """What a call may ask for and no kernel does."""
+def _seeded(spec: Spec) -> Iterator[Line]:
+    """A number that decides what dropout draws, forward and backward, on the device: no call waits for it."""
     for stage in spec.paths[0].stages:
-        if stage.kind == "dropout" and stage.when is not None:
-            yield If(stage.when, (Line(f'raise NotImplementedError("triton: {DROPOUT}")'),), (), stage.clause)
+        if stage.kind == "dropout":
+            guard = "" if stage.when is None else f" if {Printer(_AROUND, batched=False).guard(stage.when)[0]} else None"
+            yield Line(f"{SEED} = torch.randint(2**31, (1,), device=query.device){guard}", stage.clause)
 
 
 def _called(spec: Spec) -> Iterator[Statement]:
@@ -208,16 +209,19 @@ def _place_of_sink(spec: Spec) -> int | None:
 
 
 def settled(text: str, flags: Mapping[str, bool]) -> str:
-    """A definition without its `if FLAG:`: what is under them is there, or it is not."""
+    """A definition without its `if FLAG:` and their `else:`: what is under them is there, or it is not."""
     lines: list[str] = []
     open_at: list[tuple[int, bool]] = []  # of every `if` that a line is under, how far it is indented and whether it holds
     for line in text.split("\n"):
         depth = len(line) - len(line.lstrip())
+        closed = (depth + 1, True)
         while line.strip() and open_at and depth <= open_at[-1][0]:
-            open_at.pop()
+            closed = open_at.pop()
         flag = re.fullmatch(r" *if (\w+):(?: *#.*)?", line)
         if flag and flag[1] in flags:
             open_at.append((depth, flags[flag[1]]))
+        elif line.strip() == "else:" and closed[0] == depth:
+            open_at.append((depth, not closed[1]))
         elif all(holds for _, holds in open_at):
             lines.append(line[4 * len(open_at) :])
     return "\n".join(lines)

@@ -6,8 +6,8 @@ A spec fills its holes. The functions under "holes" get other bodies. `parameter
 to be multiplied by.
 
 What is under `if UNIFORM` (hidden keys share a row that sees nothing), `if ROWS` (rows become zero), `if SINK` (a logit that
-holds no value) or `if OPERANDS` (logits read tensors) is there, without the `if`, where a spec has that, and so are `shares`.
-What has `operand` in its name is there for each tensor that logits read, under the tensor's name.
+holds no value), `if DROPOUT` or `if OPERANDS` (logits read tensors) is there, without the `if`, where a spec has that, and so
+are `shares`. What has `operand` in its name is there for each tensor that logits read, under the tensor's name.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import triton.language as tl
 from torch import Tensor
 
 FACTOR = 1.0
-UNIFORM = ROWS = SINK = OPERANDS = False
+UNIFORM = ROWS = SINK = DROPOUT = OPERANDS = False
 OPERAND_PLACES: dict[int, Any] = {}
 SINK_PLACE = 0
 operand = torch.empty(0)
-logit_parameters = mask_parameters = block_parameters = row_parameters = sink_parameters = ()
+logit_parameters = mask_parameters = block_parameters = row_parameters = sink_parameters = dropout_parameters = ()
 Shares = Tensor
 
 
@@ -69,9 +69,11 @@ def _forward_kernel(
                     weights = tl.exp2(logits * LOG2_E - base[:, None])
                     rescale = tl.exp2(top - base)
                     value_block = _load(value, value_strides, b, s, S, n // G, v, V, TESTED)
+                    total = total * rescale + tl.sum(weights, 1)
+                    if DROPOUT:
+                        weights = _dropped(weights, t[:, None], s[None, :], dropout_parameters)
                     summed = summed * rescale[:, None]
                     summed = tl.dot(weights.to(value_block.dtype), value_block, summed, input_precision="ieee")
-                    total = total * rescale + tl.sum(weights, 1)
                     top = raised
         low = high
     rows = tl.program_id(0).to(tl.int64) * T + t
@@ -137,6 +139,8 @@ def _query_gradient_kernel(
                         attends = attends & (s[None, :] < S)
                         weights = tl.where(attends, weights, 0.0)
                     d_weights = tl.dot(d_output_block, value_block.T, input_precision="ieee")
+                    if DROPOUT:
+                        d_weights = _dropped(d_weights, t[:, None], s[None, :], dropout_parameters)
                     d_logits = weights * (d_weights - delta_block[:, None])
                     d_product = _d_product(d_logits, product, t[:, None], s[None, :], logit_parameters)
                     summed = tl.dot(d_product.to(key_block.dtype), key_block, summed, input_precision="ieee")
@@ -181,10 +185,14 @@ def _key_gradients_kernel(
                             attends = _attends(t[None, :], s[:, None], mask_parameters)
                             attends = attends & (t[None, :] < T)
                             weights = tl.where(attends, weights, 0.0)
-                        summed_values = tl.dot(
-                            weights.to(d_output_block.dtype), d_output_block, summed_values, input_precision="ieee"
-                        )
+                        if DROPOUT:
+                            shown = _dropped(weights, t[None, :], s[:, None], dropout_parameters).to(d_output_block.dtype)
+                        else:
+                            shown = weights.to(d_output_block.dtype)
+                        summed_values = tl.dot(shown, d_output_block, summed_values, input_precision="ieee")
                         d_weights = tl.dot(value_block, d_output_block.T, input_precision="ieee")
+                        if DROPOUT:
+                            d_weights = _dropped(d_weights, t[None, :], s[:, None], dropout_parameters)
                         d_logits = weights * (d_weights - delta_block[None, :])
                         d_product = _d_product(d_logits, product, t[None, :], s[:, None], logit_parameters)
                         summed_keys = tl.dot(d_product.to(query_block.dtype), query_block, summed_keys, input_precision="ieee")
@@ -241,6 +249,8 @@ def _operand_gradient_kernel(
                             attends = attends & (s[None, :] < S)
                             weights = tl.where(attends, tl.exp2(logits * LOG2_E - lse_block[:, None]), 0.0)
                             d_weights = tl.dot(d_output_block, value_block.T, input_precision="ieee")
+                            if DROPOUT:
+                                d_weights = _dropped(d_weights, t[:, None], s[None, :], dropout_parameters)
                             d_logits = weights * (d_weights - delta_block[:, None])
                             summed += _d_operand(d_logits, product, t[:, None], s[None, :], logit_parameters)
                     low = high
@@ -284,6 +294,12 @@ def _attends(t, s, mask_parameters):
 def _sink(rows, sink_parameters):
     """The logit that holds no value, for every row."""
     return rows
+
+
+@triton.jit
+def _dropped(weights, t, s, dropout_parameters):
+    """What dropout makes of weights, or of their gradients: seed and place alone decide, forward and backward."""
+    return weights
 
 
 @triton.jit
@@ -385,6 +401,14 @@ def _store(tensor, strides, b, rows, length, n, columns, WIDTH: tl.constexpr, va
     """tensor[b, rows, n, columns] = values, up to its end."""
     there = (rows[:, None] < length) & (columns[None, :] < WIDTH)
     tl.store(_tile(tensor, strides, b, rows, n, columns), values.to(tensor.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _drawn(seed, b, n, t, s, N):
+    """A number of [0, 1) for every place, from a counter (Philox)."""
+    t, s = tl.broadcast(t, s)
+    draw, _, _, _ = tl.philox(tl.load(seed), s, t, t * 0 + (b * N + n), t * 0)
+    return tl.uint_to_uniform_float(draw)
 
 
 @triton.jit

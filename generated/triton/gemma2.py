@@ -116,9 +116,9 @@ def _forward_kernel(
                     weights = tl.exp2(logits * LOG2_E - base[:, None])
                     rescale = tl.exp2(top - base)
                     value_block = _load(value, value_strides, b, s, S, n // G, v, V, TESTED)
+                    total = total * rescale + tl.sum(weights, 1)
                     summed = summed * rescale[:, None]
                     summed = tl.dot(weights.to(value_block.dtype), value_block, summed, input_precision="ieee")
-                    total = total * rescale + tl.sum(weights, 1)
                     top = raised
         low = high
     rows = tl.program_id(0).to(tl.int64) * T + t
@@ -208,9 +208,8 @@ def _key_gradients_kernel(
                             attends = _attends(t[None, :], s[:, None], left)
                             attends = attends & (t[None, :] < T)
                             weights = tl.where(attends, weights, 0.0)
-                        summed_values = tl.dot(
-                            weights.to(d_output_block.dtype), d_output_block, summed_values, input_precision="ieee"
-                        )
+                        shown = weights.to(d_output_block.dtype)
+                        summed_values = tl.dot(shown, d_output_block, summed_values, input_precision="ieee")
                         d_weights = tl.dot(value_block, d_output_block.T, input_precision="ieee")
                         d_logits = weights * (d_weights - delta_block[None, :])
                         d_product = _d_product(d_logits, product, t[None, :], s[:, None], scale, cap)

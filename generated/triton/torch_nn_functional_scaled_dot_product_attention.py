@@ -103,8 +103,7 @@ def scaled_dot_product_attention(
     if lifted:
         query, key, value = query[None], key[None], value[None]
     # dropout.elementwise
-    if dropout_p > 0:
-        raise NotImplementedError("triton: `dropout_p` > 0 is not supported: no kernel draws it yet")
+    seed = torch.randint(2**31, (1,), device=query.device) if dropout_p > 0 else None
     # layout
     query = _with_one_batch_axis(query, _leading(sizes))
     query = query.permute(0, 2, 1, 3)
@@ -114,7 +113,7 @@ def scaled_dot_product_attention(
     value = value.permute(0, 2, 1, 3)
     if attn_mask is not None:
         attn_mask = _with_four_axes(attn_mask, _leading(sizes))
-    output = _forward(query, key, value, attn_mask, is_causal, scale)[0]
+    output = _forward(query, key, value, attn_mask, dropout_p, is_causal, scale, seed)[0]
     output = output.permute(0, 2, 1, 3)
     output = output.reshape(*_leading(sizes), *output.shape[1:])
     return output[0] if lifted else output
@@ -123,7 +122,7 @@ def scaled_dot_product_attention(
 @triton.jit
 def _forward_kernel(
     query, query_strides, key, key_strides, value, value_strides, output, output_strides, lse, T, S, N, G,
-    attn_mask, is_causal: tl.constexpr, scale,
+    attn_mask, dropout_p, is_causal: tl.constexpr, scale, seed,
     H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -154,9 +153,10 @@ def _forward_kernel(
                     weights = tl.exp2(logits * LOG2_E - base[:, None])
                     rescale = tl.exp2(top - base)
                     value_block = _load(value, value_strides, b, s, S, n // G, v, V, TESTED)
+                    total = total * rescale + tl.sum(weights, 1)
+                    weights = _dropped(weights, t[:, None], s[None, :], b, n, N, dropout_p, seed)
                     summed = summed * rescale[:, None]
                     summed = tl.dot(weights.to(value_block.dtype), value_block, summed, input_precision="ieee")
-                    total = total * rescale + tl.sum(weights, 1)
                     top = raised
         low = high
     rows = tl.program_id(0).to(tl.int64) * T + t
@@ -171,7 +171,7 @@ def _forward_kernel(
 def _query_gradient_kernel(
     query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
     d_query, d_query_strides, T, S, N, G,
-    attn_mask, is_causal: tl.constexpr, scale,
+    attn_mask, dropout_p, is_causal: tl.constexpr, scale, seed,
     H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -202,6 +202,7 @@ def _query_gradient_kernel(
                         attends = attends & (s[None, :] < S)
                         weights = tl.where(attends, weights, 0.0)
                     d_weights = tl.dot(d_output_block, value_block.T, input_precision="ieee")
+                    d_weights = _dropped(d_weights, t[:, None], s[None, :], b, n, N, dropout_p, seed)
                     d_logits = weights * (d_weights - delta_block[:, None])
                     summed = tl.dot(d_logits.to(key_block.dtype), key_block, summed, input_precision="ieee")
         low = high
@@ -212,7 +213,7 @@ def _query_gradient_kernel(
 def _key_gradients_kernel(
     query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
     d_key, d_key_strides, d_value, d_value_strides, T, S, N, G,
-    attn_mask, is_causal: tl.constexpr, scale,
+    attn_mask, dropout_p, is_causal: tl.constexpr, scale, seed,
     H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -247,10 +248,10 @@ def _key_gradients_kernel(
                             attends = _attends(t[None, :], s[:, None], b, n, T, S, attn_mask, is_causal)
                             attends = attends & (t[None, :] < T)
                             weights = tl.where(attends, weights, 0.0)
-                        summed_values = tl.dot(
-                            weights.to(d_output_block.dtype), d_output_block, summed_values, input_precision="ieee"
-                        )
+                        shown = _dropped(weights, t[None, :], s[:, None], b, n, N, dropout_p, seed).to(d_output_block.dtype)
+                        summed_values = tl.dot(shown, d_output_block, summed_values, input_precision="ieee")
                         d_weights = tl.dot(value_block, d_output_block.T, input_precision="ieee")
+                        d_weights = _dropped(d_weights, t[None, :], s[:, None], b, n, N, dropout_p, seed)
                         d_logits = weights * (d_weights - delta_block[None, :])
                         summed_keys = tl.dot(d_logits.to(query_block.dtype), query_block, summed_keys, input_precision="ieee")
             low = high
@@ -262,7 +263,7 @@ def _key_gradients_kernel(
 def _attn_mask_gradient_kernel(
     query, query_strides, key, key_strides, value, value_strides, d_output, d_output_strides, lse, delta,
     d_attn_mask, d_attn_mask_strides, N_OWN, BATCHES, HEADS, QUERIES, KEYS, T, S, N, G,
-    attn_mask, is_causal: tl.constexpr, scale,
+    attn_mask, dropout_p, is_causal: tl.constexpr, scale, seed,
     ADDS_QUERIES: tl.constexpr, ADDS_KEYS: tl.constexpr, H: tl.constexpr, V: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -297,6 +298,7 @@ def _attn_mask_gradient_kernel(
                             attends = attends & (s[None, :] < S)
                             weights = tl.where(attends, tl.exp2(logits * LOG2_E - lse_block[:, None]), 0.0)
                             d_weights = tl.dot(d_output_block, value_block.T, input_precision="ieee")
+                            d_weights = _dropped(d_weights, t[:, None], s[None, :], b, n, N, dropout_p, seed)
                             d_logits = weights * (d_weights - delta_block[:, None])
                             summed += _d_attn_mask(d_logits, product, t[:, None], s[None, :], b, n, T, S, attn_mask, scale)
                     low = high
@@ -342,6 +344,16 @@ def _attends(t, s, b, n, T, S, attn_mask, is_causal):
     if is_causal:
         attends = attends & (s <= t)
     return attends
+
+
+@triton.jit
+def _dropped(weights, t, s, b, n, N, dropout_p, seed):
+    """What dropout makes of weights, or of their gradients: seed and place alone decide, forward and backward."""
+    # dropout.elementwise: dropout_p
+    if seed is not None:
+        kept = _drawn(seed, b, n, t, s, N) >= dropout_p
+        weights = tl.where(kept, weights / (1 - dropout_p), 0.0)
+    return weights
 
 
 @triton.jit
@@ -428,6 +440,14 @@ def _store(tensor, strides, b, rows, length, n, columns, WIDTH: tl.constexpr, va
     tl.store(_tile(tensor, strides, b, rows, n, columns), values.to(tensor.dtype.element_ty), mask=there)
 
 
+@triton.jit
+def _drawn(seed, b, n, t, s, N):
+    """A number of [0, 1) for every place, from a counter (Philox)."""
+    t, s = tl.broadcast(t, s)
+    draw, _, _, _ = tl.philox(tl.load(seed), s, t, t * 0 + (b * N + n), t * 0)
+    return tl.uint_to_uniform_float(draw)
+
+
 LAUNCHES = {
     "forward": ((2, 128, (128, 64, 8, 3)), (2, 256, (128, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
     "query_gradient": ((2, 128, (128, 32, 8, 2)), (2, 256, (64, 32, 8, 2)), (4, 256, (32, 32, 8, 2))),
@@ -440,7 +460,14 @@ OPERATOR = "attnspec::" + "".join(letter if letter.isalnum() else "_" for letter
 
 @torch.library.custom_op(OPERATOR, mutates_args=())
 def _forward(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, is_causal: bool, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float,
+    seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
     (B, T, N, _), S, K, V = query.shape, key.shape[1], key.shape[2], value.shape[3]
@@ -448,7 +475,9 @@ def _forward(
     tensors = [argument for tensor in (query, key, value, output) for argument in (tensor, tensor.stride())]
     launch = _launch("forward", query, value)
     blocks = triton.cdiv(T, launch["BLOCK_T"])
-    _forward_kernel[(B * N, blocks)](*tensors, lse, T, S, N, N // K, _with_strides(attn_mask), is_causal, scale, **launch)
+    _forward_kernel[(B * N, blocks)](
+        *tensors, lse, T, S, N, N // K, _with_strides(attn_mask), dropout_p, is_causal, scale, seed, **launch
+    )
     return output, lse
 
 
@@ -461,15 +490,17 @@ def _backward(
     lse: Tensor,
     d_output: Tensor,
     attn_mask: Tensor | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
+    seed: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
     (B, T, N, _), S, K = query.shape, key.shape[1], key.shape[2]
     d_query, d_key, d_value = (tensor.new_empty(tensor.shape) for tensor in (query, key, value))
     delta = _delta(output, d_output)
     inputs = [argument for tensor in (query, key, value, d_output) for argument in (tensor, tensor.stride())]
-    sizes = (T, S, N, N // K, _with_strides(attn_mask), is_causal, scale)
+    sizes = (T, S, N, N // K, _with_strides(attn_mask), dropout_p, is_causal, scale, seed)
     launch = _launch("query_gradient", query, value)
     blocks = triton.cdiv(T, launch["BLOCK_T"])
     _query_gradient_kernel[(B * N, blocks)](*inputs, lse, delta, d_query, d_query.stride(), *sizes, **launch)
@@ -489,8 +520,10 @@ def _attn_mask_gradient(
     lse: Tensor,
     d_output: Tensor,
     attn_mask: Tensor | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
+    seed: Tensor | None,
 ) -> Tensor:
     """The gradient of `attn_mask`: blocks of T by S where it has both axes, else sums of rows or of columns for every head."""
     (B, T, N, _), S, K = query.shape, key.shape[1], key.shape[2]
@@ -503,7 +536,7 @@ def _attn_mask_gradient(
     queries, keys = T if adds_queries else launch["BLOCK_T"], max(1, S) if adds_keys else launch["BLOCK_S"]
     owned = (sums.shape[1], B // max(1, sums.shape[0]), N // max(1, sums.shape[1]), queries, keys)
     programs = (sums.shape[0] * sums.shape[1], triton.cdiv(T, max(1, queries)) * triton.cdiv(S, keys))
-    sizes = (*owned, T, S, N, N // K, _with_strides(attn_mask), is_causal, scale, adds_queries, adds_keys)
+    sizes = (*owned, T, S, N, N // K, _with_strides(attn_mask), dropout_p, is_causal, scale, seed, adds_queries, adds_keys)
     outputs = sums, sums.transpose(1, 2).stride()  # rows before heads
     _attn_mask_gradient_kernel[programs](*inputs, lse, _delta(output, d_output), *outputs, *sizes, **launch)
     return sums.sum_to_size(attn_mask.shape).to(attn_mask.dtype)
@@ -542,7 +575,14 @@ def _launch(kernel: str, query: Tensor, value: Tensor) -> dict[str, int]:
 
 @_forward.register_fake
 def _(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, is_causal: bool, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float,
+    seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     (B, T, N, _), V = query.shape, value.shape[3]
     output, lse = query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
@@ -558,8 +598,10 @@ def _(
     lse: Tensor,
     d_output: Tensor,
     attn_mask: Tensor | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
+    seed: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
@@ -573,8 +615,10 @@ def _(
     lse: Tensor,
     d_output: Tensor,
     attn_mask: Tensor | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
+    seed: Tensor | None,
 ) -> Tensor:
     return attn_mask.new_empty(attn_mask.shape)
 

@@ -9,7 +9,7 @@ import pytest
 
 from attnspec.codegen.command import OK, USAGE, main
 from attnspec.codegen.index_notation import LoweringError
-from attnspec.codegen.triton.coverage import DROPOUT, reasons
+from attnspec.codegen.triton.coverage import reasons
 from attnspec.codegen.triton.holes import holes_of
 from attnspec.codegen.triton.module import module_text, settled
 from attnspec.codegen.triton.refusals import refusals
@@ -25,7 +25,8 @@ APIS = (
 )
 COVERED = (*VARIANTS, *APIS)
 PLACEHOLDERS = {"parameters", "logit_parameters", "mask_parameters", "row_parameters", "FACTOR", "OPERAND_PLACES", "operand"}
-PLACEHOLDERS |= {"Shares", "UNIFORM", "ROWS", "SINK", "OPERANDS", "SINK_PLACE", "sink_parameters"}
+PLACEHOLDERS |= {"Shares", "UNIFORM", "ROWS", "SINK", "DROPOUT", "OPERANDS", "SINK_PLACE"}
+PLACEHOLDERS |= {"sink_parameters", "dropout_parameters"}
 
 
 @pytest.mark.parametrize("name", COVERED)
@@ -77,6 +78,7 @@ def test_a_cap_is_differentiated_and_the_scale_is_left_to_the_end() -> None:
         "block_parameters": ("left",),
         "row_parameters": (),
         "sink_parameters": (),
+        "dropout_parameters": (),
         "parameters": ("scale", "cap", "left"),
         "given": ("scale", "cap", "left"),
     }
@@ -158,7 +160,7 @@ def test_what_is_not_always_there_is_decided_when_a_kernel_is_compiled() -> None
     assert "if query_seq_lengths is not None:" in holes.bodies["_keeps"]
     assert "is_causal: tl.constexpr" in holes.placeholders["parameters"]
     assert holes.placeholders["logit_parameters"] == ("b", "n", "T", "S", "bias", "scale")
-    assert holes.flags == {"UNIFORM": True, "ROWS": True, "SINK": False, "OPERANDS": True}
+    assert holes.flags == {"UNIFORM": True, "ROWS": True, "SINK": False, "DROPOUT": False, "OPERANDS": True}
 
 
 def test_an_argument_that_is_a_mask_or_a_bias_is_told_by_its_dtype() -> None:
@@ -200,7 +202,6 @@ def test_the_page_of_refusals_says_what_files_raise() -> None:
     for spec in builtin().values():
         assert all(why in text for why in reasons(spec))
     assert "triton: head dim {max(H, V)} is not supported; up to 256 is" in text
-    assert f"triton: {DROPOUT}" in text
 
 
 def test_a_sink_is_where_every_row_begins() -> None:
@@ -215,6 +216,9 @@ def test_parts_of_the_skeleton_under_a_flag_are_there_or_not() -> None:
     assert settled(text, {"ROWS": True, "UNIFORM": False}) == "a\nb\nif x:\n    c\ne\nf"
     assert settled(text, {"ROWS": True, "UNIFORM": True}) == "a\nb\nif x:\n    c\n    d\ne\nf"
     assert settled(text, {"ROWS": False, "UNIFORM": True}) == "a\nf"
+    either = "if x:\n    if ROWS:\n        a\n    else:\n        b\nelse:\n    c"
+    assert settled(either, {"ROWS": True}) == "if x:\n    a\nelse:\n    c"
+    assert settled(either, {"ROWS": False}) == "if x:\n    b\nelse:\n    c"
 
 
 @pytest.mark.parametrize("name", COVERED)

@@ -38,6 +38,7 @@ INTEGERS = ("T", "S", "N", "G", "N_OWN", "BATCHES", "HEADS", "QUERIES", "KEYS", 
 # Tensors that come with their strides: of what, of how many axes.
 OPERANDS = {"query_segment_ids": ("i64", 2), "key_value_segment_ids": ("i64", 2), "bias": ("", 4), "mask": ("i1", 4)}
 OPERANDS |= {"attn_mask": ("", 4), "query_seq_lengths": ("i32", 1), "key_value_seq_lengths": ("i32", 1)}
+NUMBERS = ("scale", "cap", "dropout_p")
 ALWAYS = ("query_segment_ids", "key_value_segment_ids", "left", "right", "global_tokens", "scale", "cap")
 
 
@@ -65,6 +66,7 @@ CHOICES = [
     Choice("sm_90", SDPA, "forward", 128, "bf16", ("attn_mask", "scale")),
     Choice("sm_90", JAX, "bias_gradient", 64, "fp16", ("bias", "mask", "scale")),
     Choice("sm_90", JAX, "key_gradients", 64, "bf16", ("bias", "scale", "is_causal", "key_value_seq_lengths", "left", "right")),
+    Choice("sm_90", SDPA, "key_gradients", 64, "fp16", ("seed", "scale", "is_causal")),
     Choice("sm_100", "causal_gqa", "forward", 128, "bf16"),
     Choice("gfx942", "causal_gqa", "forward", 128, "bf16"),
     Choice("gfx942", "gemma2", "key_gradients", 64),
@@ -99,7 +101,7 @@ def compiled(choice: Choice) -> Any:
 def _signature(kernel: Any, choice: Choice) -> Iterator[tuple[str, Any]]:
     for parameter in kernel.params:
         name = parameter.name
-        optional = name in OPERANDS or name in ALWAYS
+        optional = name in (*OPERANDS, *ALWAYS, "seed")
         if parameter.is_constexpr or (optional and name not in choice.given):
             yield name, "constexpr"
         elif name in OPERANDS:
@@ -109,8 +111,10 @@ def _signature(kernel: Any, choice: Choice) -> Iterator[tuple[str, Any]]:
             yield name, ("i32", "i32", "i32", "constexpr")
         elif name in INTEGERS:
             yield name, "i32"
-        elif name in ("scale", "cap"):
+        elif name in NUMBERS:
             yield name, "fp32"
+        elif name == "seed":
+            yield name, "*i64"
         else:
             yield name, f"*{'fp32' if name in IN_FLOAT32 else choice.dtype}"
 

@@ -142,9 +142,33 @@ def test_the_log_sum_exp_of_rows_that_see_nothing_and_of_biases_of_minus_infinit
     assert found[0][:, 2].isnan().all()
 
 
-def test_dropout_is_refused_with_its_reason() -> None:
-    with pytest.raises(NotImplementedError, match="triton: `dropout_p` > 0 is not supported: no kernel draws it yet"):
-        kernel(SDPA, 16, 16)(*(torch.ones(2, 3, 4) for _ in range(3)), dropout_p=0.1)
+def test_dropout_zeroes_or_scales_and_draws_the_same_backward() -> None:
+    """Values of one-hot rows show the weights themselves; a reference with that very mask has the same gradients."""
+    query, key, value = (tensor.transpose(1, 2) for tensor in tensors(7, 33, 2, 1, 4, 5))
+    function = kernel(SDPA, 4, 8)
+
+    def weights(seed: int, rate: float) -> Tensor:
+        torch.manual_seed(seed)
+        found: Tensor = function(query, key, torch.eye(33).expand(2, 1, 33, 33), dropout_p=rate)
+        return found
+
+    plain, dropped = weights(0, 0.0), weights(0, 0.25)
+    mask = (dropped != 0) / 0.75
+    assert torch.allclose(dropped, plain * mask, atol=1e-6)
+    assert abs(float((dropped != 0).float().mean()) - 0.75) < 0.07  # five deviations of 924 draws
+    assert torch.equal(weights(0, 0.25), dropped)
+    assert not torch.equal(weights(1, 0.25), dropped)
+    assert not weights(0, 1.0).any()
+    assert not torch.equal(mask[0], mask[1])
+    assert not torch.equal(mask[:, 0], mask[:, 1])
+
+    def masked(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return (torch.softmax(query @ key.mT / 2, -1) * mask) @ value
+
+    torch.manual_seed(0)
+    found = gradients(lambda *given: function(*given, dropout_p=0.25), [query, key, value])
+    for one, other in zip(found, gradients(masked, [query, key, value]), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_half_precision_and_wide_heads() -> None:
