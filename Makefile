@@ -34,7 +34,7 @@ lint: $(STAMP) ## ruff and mypy --strict
 generate: $(STAMP) ## compile spec/ into generated/
 	$(BIN)/attnspec generate
 
-faults: $(STAMP) ## plant faults in correct code: which check finds each, after how many cases
+faults: $(STAMP) ## plant faults in correct code: which check finds each, after how many cases; fails where one is missed
 	PYTHONPATH=tests $(BIN)/python -m planted_bugs
 
 bench: $(STAMP) ## measure cases per second of every lane

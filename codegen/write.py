@@ -14,6 +14,7 @@ from pathlib import Path
 
 from attnspec.codegen import VERSION
 from attnspec.codegen.blockwise import blockwise_modules
+from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.module import covers, module_text, require
 from attnspec.codegen.r.package import package
 from attnspec.codegen.targets import TARGETS
@@ -21,6 +22,7 @@ from attnspec.codegen.targets.r import R
 from attnspec.codegen.triton import coverage as kernels
 from attnspec.codegen.triton import refusals
 from attnspec.codegen.triton.module import module_text as kernel_text
+from attnspec.codegen.verify import VerificationError
 from attnspec.spec.model import Spec
 
 MANIFEST = "manifest.json"
@@ -67,6 +69,15 @@ def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, 
     wanted[MANIFEST] = json.dumps(manifest, indent=2) + "\n"
     wanted |= {path: None for path in old if path not in manifest["files"]}
     return Changes(folder, {path: text for path, text in wanted.items() if _read(folder / path) != text})
+
+
+def source(spec: Spec, target: str, formatted: bool) -> str | None:
+    """The text of one implementation; None where the target cannot say it."""
+    try:
+        text = module_text(spec, TARGETS[target])
+    except (LoweringError, VerificationError):
+        return None
+    return _format({"source.py": text})["source.py"] if formatted else text
 
 
 def _render(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:

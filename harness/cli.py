@@ -1,4 +1,4 @@
-"""The command line: `attnspec generate | explain | check | report | replay | reproduce | compare | bench | doctor`.
+"""The command line: `attnspec generate | explain | check | report | replay | reproduce | compare | bench | doctor | mutate`.
 
 Exit codes: 0 all is well, 1 findings, errors of the run or drift, 2 wrong usage or a broken spec.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from attnspec.harness import (
@@ -68,9 +69,15 @@ def _add(commands: Commands, name: str, about: str, add: Callable[[argparse.Argu
 def _add_compilers(commands: Commands, command: str) -> None:
     """The compiler's commands: it is imported only when one is asked for."""
     about = {"generate": "compile specs", "explain": "which blocks the masks of a spec skip, and why"}
+    about["mutate"] = "plant faults in what a spec compiles to, and print those that no check finds"
     for name in about.keys() - {command}:
         commands.add_parser(name, help=about[name])
-    if command == "generate":
+    if command == "mutate":
+        from attnspec.codegen.write import source
+        from attnspec.harness import mutate_command
+
+        _add(commands, command, about[command], mutate_command.add_arguments, partial(mutate_command.run, compiled=source))
+    elif command == "generate":
         from attnspec.codegen import command as compiler
 
         _add(commands, command, about[command], compiler.add_arguments, compiler.run)

@@ -11,33 +11,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from attnspec.harness.subjects import generated_folder
+from attnspec.spec.loader import builtin
+
 HERE = Path(__file__).parent
 CASES = 200
 ORACLE, GRADIENTS, PRECONDITIONS, SIGNATURE = "oracle", "gradients", "preconditions", "signature"
 ANSWERS, ARGUMENTS, RELATIONS = "answers", "arguments", "relations"
 BOTH_WAYS = (ORACLE, GRADIENTS)
 EVERYWHERE = (*BOTH_WAYS, PRECONDITIONS)  # an argument that is not looked at is not refused either
-APIS = {
+APIS = {  # of what is written by hand, a framework's each; a generated implementation goes by its function's name
     "numpy": "jax.nn.dot_product_attention",
     "jax": "jax.nn.dot_product_attention",
     "torch": "torch.nn.functional.scaled_dot_product_attention",
 }
+GENERATED = {"gemma2": "gemma2", "multi_head_attention_forward": "torch.nn.functional.multi_head_attention_forward"}
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One change: `right` becomes `wrong` wherever it stands in `<framework>_attention.py`."""
+    """One change: `right` becomes `wrong` wherever it stands in `<framework>_attention.py`, or in the generated NumPy file."""
 
     name: str
     framework: str
     right: str
     wrong: str
     seen_by: tuple[str, ...]
-    survives: bool
+    survives: bool | None
 
     @property
     def api(self) -> str:
-        return APIS[self.framework]
+        return (APIS | GENERATED)[self.framework]
 
     @property
     def function(self) -> str:
@@ -46,7 +50,11 @@ class Fault:
     @property
     def source(self) -> str:
         """The faulty module's text."""
-        correct = (HERE / f"{self.framework}_attention.py").read_text(encoding="utf-8")
+        module = builtin()[self.api].module_name
+        file = (
+            HERE / f"{self.framework}_attention.py" if self.framework in APIS else generated_folder() / "numpy" / f"{module}.py"
+        )
+        correct = file.read_text(encoding="utf-8")
         if self.right not in correct:
             raise ValueError(f"{self.name}: the correct implementation does not hold {self.right!r}")
         return correct.replace(self.right, self.wrong)

@@ -19,7 +19,7 @@ from attnspec.harness.lanes.messages import Lost
 from attnspec.harness.subjects import Subject, user
 from attnspec.spec.loader import builtin
 from attnspec.spec.model import Spec
-from planted_bugs.faults import APIS, CASES, Fault
+from planted_bugs.faults import APIS, CASES, GENERATED, Fault
 
 SEED = 2
 POOL = 24
@@ -36,11 +36,12 @@ def hunt(framework: str, faults: Sequence[Fault], folder: Path) -> dict[str, See
 
     Every fault is judged alone, as the user's function that it plays: there is no other subject to compare it with.
     """
-    spec = builtin()[APIS[framework]]
-    subjects = {fault.name: user(f"{fault.write(folder)}:{fault.function}", spec, framework) for fault in faults}
+    spec = builtin()[(APIS | GENERATED)[framework]]
+    lane = framework if framework in APIS else "numpy"
+    subjects = {fault.name: user(f"{fault.write(folder)}:{fault.function}", spec, lane) for fault in faults}
     faulty = {subject.name: name for name, subject in subjects.items()}
     seen: dict[str, Seen] = {name: {} for name in subjects}
-    with Crew([Lane(framework)]) as crew:
+    with Crew([Lane(lane)]) as crew:
         present = crew.present(tuple(subjects.values()))
         for hunter in (from_cases, from_arguments, from_relations, from_violations, from_signatures):
             for number, failure in hunter(crew, spec, present):

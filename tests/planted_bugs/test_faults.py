@@ -1,6 +1,6 @@
 """Every planted fault is found within 200 cases by the check that should find it, and with that switched off by none.
 
-`make faults` prints how many cases each needs.
+`make faults` prints how many cases each needs, those of `wider_faults.py` among them, and fails where one is missed.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ from attnspec.harness import checks
 from attnspec.harness.cli import main
 from planted_bugs.faults import APIS, CASES, CORRECT, FAULTS, Fault
 from planted_bugs.hunt import hunt
+from planted_bugs.wider_faults import FAULTS as WIDER
 
 
 @pytest.mark.parametrize("framework", APIS)
@@ -21,6 +22,14 @@ def test_every_fault_is_found_by_its_check_and_lost_without(framework: str, tmp_
     missed = [fault.name for fault in faults for check in fault.seen_by[:1] if seen[fault.name].get(check, CASES + 1) > CASES]
     by_others = {fault.name: others for fault in faults if (others := set(seen[fault.name]) - set(fault.seen_by))}
     assert (missed, by_others) == ([], {})
+
+
+def test_there_are_enough_faults_and_each_can_be_planted() -> None:
+    """`make faults` hunts the wider ones."""
+    every = (*FAULTS, *WIDER)
+    assert len({fault.name for fault in every}) == len(every) >= 80
+    for fault in every:
+        compile(fault.source, fault.name, "exec")
 
 
 BY_CHECK = {fault.seen_by[0]: fault for fault in FAULTS if fault.framework == "numpy"}
