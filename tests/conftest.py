@@ -9,6 +9,7 @@ from hypothesis import settings
 from own_process import OwnProcess, asked_for_alone, is_alone, joined
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # most of the time goes into compiling what runs once
+os.environ.setdefault("JAX_TRACEBACK_FILTERING", "off")  # and much of a call that must raise into shortening its traceback
 settings.register_profile("desk", print_blob=True, deadline=None)
 settings.register_profile("ci", print_blob=True, deadline=None, derandomize=True, database=None)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "desk")
