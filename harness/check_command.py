@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--native", action=argparse.BooleanOptionalAction, default=True, help="check the frameworks' own functions too")
     add("--generated", type=Path, metavar="FOLDER", help="where the generated files are; by default the package's own")
     add("--dtypes", type=_names(DTYPES), default=DTYPES, metavar="A,B", help=f"dtypes ({','.join(DTYPES)})")
-    add("--profile", choices=PROFILES, default="quick", help="how much to try (quick, in which jax compiles built-in code with most optimisations off)")
+    add("--profile", choices=PROFILES, default="quick", help="how much to try (quick, in which jax compiles in haste)")
     add("--cases", type=_count, metavar="N", help="forward cases per spec and dtype, instead of the profile's")
     add("--gradient-cases", type=_count, metavar="N", help="gradient cases per spec and dtype, instead of the profile's")
     add("--seed", type=int, metavar="N", help="repeat the run of this seed; by default a new one, printed")

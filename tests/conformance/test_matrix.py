@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -26,35 +26,32 @@ from attnspec.spec.model import Spec
 from in_r import needs_r
 
 SMALL = sorted((Path(__file__).parents[1] / "specs").glob("*.toml"))
-PROFILE = replace(PROFILES["quick"], cases=48, gradient_cases=24, compiled_pool=3, compiled_gradient_pool=2, shrink_seconds=5.0)
+PROFILE = replace(PROFILES["quick"], compiled_pool=2, compiled_gradient_pool=1, shrink_seconds=5.0)
+HALVES = ("float16", "bfloat16")
 ALONE = ("r", "triton")
 INSTALLED = tuple(lane for lane in LANES if lane not in ALONE and all(map(importlib.util.find_spec, lane.split("-"))))
 
 
-def check(specs: Mapping[str, Spec], folder: Path | None, halves: Sequence[str]) -> None:
-    """One run of the specs, each under what finds it again: importing the frameworks takes longer than a spec.
+def test_specs(tmp_path: Path) -> None:
+    """In one run: importing the frameworks takes longer than a spec.
 
-    Each has float32 and, by turns, one of the halves: how a half is rounded is no matter of the spec.
+    Each spec has float32 and, most of them, a half by turns: how a half is rounded is no matter of the spec.
     """
-    items = []
-    for (reference, spec), half in zip(specs.items(), cycle(halves), strict=False):
-        subjects = subjects_of(spec, INSTALLED, folder=folder)
-        own = {subject.lane for subject in subjects if not subject.is_native}
-        assert own == {lane for lane in INSTALLED if covers(TARGETS[target_of(lane)], spec)}
-        items.append(Item(spec, reference, subjects, str(folder or ""), dtypes=tuple(filter(None, (half, "float32")))))
+    small = {str(file): find(str(file)) for file in SMALL}
+    changes(small.values(), None, tmp_path, False).apply()
+    items = [item(spec, name, None, half) for (name, spec), half in zip(builtin().items(), cycle(HALVES), strict=False)]
+    items += [item(spec, name, tmp_path, half) for (name, spec), half in zip(small.items(), cycle(("", *HALVES)), strict=False)]
     plan = Plan(tuple(items), PROFILE, seed=1, lanes=INSTALLED, deviations=known_deviations.load())
     finished = Conductor(plan).run()
     assert finished.passed, "\n".join([*("\n".join(f.lines()) for f in finished.findings), *finished.errors])
 
 
-def test_built_in_specs() -> None:
-    check(builtin(), None, ("float16", "bfloat16"))
-
-
-def test_small_specs(tmp_path: Path) -> None:
-    specs = {str(file): find(str(file)) for file in SMALL}
-    changes(specs.values(), None, tmp_path, False).apply()
-    check(specs, tmp_path, ("bfloat16", ""))
+def item(spec: Spec, reference: str, folder: Path | None, half: str) -> Item:
+    """A spec on every lane that is here, under what finds it again."""
+    subjects = subjects_of(spec, INSTALLED, folder=folder)
+    own = {subject.lane for subject in subjects if not subject.is_native}
+    assert own == {lane for lane in INSTALLED if covers(TARGETS[target_of(lane)], spec)}
+    return Item(spec, reference, subjects, str(folder or ""), dtypes=(half, "float32") if half else ("float32",))
 
 
 @needs_r
