@@ -23,6 +23,20 @@ Weights = dict[str, np.ndarray]
 Call = Callable[..., Any]
 
 
+def test_a_size_may_be_that_of_an_input_or_a_sequence_of_one() -> None:
+    """keras.layers.MultiHeadAttention makes as many features as query has, unless `output_shape` says otherwise."""
+    module = imported(GENERATED / "numpy" / "keras_layers_multi_head_attention.py")
+    heads, query = {"num_heads": 2, "key_dim": 3}, np.ones((1, 4, 5))
+    for output_shape, features in ((None, 5), (7, 7), ((7,), 7)):
+        settings = heads | {"output_shape": output_shape, "attention_axes": (1,)}
+        params = module.multi_head_attention_init(np.random.default_rng(0), **settings, E=5)
+        assert module.multi_head_attention(params, query, query, **settings).shape == (1, 4, features)
+    with pytest.raises(ValueError, match="M = 5 is bound by `output_shape`"):
+        module.multi_head_attention(params, query, query, **heads)
+    with pytest.raises(NotImplementedError, match=r"`output_shape` of 2 axes is not covered, got \(7, 2\)"):
+        module.multi_head_attention(params, query, query, **heads, output_shape=(7, 2))
+
+
 def by_numpy(params: Weights, settings: dict[str, Any], **call: Any) -> Any:
     return NUMPY.group_query_attention(params, **call, **settings)
 
