@@ -59,7 +59,8 @@ def covers(target: Target, spec: Spec) -> bool:
 
     A Keras layer has places in a checkpoint for its weights.
     """
-    kept = target.name == "keras" and (all(weight.path for weight in spec.weights) or is_list_layer(spec))
+    placed = spec.owner == target.name and all(weight.path for weight in spec.weights)
+    kept = placed or (target.name == "keras" and is_list_layer(spec))
     return spec.form == "function" or target.layers or kept
 
 

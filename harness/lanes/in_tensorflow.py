@@ -67,8 +67,15 @@ def _module(request: Call, layer: type, weights: Mapping[str, Any]) -> Any:
         keywords: dict[str, Any] = dict(call.constructor_arguments(request.spec, request.values))
         request.compiled["module"] = _made(request, layer, keywords)
     for name, weight in weights.items():
-        setattr(request.compiled["module"], name, weight)
+        setattr(*_place(request.compiled["module"], name), weight)
     return request.compiled["module"]
+
+
+def _place(layer: Any, weight: str) -> tuple[Any, str]:
+    """The layer that holds a weight, and its name there: of Keras 2's projections, `query` with a `kernel`."""
+    owner, _, name = weight.rpartition("_")
+    projections = {each.name: each for each in getattr(layer, "_self_tracked_trackables", ())}
+    return (projections[owner], name) if owner in projections else (layer, weight)
 
 
 def _made(request: Call, layer: type, keywords: dict[str, Any]) -> Any:
@@ -77,9 +84,14 @@ def _made(request: Call, layer: type, keywords: dict[str, Any]) -> Any:
         return layer(**keywords, **call.layer_sizes(request.spec, request.configuration))
     plans = dict(request.configuration.tensors)
     made = layer(**keywords, dtype=request.configuration.dtype)
-    made.build([plans[each.name].shape for each in request.spec.arguments[0].elements if each.name in plans])
+    if request.spec.arguments[0].elements:
+        made.build([plans[each.name].shape for each in request.spec.arguments[0].elements if each.name in plans])
+    else:
+        given = (plans[a.name].shape for a in request.spec.tensor_arguments if a.dtype == "floating" and a.name in plans)
+        made(*(tf.zeros(shape, request.configuration.dtype) for shape in given))
     for weight in (weight for weight in request.spec.weights if weight.name in plans):
-        own = tuple(getattr(made, weight.name).shape)
+        holder, name = _place(made, weight.name)
+        own = tuple(getattr(holder, name).shape)
         if own != plans[weight.name].shape:
             raise ValueError(f"the layer makes `{weight.name}` of shape {own}, documented {plans[weight.name].shape}")
     return made

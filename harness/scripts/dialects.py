@@ -268,7 +268,7 @@ class Keras2(Keras):
         self.imports = ("import tf_keras", *backend.imports)
 
     def _name(self, key: str) -> str:
-        return "each.name.split('/')[-1][:-2]"
+        return "'_'.join(each.name[:-2].split('/')[-2:])" if key else "each.name.split('/')[-1][:-2]"
 
     def by_weight(self, layer: str, name: str, key: str, call: str) -> tuple[list[str], str, str]:
         return [f"{name} = next(each for each in {layer}.weights if {self._name(key)} == {name!r})"], call, name
