@@ -13,10 +13,10 @@ DEBIAN = ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1); } >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint generate faults bench coverage constraints clean r chromium
+.PHONY: help check test lint generate faults kernels-full bench coverage constraints clean r chromium
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
 check: generate r ## install, regenerate, cross-check every installed framework, print the matrix
 	$(BIN)/attnspec check --profile $(PROFILE)
@@ -36,6 +36,9 @@ generate: $(STAMP) ## compile spec/ into generated/
 
 faults: $(STAMP) ## plant faults in correct code: which check finds each, after how many cases; fails where one is missed
 	PYTHONPATH=tests $(BIN)/python -m planted_bugs
+
+kernels-full: $(STAMP) ## compile every kernel for every chip, dtype and head dim, with limits: benchmarks/results/kernels_*
+	PYTHONPATH=tests $(BIN)/python -m kernels_full
 
 bench: $(STAMP) ## measure cases per second of every lane
 	$(BIN)/attnspec bench

@@ -138,6 +138,9 @@ def _kernels(spec: Spec, holes: Holes, public: str) -> Iterator[str]:
     parts = dict(part for name, text in _skeleton().items() for part in _filled(name, text, spec, holes, operands))
     if not holes.derived:
         del parts["_d_product"]
+    own, other = ("LAUNCHES_WITH_OPERANDS", "LAUNCHES") if operands else ("LAUNCHES", "LAUNCHES_WITH_OPERANDS")
+    parts[own] = parts[own].replace(own, "LAUNCHES", 1)
+    del parts[other]
     kernels = {name for name, text in parts.items() if _may_be_unused(name, text)}
     unused: set[str] = set()
     while found := {name for name in kernels - unused if not _is_called(name, {**parts, "": public}, unused)}:
