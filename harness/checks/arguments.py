@@ -40,7 +40,7 @@ class Call(Protocol):
     """One call of a subject, which a lane may make on arrays that lie otherwise in memory (lanes/memory.py)."""
 
     def __call__(
-        self, configuration: Configuration, given: Mapping[str, Array], layout: str = "", gradient: bool = False
+        self, configuration: Configuration, given: Mapping[str, Array], layout: str = "", gradient: bool = False, seed: int = 0
     ) -> Answer:
         """The answer."""
 

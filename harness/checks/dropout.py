@@ -9,17 +9,18 @@ from math import sqrt
 import numpy as np
 
 from attnspec.harness.arrays import arrays
-from attnspec.harness.checks.arguments import is_dropout, is_valid
-from attnspec.harness.checks.failure import Failure
-from attnspec.harness.checks.setting import Related, Setting
-from attnspec.harness.lanes.call import inputs
-from attnspec.harness.lanes.messages import Array
+from attnspec.harness.checks.arguments import Call, is_dropout, is_valid
+from attnspec.harness.checks.failure import Failure, Worst
+from attnspec.harness.checks.setting import Related, Setting, setting_of
+from attnspec.harness.lanes.call import COTANGENT, cotangents, inputs
+from attnspec.harness.lanes.messages import Array, Returned
 from attnspec.harness.oracle import judge
 from attnspec.harness.subjects import Subject
 from attnspec.spec.model import Spec
 
 RATE, SIGMAS = 0.5, 6.0  # a right share is further away than that once in 500 million runs
 NEITHER = "neither dropped nor scaled"
+MASK, SEED = "dropout-mask", 1
 
 
 def calls(setting: Setting) -> Iterator[Related]:
@@ -45,6 +46,10 @@ def calls(setting: Setting) -> Iterator[Related]:
     changed = replace(plain, values=(*plain.values, (rate, RATE)))
     names = tuple(output.name for output in setting.attention.outputs if output.tensor == "output")
     yield Related("dropout", case, given, changed, given, outputs=names, rate=RATE)
+    if sizes.get("G", 1) == 1:
+        ones = {f"{COTANGENT}{name}": np.ones_like(array) for name, array in cotangents(arrays(case, spec)).items()}
+        both = {**given, **ones}
+        yield Related(MASK, case, both, changed, both, outputs=names, rate=RATE, gradient=True)
 
 
 def check(spec: Spec, subject: Subject, related: Related, name: str, plain: Array, got: Array) -> Iterator[Failure]:
@@ -64,6 +69,61 @@ def check(spec: Spec, subject: Subject, related: Related, name: str, plain: Arra
     else:
         return
     yield Failure(subject.name, "relations", related.relation, seen, f"{message}: dropout", spec.name, related.case)
+
+
+def check_mask(spec: Spec, subject: Subject, call: Call, related: Related) -> Iterator[Failure]:
+    """With cotangents of 1, the gradient of value is the sum of the weights over queries, as the output shows them.
+
+    Nothing is said where the same seed draws another mask: what a subject draws from is not the framework's generator.
+    """
+    one, again = (call(related.changed, related.other, gradient=True, seed=SEED) for _ in range(2))
+    if not isinstance(one, Returned) or not isinstance(again, Returned) or "value" not in one.gradients:
+        return
+    (name,) = related.outputs
+    weights, gradient = one.outputs[name].array.astype(np.float64), one.gradients["value"].array.astype(np.float64)
+    if not np.array_equal(weights, again.outputs[name].array.astype(np.float64)):
+        return
+    want, bound = summed(spec, related, weights), mask_allowance(spec, related)
+    over = np.abs(gradient - want) / bound
+    index = tuple(int(place) for place in np.unravel_index(int(np.argmax(over)), over.shape))
+    if not over[index] <= 1:
+        got, right, limit, times = (float(array[index]) for array in (gradient, want, bound, over))
+        worst = Worst(index, got, right, limit, times, "value")
+        message = f"the gradient of `value` is that of other weights than the output's: {MASK}"
+        yield Failure(subject.name, "relations", MASK, "another mask", message, spec.name, related.case, worst)
+
+
+def summed(spec: Spec, related: Related, weights: Array) -> Array:
+    """The weights that an output shows, summed over queries, as the gradient of value has them for every column."""
+    setting = setting_of(spec, related)
+    (name,), shape = related.outputs, related.given["value"].shape
+    into, (*out, _) = (_letters(setting, each, size) for each, size in ((name, weights.shape), ("value", shape)))
+    numbers = {letter: number for number, letter in enumerate(dict.fromkeys(into))}
+    columns = np.einsum(weights, [numbers[letter] for letter in into], [numbers[letter] for letter in out])
+    return np.broadcast_to(columns[..., None], shape)
+
+
+def _letters(setting: Setting, name: str, shape: tuple[int, ...]) -> list[str]:
+    """The dims of a tensor where values are the identity and every head has its own key: V is S, and K is N."""
+    letters, _ = setting.apart(name, shape)
+    return [{"V": "S", "H": "S", "K": "N"}.get(letter, letter) or f"batch {place}" for place, letter in enumerate(letters)]
+
+
+def column(setting: Setting, name: str, shape: tuple[int, ...], index: tuple[int, ...]) -> list[int | None]:
+    """Where an output has the weights whose sum is that element of value's gradient; None for every query."""
+    at = dict(zip(_letters(setting, "value", setting.given["value"].shape)[:-1], index, strict=False))
+    return [at.get(letter) for letter in _letters(setting, name, shape)]
+
+
+def mask_allowance(spec: Spec, related: Related) -> Array:
+    """How far the gradient may be from that sum.
+
+    Weights and cotangents are at least 0: every term of the bound of the gradient without dropout holds the one with it,
+    scaled. The sum is one of observed weights, each off by its bound, scaled, and by the rounding of the scaled weight.
+    """
+    verdict = judge(spec, related.case, related.given, True)
+    weights = summed(spec, related, verdict.outputs[related.outputs[0]].bound)
+    return np.asarray((verdict.gradients["value"].bound + 2 * weights) / (1 - related.rate))
 
 
 def allowance(spec: Spec, related: Related, name: str) -> float:

@@ -15,6 +15,7 @@ linear-values      3 V1 - 2 V2 give 3 times the output of V1 less 2 times that o
 linear-cotangents  3 dO1 - 2 dO2 give 3 times the gradients of dO1 less 2 times those of dO2
 split-keys         halves of the keys, each half weighed by its log-sum-exp, give what all of them give
 dropout            with it a weight is zero or 1 / (1 - rate) times itself, in the share that the rate says
+dropout-mask       what the output drops has no gradient either, and what it scales a scaled one: one mask, both ways
 appended-key       a further key that the mask hides changes nothing
 memory-KIND        the same arrays elsewhere in memory: transposed, sliced, offset, expanded, reversed (lanes/memory.py)
 """
@@ -29,15 +30,13 @@ import numpy as np
 from attnspec.harness.checks import dropout
 from attnspec.harness.checks.arguments import Call
 from attnspec.harness.checks.failure import Failure, Worst
-from attnspec.harness.checks.setting import Given, Related, Setting
+from attnspec.harness.checks.setting import Given, Related, setting_of
 from attnspec.harness.configuration import Configuration
-from attnspec.harness.facts import facts
 from attnspec.harness.lanes.framework import FORWARD_ONLY
 from attnspec.harness.lanes.memory import OFFERED
 from attnspec.harness.lanes.messages import Array, Returned
 from attnspec.harness.subjects import Subject
 from attnspec.spec.model import Spec
-from attnspec.spec.resolve import resolve
 
 
 @dataclass
@@ -61,6 +60,9 @@ def check(spec: Spec, subject: Subject, call: Call, related: Related, first: Fir
     if related.layout and related.layout not in OFFERED.get(subject.lane, ()):
         return
     if related.gradient and subject.lane in FORWARD_ONLY:
+        return
+    if related.relation == dropout.MASK:
+        yield from dropout.check_mask(spec, subject, call, related)
         return
     before = (first or First(call)).answer(related)
     after = _asked(call, related.gradient, related.changed, related.other, layout=related.layout)
@@ -114,5 +116,4 @@ def _compared_axis(spec: Spec, related: Related, name: str, shape: tuple[int, ..
     """The queries' axis, counted from the end, where one query alone is compared."""
     if related.row is None:
         return None
-    setting = Setting(spec, related.case, related.given, resolve(spec, facts(spec, related.case.configuration)))
-    return setting.axis(name, "T", shape)
+    return setting_of(spec, related).axis(name, "T", shape)

@@ -16,7 +16,7 @@ from attnspec.harness.oracle.plan import plan_of
 from attnspec.spec.expression import Access, Expression, Name, children, names
 from attnspec.spec.layouts import swapped
 from attnspec.spec.model import Argument, Layout, Output, Spec
-from attnspec.spec.resolve import Attention
+from attnspec.spec.resolve import Attention, resolve
 
 Given = Mapping[str, Array]
 Moved = Callable[[str, Array], Array]
@@ -130,6 +130,11 @@ class Setting:
         plan = plan_of(self.spec, self.configuration)
         seen = plan.visible(self.given) if callable(plan.visible) else plan.visible
         return np.asarray(np.broadcast_to(True if seen is None else seen, plan.logits))
+
+
+def setting_of(spec: Spec, related: Related) -> Setting:
+    """The first of two calls."""
+    return Setting(spec, related.case, related.given, resolve(spec, facts(spec, related.case.configuration)))
 
 
 def positions(attention: Attention) -> frozenset[str]:

@@ -67,7 +67,8 @@ def _of_halves(
     """The call of the two, and what its halves say of the whole: of an output, or of what has a gradient of its own."""
     for stack, both, configuration in _stacked(setting, one, other):
         terms = tuple(zip(FACTORS, stack.halves(configuration, both), strict=True))
-        names = names or tuple(name for name, array in setting.given.items() if stack.axis(name, array.shape) is not None)
+        floats = {name: array for name, array in setting.given.items() if array.dtype.kind == "f"}
+        names = names or tuple(name for name, array in floats.items() if stack.axis(name, array.shape) is not None)
         case = replace(setting.case, configuration=configuration)
         yield Related(relation, case, both, setting.configuration, whole, terms=terms, outputs=names)
 

@@ -65,6 +65,9 @@ class Framework(Protocol):
     def versions(self) -> dict[str, str]:
         """Version by distribution, the framework's own first."""
 
+    def seed(self, number: int) -> None:
+        """Set the global generator, where there is one."""
+
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
         """The outputs by name."""
 

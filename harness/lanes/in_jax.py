@@ -22,6 +22,9 @@ class JaxFramework:
     def versions(self) -> dict[str, str]:
         return {"jax": jax.__version__, "numpy": np.__version__}
 
+    def seed(self, number: int) -> None:
+        """There is no global generator."""
+
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
         with jax.enable_x64(_is_double(request)):
             natives = _natives(request, call.inputs(arrays))

@@ -23,6 +23,11 @@ class KerasFramework:
     def versions(self) -> dict[str, str]:
         return {"keras": self._keras, **self._backend.versions()}
 
+    def seed(self, number: int) -> None:
+        import keras
+
+        keras.utils.set_random_seed(number)
+
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
         return self._backend.run(_prepared(request), arrays)
 

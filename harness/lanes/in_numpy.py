@@ -24,6 +24,9 @@ class NumpyFramework:
     def versions(self) -> dict[str, str]:
         return {"numpy": np.__version__}
 
+    def seed(self, number: int) -> None:
+        np.random.seed(number)  # the global generator, which functions without a seed of their own draw from
+
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
         args, keywords = _arguments(request, arrays)
         result = request.subject.function(*args, **keywords)

@@ -50,6 +50,9 @@ class RFramework:
     def versions(self) -> dict[str, str]:
         return {"r": session().version}
 
+    def seed(self, number: int) -> None:
+        """R gives no gradients, for which the same draws would be asked again."""
+
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
         args, keywords = call.bind(request.spec, request.values, arrays)
         if request.spec.form == "layer":

@@ -25,6 +25,9 @@ class TensorflowFramework:
     def versions(self) -> dict[str, str]:
         return {"tensorflow": tf.__version__, "numpy": np.__version__}
 
+    def seed(self, number: int) -> None:
+        tf.random.set_seed(number)
+
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
         outputs = _forward(request, _natives(request, call.inputs(arrays)))
         return {name: _tensor(value) for name, value in outputs.items()}

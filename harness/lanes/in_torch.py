@@ -34,6 +34,9 @@ class TorchFramework:
         dtypes = {name: getattr(torch, request.dtype(name)) for name in arrays}
         return {n: torch.from_numpy(laid_out(np.array(array), request.layout)).to(dtypes[n]) for n, array in arrays.items()}
 
+    def seed(self, number: int) -> None:
+        torch.manual_seed(number)
+
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
         natives = self.natives(request, call.inputs(arrays))
         with torch.no_grad():

@@ -111,10 +111,12 @@ class Lane:
         given: Mapping[str, Array],
         layout: str = "",
         gradient: bool = False,
+        seed: int = 0,
     ) -> Answer:
         """One call on the caller's own arrays, which the lane may lay out otherwise in memory (memory.py).
 
-        For gradients the cotangents are among the arrays.
+        For gradients the cotangents are among the arrays. A `seed` sets the framework's generator before the call, and
+        before it is made again for gradients.
         """
         if self._is_given_up(subject):
             return GIVEN_UP
@@ -122,6 +124,7 @@ class Lane:
         lessons = self._lessons(Job(spec, (subject,), (case,)))
         arrays = {name: [array.dtype.str, list(array.shape), array.tobytes().hex()] for name, array in given.items()}
         request = {"subject": subject.to_dict(), "gradient": gradient, "attempt": False, "arrays": arrays, "layout": layout}
+        request["seed"] = seed
         self._process.send({"op": "call", "configuration": self._numbers[configuration], **request, **lessons})
         try:
             (answer,) = unpack(*self._process.receive())

@@ -137,14 +137,21 @@ class Server:
             prepared = replace(prepared, layout=request["layout"]) if request.get("layout") else prepared
             adapter = prepared.subject.adapter
             given = adapter.into(prepared.spec, given) if adapter else given
-            forward = self._framework.run(prepared, given)
-            gradients = self._framework.gradients(prepared, given) if request["gradient"] else {}
+            forward = self._framework.run(self._seeded(prepared, request), given)
+            gradients = self._framework.gradients(self._seeded(prepared, request), given) if request["gradient"] else {}
             if adapter:
                 forward, gradients = adapter.back(prepared.spec, forward), adapter.back(prepared.spec, gradients)
         except Exception as error:  # whatever a subject raises is its answer
             types = tuple(kind.__name__ for kind in type(error).__mro__[:-1])
             return Raised(types, str(error)[:2000], "gradients" if forward else "forward")
         return Returned(forward, gradients)
+
+    def _seeded(self, prepared: Call, request: Mapping[str, Any]) -> Call:
+        """With a seed: the generator as it was before, and nothing kept that might have drawn from it already."""
+        if not request.get("seed"):
+            return prepared
+        self._framework.seed(request["seed"])
+        return replace(prepared, compiled={})
 
     def _call(self, subject: Mapping[str, str], number: int, attempt: bool) -> Call:
         key = subject["name"], number, attempt

@@ -77,6 +77,7 @@ class Dialect:
         "expanded": "np.broadcast_to({x}[:1], {x}.shape)",
         "reversed": "np.flip(np.flip({x}).copy())",
     }
+    seeded = "np.random.seed({seed})"  # what sets the global generator
     classes = False  # whether a layer is a class, and not a function of its weights
 
     def tensor(self, array: Array, dtype: str, *, leaf: bool = False) -> str:
@@ -123,6 +124,7 @@ class Torch(Dialect):
     """torch's: leaves are marked when they are made, and layers are modules with a state."""
 
     imports: tuple[str, ...] = ("import torch",)
+    seeded = "torch.manual_seed({seed})"
     maker = "torch"
     array = "torch.tensor({values}, dtype=torch.{dtype})"
     layouts: Mapping[str, str] = {
@@ -187,6 +189,7 @@ class TensorFlow(Dialect):
     """TensorFlow's: gradients come from a tape, and a layer's weights are its attributes."""
 
     imports = ("import tensorflow as tf",)
+    seeded = "tf.random.set_seed({seed})"
     maker = "tf"
     array = "tf.constant({values}, {dtype!r})"
     classes = True
@@ -213,6 +216,7 @@ class TensorFlow(Dialect):
 class Keras(Dialect):
     """Keras on a backend, whose tensors and gradients are its own."""
 
+    seeded = "keras.utils.set_random_seed({seed})"
     classes = True
 
     def __init__(self, name: str, backend: Dialect) -> None:

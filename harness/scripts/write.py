@@ -13,9 +13,9 @@ import numpy as np
 from attnspec.harness.adapter import Adapter
 from attnspec.harness.checks import agreement, arguments, dropout, preconditions, related_calls
 from attnspec.harness.checks.failure import Failure, Worst
-from attnspec.harness.checks.setting import Related
+from attnspec.harness.checks.setting import Related, setting_of
 from attnspec.harness.checks.stacked import Merged
-from attnspec.harness.configuration import Case
+from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes import call
 from attnspec.harness.lanes.messages import Array
 from attnspec.harness.oracle import judge
@@ -149,11 +149,19 @@ def _number(value: float) -> str:
 
 
 def _differentiated(
-    author: Author, case: Case, given: Mapping[str, Array], name: str, earlier: Earlier | None = None
+    author: Author,
+    case: Case,
+    given: Mapping[str, Array],
+    name: str,
+    earlier: Earlier | None = None,
+    dropped: Configuration | None = None,
 ) -> tuple[Mapping[str, str], list[str]]:
-    """Statements that end with the gradient of one tensor or weight. After an `earlier` call everything is called `other_`."""
+    """Statements that end with the gradient of one tensor or weight. After an `earlier` call everything is called `other_`.
+
+    With `dropped` that is the call, and the case is the one without dropout, which can be judged.
+    """
     spec, prefix = author.spec, "other_" if earlier else ""
-    source = author.source(case.configuration, call.inputs(given), leaf=name, earlier=earlier)
+    source = author.source(dropped or case.configuration, call.inputs(given), leaf=name, earlier=earlier)
     outputs = judge(spec, case, given, False).outputs
     dtypes = {f"{call.COTANGENT}{each}": outputs[each].dtype for each in call.cotangents(given)}
     cotangents = {f"{prefix}{each}": author.tensor(each, given[each], dtype) for each, dtype in dtypes.items()}
@@ -232,6 +240,8 @@ def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     spec, worst = author.spec, failure.worst
     pairs = related_calls.relations(spec, failure.case)
     related = next(each for each in pairs if each.relation == failure.clause)
+    if related.relation == dropout.MASK and worst is not None:
+        return _of_mask(author, related, worst)
     if related.gradient and worst is not None:
         return _of_gradients(author, failure.case, related, worst)
     first = author.source(related.case.configuration, related.given)
@@ -281,6 +291,20 @@ def _of_gradients(author: Author, case: Case, related: Related, worst: Worst) ->
     second, other = _differentiated(author, Case(related.changed, case.seed), related.other, worst.tensor, earlier)
     got = f"float(gradient[{_index(author.place(worst.tensor, worst.index))}])"
     return first, second, [*one, "first = gradient", *other, *_shown(got, _wanted(author, related, worst, "first"))]
+
+
+def _of_mask(author: Author, related: Related, worst: Worst) -> tuple[Tensors, Tensors, list[str]]:
+    """The sum of the weights that the output shows, and the gradient at the same draw."""
+    (name,), seeded = related.outputs, author.dialect.seeded.format(seed=dropout.SEED)
+    source = author.source(related.changed, call.inputs(related.other))
+    target = _target(call.output_names(author.spec, related.changed), name, "dropped")
+    tensors, gradient = _differentiated(author, related.case, related.other, worst.tensor, dropped=related.changed)
+    shape = judge(author.spec, related.case, related.given, False).outputs[name].value.shape
+    place = dropout.column(setting_of(author.spec, related), name, shape, worst.index)
+    rows = ", ".join(":" if each is None else str(each) for each in place)
+    got = f"float(gradient[{_index(author.place(worst.tensor, worst.index))}])"
+    statements = [seeded, *_made(author, source, target), seeded, *gradient]
+    return tensors, {}, [*statements, *_shown(got, f'float(dropped[{rows}].sum()), "+- {worst.bound:.2g}"')]
 
 
 def _of_halves(author: Author, related: Merged, worst: Worst, first: Source, second: Source) -> list[str]:

@@ -27,7 +27,7 @@ API = "jax.nn.dot_product_attention"
 SPEC = builtin()[API]
 EMPTY = TensorPlan((), "float32")
 DOCUMENTED = {line.split()[0] for line in (relations.__doc__ or "").splitlines()[2:] if line.strip()}
-ALL = DOCUMENTED - {"memory-KIND", "dropout"} | {f"memory-{kind}" for kind in KINDS}
+ALL = DOCUMENTED - {"memory-KIND", "dropout", "dropout-mask"} | {f"memory-{kind}" for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +204,18 @@ def test_dropped_weights_are_scaled_and_as_many_as_the_rate_says(change: Callabl
 
     found = list(relations.check(SDPA, next(generated(SDPA, "numpy")), call, related))
     assert [failure.seen for failure in found] == ([seen] if seen else [])
+
+
+def test_a_mask_that_the_backward_pass_draws_anew_is_found_and_its_script_shows_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Output and gradients are right for a mask each: neither the oracle nor the share of what is kept says so."""
+    fault = next(fault for fault in FAULTS if fault.name == "dropout-drawn-anew-in-the-backward-pass")
+    command = ["check", f"{fault.write(tmp_path)}:{fault.function}", "--as", fault.api, "--seed", "1", "--cases", "8"]
+    command += ["--gradient-cases", "8", "--dtypes", "float32", "--format", "full"]
+    assert main([*command, "--skip-check", "coverage"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert [finding["clause"] for finding in said["findings"]] == ["dropout-mask"]
+    evidence = json.dumps(said["evidence"])
+    assert "torch.manual_seed(1)" in evidence
+    assert main(["replay", said["findings"][0]["replay"].split()[-1], "--alone"]) == 1

@@ -310,6 +310,14 @@ STATE = (
         RELATIONS,
     ),
     torch(
+        "dropout-drawn-anew-in-the-backward-pass",
+        "        weight = torch.dropout(weight, dropout_p, True)\n",
+        "        again = torch.dropout(weight, dropout_p, True) @ value.to(wide)\n"
+        "        output = torch.dropout(weight, dropout_p, True) @ value.to(wide)\n"
+        "        return (output.detach() + again - again.detach()).to(query.dtype)\n",
+        RELATIONS,
+    ),
+    torch(
         "dropout-drops-what-it-should-keep",
         "weight = torch.dropout(weight, dropout_p, True)",
         "weight = torch.dropout(weight, dropout_p / 8, True) * (1 - dropout_p / 8) / (1 - dropout_p)",
