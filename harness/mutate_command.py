@@ -115,7 +115,7 @@ def _of_code(text: str) -> Iterator[Planted]:
 
 def _alive(options: argparse.Namespace, spec: Spec, planted: Sequence[Planted]) -> set[str]:
     """What the faults are about that nothing finds."""
-    with TemporaryDirectory() as folder, Crew([Lane(options.target, deadline=DEADLINE)]) as crew:
+    with TemporaryDirectory() as folder, Crew([Lane(options.target, deadline=DEADLINE, hasty=True)]) as crew:
         if crew.missing:
             raise UsageError(f"{options.target}: {crew.missing[options.target]}")
         subjects = [_written(Path(folder), number, each, spec, options.target) for number, each in enumerate(planted)]

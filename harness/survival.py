@@ -18,7 +18,7 @@ from attnspec.harness.plan import COMPILED
 from attnspec.harness.subjects import Subject
 from attnspec.spec.model import Spec
 
-BATCH = 16
+BATCH, COMPILED_BATCH = 16, 2  # where each case is compiled, the dead had better be known soon
 POOL, COMPILED_POOL = 48, 6
 VIOLATIONS = 4  # of the invalid calls one in so many, where each is traced anew
 
@@ -27,8 +27,9 @@ def survivors(crew: Crew, spec: Spec, subjects: Sequence[Subject], cases: int, s
     """Those in which no check finds a fault, of one lane: cases first, forward and backward, then calls of their own."""
     left = tuple(subjects)
     drawn = _cases(spec, subjects[0].lane, cases, seed)
-    for start in range(0, len(drawn), BATCH):
-        left = _without(left, _wrong(crew, spec, left, drawn[start : start + BATCH]))
+    step = COMPILED_BATCH if subjects[0].lane in COMPILED else BATCH
+    for start in range(0, len(drawn), step):
+        left = _without(left, _wrong(crew, spec, left, drawn[start : start + step]))
     for ask in (_by_preconditions, _by_arguments, _by_relations):
         crew.pardon()
         left = tuple(subject for subject in left if not any(ask(crew, spec, subject)))
