@@ -220,7 +220,7 @@ def test_the_command_writes_them_where_it_is_told(tmp_path: Path, capsys: pytest
     assert sorted(files) == sorted((tmp_path / "scripts").iterdir())
     assert all(map(shows, printed(files).values()))
     assert main([*command, "--format", "full"]) == 1
-    assert json.loads(capsys.readouterr().out)["scripts"][0].startswith("# ")
+    assert json.loads(capsys.readouterr().out)["evidence"][0]["script"].startswith("# ")
 
 
 # -- known deviations ---------------------------------------------------------------------------------------------
