@@ -22,6 +22,7 @@ from attnspec.harness.facts import facts
 from attnspec.harness.lanes.call import COTANGENT
 from attnspec.harness.lanes.messages import Array
 from attnspec.harness.oracle import Gold
+from attnspec.harness.oracle.plan import plan_of
 from attnspec.harness.storage import stored
 from attnspec.spec.binding import tensors_of
 from attnspec.spec.expression import Name
@@ -149,9 +150,14 @@ def _stacked(setting: Setting, one: Given, other: Given, **sizes: int) -> Iterat
 
 @dataclass(frozen=True, eq=False)
 class Merged(Related):
-    """Each half of the keys has a share in the whole, by its log-sum-exp. `terms` pick the halves."""
+    """Each half of the keys has a share in the whole, by its log-sum-exp. `terms` pick the halves.
+
+    `order` and `axis` bring a row's number beside its features: the order of its axes in the output, and the one that it lacks.
+    """
 
     log_sum: str = ""
+    order: tuple[int, ...] = ()
+    axis: int = 0
 
     def expected(self, name: str, found: Mapping[str, Array]) -> Array:
         one, other = self._parts(self.log_sum, found[self.log_sum])
@@ -178,7 +184,7 @@ class Merged(Related):
             (share, 1 - share), self._parts(name, golds[name].bound), self._parts(name, golds[name].value), strict=True
         )
         with np.errstate(over="ignore", invalid="ignore"):
-            off = off[..., None]
+            off = self._beside(off)
             one, other = (part * (np.exp(off) * bound + np.expm1(off) * np.abs(value)) for part, bound, value in halves)
             return np.asarray(np.nan_to_num(one + other, nan=np.inf, posinf=np.inf))
 
@@ -190,7 +196,15 @@ class Merged(Related):
         """That of the first half, for every row. Where a logarithm is infinite it is any: the bound is too."""
         with np.errstate(over="ignore", invalid="ignore"):
             share = 1 / (1 + np.exp(other - one))
-        return np.asarray(np.where(np.isnan(share), 0.5, share))[..., None]
+        return self._beside(np.where(np.isnan(share), 0.5, share))
+
+    def row_of(self, index: tuple[int, ...]) -> tuple[int, ...]:
+        """Where the log-sum-exp has the row of an output's element."""
+        rest = (*index[: self.axis], *index[self.axis + 1 :])
+        return tuple(rest[self.order.index(place)] for place in range(len(rest)))
+
+    def _beside(self, rows: Array) -> Array:
+        return np.expand_dims(np.transpose(rows, self.order), self.axis)
 
 
 def split_keys(setting: Setting) -> Iterator[Related]:
@@ -212,7 +226,17 @@ def split_keys(setting: Setting) -> Iterator[Related]:
         changed = replace(changed, sizes=tuple((setting.sizes | {"S": 2 * half}).items()))
         terms = tuple((1, moved) for moved in stack.halves(configuration, both))
         case, outputs = replace(setting.case, configuration=configuration), (names["output"], names["logsumexp"])
-        yield Merged("split-keys", case, both, changed, whole, terms, outputs=outputs, log_sum=names["logsumexp"])
+        order, axis = _rows_within(setting, *outputs)
+        merged = partial(Merged, outputs=outputs, log_sum=names["logsumexp"], order=order, axis=axis)
+        yield merged("split-keys", case, both, changed, whole, terms)
+
+
+def _rows_within(setting: Setting, output: str, rows: str) -> tuple[tuple[int, ...], int]:
+    """Where an output has the axes of a tensor over rows, and the axis that the rows have not."""
+    shapes = {result.output.name: result.port.documented for result in plan_of(setting.spec, setting.configuration).results}
+    (wide, _), (narrow, _) = (setting.apart(name, shapes[name]) for name in (output, rows))
+    order = tuple(narrow.index(letter) if letter else place for place, letter in enumerate(wide) if letter in narrow)
+    return order, next(place for place, letter in enumerate(wide) if letter not in narrow)
 
 
 def _taken(array: Array, axis: int, start: int, stop: int) -> Array:

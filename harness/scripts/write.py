@@ -311,7 +311,7 @@ def _of_halves(author: Author, related: Merged, worst: Worst, first: Source, sec
     """Two parts of a row, weighed by their log-sum-exps."""
     golds = judge(author.spec, related.case, related.given, False).outputs
     name = related.log_sum
-    row = replace(worst, tensor=name, index=worst.index[: golds[name].value.ndim])
+    row = worst if worst.tensor == name else replace(worst, tensor=name, index=related.row_of(worst.index))
     one, other = (f"float(logs[{each}])" for each in _places(author, related, row, golds[name].value.shape))
     want = f"np.logaddexp({one}, {other})"
     if worst.tensor != name:
