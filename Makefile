@@ -23,7 +23,7 @@ check: generate r ## install, regenerate, cross-check every installed framework,
 
 test: lint r chromium ## install, lint, type-check, look for drift, run the test suite in parallel
 	$(BIN)/attnspec generate --check
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -45,7 +45,7 @@ bench: $(STAMP) ## measure cases per second of every lane
 
 coverage: $(STAMP) ## line coverage of spec, codegen and harness, lane processes included; fails under 95 %
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(JOBS)
+	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
