@@ -260,10 +260,14 @@ def _heads_of_a_group(spec: Spec, case: Case, given: Mapping[str, Array], verdic
     full = judge(spec, Case(replace(case.configuration, sizes=whole, tensors=plans), case.seed), repeated, True)
     for name, axis in axes.items():
         for word, first in (("first", 0), ("last", sizes["G"] - 1)):
-            gold = full.gradients[name]
-            picked = [np.take(array, range(first, sizes["N"], sizes["G"]), axis) for array in (gold.value, gold.bound)]
+            heads = range(first, sizes["N"], sizes["G"])
             text = f"the gradient of `{name}` is that of the {word} query head of a group, declared the sum"
-            yield Cause(f"d_{name}", text), _with_gradient(verdict, name, replace(gold, value=picked[0], bound=picked[1]))
+            yield Cause(f"d_{name}", text), _with_gradient(verdict, name, _picked(full.gradients[name], heads, axis))
+
+
+def _picked(gold: Gold, places: Sequence[int], axis: int) -> Gold:
+    value, bound = (np.take(array, places, axis) for array in (gold.value, gold.bound))
+    return replace(gold, value=value, bound=bound, loose=None if gold.loose is None else np.take(gold.loose, places, axis))
 
 
 def _axis_of_heads(spec: Spec, case: Case, name: str) -> int | None:

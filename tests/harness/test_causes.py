@@ -107,6 +107,20 @@ def test_what_is_no_single_change_has_no_cause() -> None:
     assert found == Explanation((), 0)
 
 
+def test_a_wrong_gradient_of_grouped_heads_is_looked_at_where_hidden_keys_hold_nan() -> None:
+    """There the oracle lets elements be NaN: what a cause picks of a gradient, it picks of these marks."""
+    configurations = [each for each in pool(SPEC, "float32", 24) if dict(each.sizes).get("G", 1) > 1]
+    for case in (Case(configuration, seed) for configuration in configurations for seed in range(200)):
+        golds = judge(SPEC, case, arrays(case, SPEC), True).gradients
+        if golds["key"].loose is not None:
+            wrong = {name: Tensor((1.37 * gold.value).astype(np.float32), "float32") for name, gold in golds.items()}
+            for tensor in wrong.values():
+                tensor.array.flat[0] = np.nan
+            assert explain(SPEC, [Witness(case, Returned({}, wrong), "gradients")]) == Explanation((), 0)
+            return
+    pytest.fail("no case has NaN in a hidden key")
+
+
 def test_nothing_failed_nothing_explained() -> None:
     assert explain(SPEC, []) == Explanation((), 0)
 
