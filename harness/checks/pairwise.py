@@ -29,7 +29,7 @@ def check(evidence: Evidence) -> Iterator[Failure]:
         for name, gold in evidence.golds(part).items():
             given = {subject: tensors[name] for subject, tensors in evidence.returned(part) if name in tensors}
             if not _all_close(given, gold):
-                yield from _failures(evidence, name, given, gold)
+                yield from _failures(evidence, part, name, given)
 
 
 def _all_close(given: Mapping[str, Tensor], gold: Gold) -> bool:
@@ -45,22 +45,22 @@ def _all_close(given: Mapping[str, Tensor], gold: Gold) -> bool:
     return bool(inside.all())
 
 
-def _failures(evidence: Evidence, name: str, given: Mapping[str, Tensor], gold: Gold) -> Iterator[Failure]:
-    """One failure for whoever disagrees with most others: three right answers and one wrong one are one fault."""
-    apart = {
-        pair: comparison
-        for pair in combinations(given, 2)
-        if not (comparison := _between(given[pair[0]], given[pair[1]], gold)).agrees
-    }
+def _failures(evidence: Evidence, part: Part, name: str, given: Mapping[str, Tensor]) -> Iterator[Failure]:
+    """One failure for whoever disagrees with most others: three right answers and one wrong one are one fault.
+
+    Whoever the oracle contradicts comes first: of two that are apart, the wrong one is to blame.
+    """
+    gold = evidence.golds(part)[name]
+    apart = {pair for pair in combinations(given, 2) if not _between(given[pair[0]], given[pair[1]], gold).agrees}
     while apart:
         counts = Counter(subject for pair in apart for subject in pair)
-        blamed = max(given, key=lambda subject: counts[subject])  # the first one of equals
-        pair = next(pair for pair in apart if blamed in pair)
-        other = pair[0] if pair[1] == blamed else pair[1]
-        found = apart[pair]
+        involved = [subject for subject in given if subject in counts]
+        blamed = max(involved, key=lambda subject: (not evidence.comparison(subject, part, name).agrees, counts[subject]))
+        other = next(subject for subject in involved if {(subject, blamed), (blamed, subject)} & apart)
+        found = _between(given[blamed], given[other], gold)
         message = f"`{name}` is {found.seen} of {other}" if found.worst else f"`{name}`: {found.message} of {other}"
         yield Failure(blamed, "pairwise", name, found.seen, message, evidence.spec.name, evidence.case, found.worst)
-        apart = {pair: comparison for pair, comparison in apart.items() if blamed not in pair}
+        apart = {pair for pair in apart if blamed not in pair}
 
 
 def _between(one: Tensor, other: Tensor, gold: Gold) -> Comparison:

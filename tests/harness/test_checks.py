@@ -146,14 +146,17 @@ def test_pairwise_allows_the_sum_of_both_bounds() -> None:
     assert failures(pairwise.check, evidence(a=returned([0.5, 2.0]), b=returned([1.625, 2.0])))
 
 
+def test_of_two_that_are_apart_pairwise_blames_the_wrong_one() -> None:
+    assert failures(pairwise.check, evidence(a=RIGHT, b=WRONG_OUTPUT)) == [("b", "output", "outside the bound")]
+    assert failures(pairwise.check, evidence(a=WRONG_OUTPUT, b=RIGHT)) == [("a", "output", "outside the bound")]
+
+
 def test_pairwise_sees_nan_shape_dtype_and_gradients() -> None:
-    assert failures(pairwise.check, evidence(a=RIGHT, b=returned([1.0, NAN]))) == [
-        ("a", "output", "a number where NaN belongs")
-    ]
-    assert failures(pairwise.check, evidence(a=RIGHT, b=returned([1.0, 2.0, 3.0]))) == [("a", "output", "wrong shape")]
+    assert failures(pairwise.check, evidence(a=RIGHT, b=returned([1.0, NAN]))) == [("b", "output", "NaN")]
     half = Returned({"output": tensor([1.0, 2.0], "float16")})
-    assert failures(pairwise.check, evidence(a=RIGHT, b=half)) == [("a", "output", "wrong dtype")]
-    assert failures(pairwise.check, evidence(gradient=True, a=RIGHT, b=WRONG_GRADIENT)) == [("a", "query", "outside the bound")]
+    assert failures(pairwise.check, evidence(a=RIGHT, b=returned([1.0, 2.0, 3.0]))) == [("b", "output", "wrong shape")]
+    assert failures(pairwise.check, evidence(a=RIGHT, b=half)) == [("b", "output", "wrong dtype")]
+    assert failures(pairwise.check, evidence(gradient=True, a=RIGHT, b=WRONG_GRADIENT)) == [("b", "query", "outside the bound")]
 
 
 def test_pairwise_agrees_on_equal_nan_and_infinity() -> None:
