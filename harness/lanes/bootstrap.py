@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 import types
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +51,8 @@ def main(channel: Any) -> None:
     start = channel.receive()
     for name, value in {**ENVIRONMENT, **(HASTY if start["hasty"] else {})}.items():
         os.environ.setdefault(name, value)
+    if not sys.warnoptions:  # what a subject returns is judged; PYTHONWARNINGS=default shows what it warns of
+        warnings.simplefilter("ignore")
     sys.path[:0] = start["path"]
     mount(start["packages"])
     from attnspec.harness.lanes.server import serve
