@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import sqrt
 
 from attnspec.harness.subjects import is_brought
 from attnspec.harness.tally import Share, Tally, can_vary
@@ -11,6 +12,7 @@ from attnspec.spec.model import Spec
 MOST_ILL_CONDITIONED = 0.05
 MOST_VACUOUS = 0.05
 ENOUGH = 40  # below this many cases a share says nothing
+SIGMAS = 3.0  # a run is not wrong for what chance draws from a share that is right
 
 
 def check(spec: Spec, tally: Tally) -> Iterator[str]:
@@ -48,5 +50,5 @@ def _shares(where: str, share: Share) -> Iterator[str]:
 
 
 def _too_many(where: str, name: str, count: int, cases: int, most: float) -> Iterator[str]:
-    if cases >= ENOUGH and count > most * cases:
+    if cases >= ENOUGH and count > most * cases + SIGMAS * sqrt(most * (1 - most) * cases):
         yield f"{where}: {count} of {cases} cases are {name}, more than {most:.0%}"
