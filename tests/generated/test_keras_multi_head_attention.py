@@ -24,16 +24,6 @@ REFUSED = (
     *("non_4d_inputs", "test_masking"),
 )
 """Tests of several attention axes, of inputs of a higher rank, of an output of several axes, or of numbers as a mask."""
-QUICK = (
-    "causal_only_skipped",
-    "combines_causal",
-    "constraints",
-    "dtype_policy",
-    "invalid",
-    "mismatch",
-    "as_tuple",
-    "flash_attention",
-)
 # Keras's own on jax has no value_dim of its own without weights: a known deviation.
 SETTINGS: list[dict[str, Any]] = [
     {"output_shape": 5, "use_gate": True, "sliding_window": 2} | ({} if BACKEND == "jax" else {"value_dim": 3}),
@@ -47,8 +37,6 @@ HOOKS = {
     "_masked_softmax": [{"dropout": 0.5}],
     "_compute_attention": [{}],
 }
-if BACKEND == "jax":  # which compiles every operation of every shape by itself
-    SETTINGS, HOOKS = SETTINGS[:1], {"_masked_softmax": HOOKS["_masked_softmax"]}
 either_way = pytest.mark.parametrize(("one", "other"), [(Native, Generated), (Generated, Native)], ids=["read", "written"])
 
 
@@ -58,8 +46,6 @@ class TestAsKerasTestsIt(MultiHeadAttentionTest):  # type: ignore[misc]
     @pytest.fixture(autouse=True)
     def _in_its_place(self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
         monkeypatch.setattr(sources, "MultiHeadAttention", Generated)
-        if BACKEND == "jax" and not any(name in request.node.name for name in QUICK):
-            pytest.skip("on torch and TensorFlow: jax compiles every operation of every shape by itself")
         if any(name in request.node.name for name in REFUSED):
             request.applymarker(pytest.mark.xfail(strict=True, raises=(NotImplementedError, ValueError)))
 
