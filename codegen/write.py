@@ -15,18 +15,20 @@ from pathlib import Path
 from attnspec.codegen import VERSION
 from attnspec.codegen.blockwise import blockwise_modules
 from attnspec.codegen.index_notation import LoweringError
+from attnspec.codegen.kernels import coverage, refusals
 from attnspec.codegen.module import covers, module_text, require
+from attnspec.codegen.pallas import module as pallas
 from attnspec.codegen.r.package import package
 from attnspec.codegen.targets import TARGETS
 from attnspec.codegen.targets.r import R
-from attnspec.codegen.triton import coverage as kernels
-from attnspec.codegen.triton import refusals
-from attnspec.codegen.triton.module import module_text as kernel_text
+from attnspec.codegen.triton import module as triton
 from attnspec.codegen.verify import VerificationError
 from attnspec.spec.model import Spec
 
 MANIFEST = "manifest.json"
 LINE_LENGTH = 128
+KERNELS = {"pallas": pallas, "triton": triton}
+"""Targets of fused kernels, whose rooms are alike."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, 
     specs = list(specs)
     rendered = _render(specs, None if targets is None else list(targets))
     if complete and targets is None:
-        rendered[refusals.PAGE] = ("", refusals.page(specs))
+        rendered |= {
+            f"{name}/README.md": ("", refusals.page(specs, room.LANGUAGE, room.module_text)) for name, room in KERNELS.items()
+        }
     old = _manifest(folder)
     kept = {} if complete else {path: entry for path, entry in old.items() if path not in rendered}
     files = {path: {"spec": spec, "sha256": _digest(text)} for path, (spec, text) in rendered.items()}
@@ -95,13 +99,16 @@ def _render(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str
 
 
 def _kernels(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:
-    """The Triton kernels of those specs where they are asked for, or of all that have one."""
-    if targets is not None and "triton" not in targets:
-        return {}
-    chosen = [spec for spec in specs if targets is not None or not any(kernels.reasons(spec))]
-    texts = {f"triton/{spec.module_name}.py": (spec.name, kernel_text(spec)) for spec in chosen}
-    opening = '"""Generated Triton kernels: one file per API or variant."""\n'
-    return {"triton/__init__.py": ("", opening), **texts} if texts else {}
+    """The kernels of those specs where they are asked for, or of all that have some."""
+    texts: dict[str, tuple[str, str]] = {}
+    for name, room in KERNELS.items():
+        if targets is not None and name not in targets:
+            continue
+        chosen = [spec for spec in specs if targets is not None or not any(coverage.reasons(spec, room.LANGUAGE))]
+        if chosen:
+            texts[f"{name}/__init__.py"] = ("", f'"""Generated {name.title()} kernels: one file per API or variant."""\n')
+        texts |= {f"{name}/{spec.module_name}.py": (spec.name, room.module_text(spec)) for spec in chosen}
+    return texts
 
 
 def _modules(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:

@@ -19,7 +19,7 @@ from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
 from attnspec.harness.inputs import Inputs, InputsError
 from attnspec.harness.introduce import lane_of
 from attnspec.harness.kept import KeptError, read
-from attnspec.harness.plan import DTYPES, PROFILES, Item, Plan, Profile
+from attnspec.harness.plan import DTYPES, ON_REQUEST, PROFILES, Item, Plan, Profile
 from attnspec.harness.reports.as_html import HtmlReport, PageError
 from attnspec.harness.reports.as_json import JsonReport
 from attnspec.harness.reports.as_json_lines import JsonLinesReport
@@ -51,8 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("what", nargs="*", metavar="SPEC | SUBJECT", help=what)
     add("--as", dest="api", metavar="API", help="the API that SUBJECT claims to be")
     add("--framework", choices=LANES, help="what SUBJECT is written in; by default what importing its module brings along")
-    frameworks = f"frameworks ({','.join(LANES)}; `keras` is all three of its own)"
-    add("--targets", type=_lanes, default=LANES, metavar="A,B", help=frameworks)
+    all_of = "`keras` is all three of its own; by default all, but for {} in quick".format(", ".join(ON_REQUEST))
+    frameworks = f"frameworks ({','.join(LANES)}; {all_of})"
+    add("--targets", type=_lanes, metavar="A,B", help=frameworks)
     add("--native", action=argparse.BooleanOptionalAction, default=True, help="check the frameworks' own functions too")
     add("--generated", type=Path, metavar="FOLDER", help="where the generated files are; by default the package's own")
     add("--dtypes", type=_names(DTYPES), default=DTYPES, metavar="A,B", help=f"dtypes ({','.join(DTYPES)})")
@@ -85,6 +86,11 @@ def _lanes(text: str) -> tuple[str, ...]:
     """Lanes by name; a target's name stands for all of its lanes."""
     chosen = _names(tuple(dict.fromkeys((*LANES, *map(target_of, LANES)))))(text)
     return tuple(dict.fromkeys(lane for name in chosen for lane in ((name,) if name in LANES else lanes_of(name))))
+
+
+def _usual_lanes(profile: Profile) -> tuple[str, ...]:
+    """The lanes of a run that names none."""
+    return tuple(lane for lane in LANES if not (profile.is_short and lane in ON_REQUEST))
 
 
 def _names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
@@ -189,7 +195,8 @@ def found(name: str) -> tuple[Spec, str]:
 
 
 def _item(spec: Spec, reference: str, options: argparse.Namespace) -> Item:
-    subjects = subjects_of(spec, options.targets, native_too=options.native, folder=options.generated)
+    lanes = options.targets or _usual_lanes(PROFILES[options.profile])
+    subjects = subjects_of(spec, lanes, native_too=options.native, folder=options.generated)
     return Item(spec, reference, subjects, str(options.generated.resolve()) if options.generated else "")
 
 

@@ -230,8 +230,8 @@ class Conductor:
             return
         configurations = pool(item.spec, dtype, profile.pool)
         size = profile.compiled_gradient_pool if gradient else profile.compiled_pool
-        parts = {lane: configurations[FIRST.get(lane, 0) :][: -(-size // part)] for lane, part in COMPILED.items()}
-        compiled = {lane: frozenset(part) for lane, part in parts.items()}
+        turned = {lane: (*configurations[FIRST.get(lane, 0) :], *configurations[: FIRST.get(lane, 0)]) for lane in COMPILED}
+        compiled = {lane: frozenset(turned[lane][: -(-size // part)]) for lane, part in COMPILED.items()}
         done = 0
 
         def takes(lane: str, configuration: Configuration) -> bool:

@@ -22,7 +22,7 @@ from attnspec.harness import adapter
 from attnspec.spec.model import Spec
 from attnspec.spec.suggestions import did_you_mean
 
-LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch", "r", "triton")
+LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch", "r", "triton", "pallas")
 CLASSES = ("torch", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")  # the lanes whose layers are classes
 HOSTED = {"tf_keras": ("tensorflow",)}  # owners without lanes of their own, and where they run
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
@@ -163,7 +163,7 @@ def load(subject: Subject) -> Loaded:
     module = _module(subject.module)
     if subject.name.endswith("@blockwise"):
         vars(module)["BLOCK"] = SMALL_BLOCK
-    elif subject.name.startswith("triton:"):
+    elif subject.name.startswith(("triton:", "pallas:")):
         vars(module)["LAUNCHES"] = dict.fromkeys(vars(module)["LAUNCHES"], SMALL_LAUNCH)
     value: Any = module
     for part in subject.function.removesuffix("()").split("."):

@@ -46,6 +46,21 @@ def _integer(name: str, value: Any) -> Any:
     return value
 
 
+def _known(name: str, value: Any) -> Any:
+    """A number that kernels are written for."""
+    if isinstance(value, jax.core.Tracer):
+        raise NotImplementedError(f"pallas: a traced `{name}` is not supported; it is a part of the kernels")
+    return value.item() if hasattr(value, "item") else value
+
+
+def _countable(name: str, value: Any) -> int:
+    """An integer that kernels can count with: sums of a few of them fit into 32 bits."""
+    known: int = _known(name, value)
+    if not -(2**29) < known < 2**29:
+        raise NotImplementedError(f"pallas: `{name}` = {known} is not supported; kernels count in 32 bits")
+    return known
+
+
 def _concrete(*values: Any) -> bool:
     """Whether Python knows the values: under jit they may be traced."""
     return not any(isinstance(value, jax.core.Tracer) for value in values)

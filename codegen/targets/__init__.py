@@ -1,4 +1,4 @@
-"""One table per target. `TARGETS` have one; `NAMES` has R and Triton besides, which have rooms of their own."""
+"""One table per target. `TARGETS` have one; `NAMES` has R and kernels besides, which have rooms of their own."""
 
 from attnspec.codegen.printer import Target
 from attnspec.codegen.targets.jax import JAX
@@ -8,4 +8,4 @@ from attnspec.codegen.targets.tensorflow import TENSORFLOW
 from attnspec.codegen.targets.torch import TORCH
 
 TARGETS: dict[str, Target] = {target.name: target for target in (NUMPY, TORCH, JAX, TENSORFLOW, KERAS)}
-NAMES = (*TARGETS, "r", "triton")
+NAMES = (*TARGETS, "r", "triton", "pallas")

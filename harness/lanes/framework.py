@@ -27,6 +27,7 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "keras-torch": _ALL,
     "r": ("float64",),
     "triton": ("float16", "float32"),  # its interpreter computes nonsense in bfloat16, without a word
+    "pallas": ("float16", "bfloat16", "float32"),
 }
 FORWARD_ONLY = ("r",)  # lanes that give no gradients
 
@@ -102,6 +103,10 @@ def framework(name: str) -> Framework:
         from attnspec.harness.lanes.in_triton import TritonFramework
 
         return TritonFramework()
+    if name == "pallas":
+        from attnspec.harness.lanes.in_pallas import PallasFramework
+
+        return PallasFramework()
     if name in DTYPES:
         from attnspec.harness.lanes.in_keras import KerasFramework
 

@@ -167,7 +167,7 @@ class Torch(Dialect):
 class Jax(Dialect):
     """jax's: gradients are pulled back through a function of one tensor."""
 
-    imports = ("import jax",)
+    imports: tuple[str, ...] = ("import jax",)
     maker = "jax.numpy"
     array = "jax.numpy.array({values}, {dtype!r})"
 
@@ -264,6 +264,12 @@ class Triton(Torch):
     imports = ('os.environ["TRITON_INTERPRET"] = "1"', *Torch.imports)
 
 
+class Pallas(Jax):
+    """Pallas's kernels on jax's arrays, interpreted."""
+
+    imports = ('os.environ["PALLAS_INTERPRET"] = "1"', *Jax.imports)
+
+
 class Keras2(Keras):
     """Keras 2, whose variables are TensorFlow's: `attention/scale:0`."""
 
@@ -284,6 +290,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "torch": _TORCH,
     "triton": Triton(),
     "jax": _JAX,
+    "pallas": Pallas(),
     "tensorflow": _TENSORFLOW,
     "keras-torch": Keras("torch", _TORCH),
     "keras-jax": Keras("jax", _JAX),

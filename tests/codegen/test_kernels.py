@@ -9,10 +9,12 @@ import pytest
 
 from attnspec.codegen.command import OK, USAGE, main
 from attnspec.codegen.index_notation import LoweringError
-from attnspec.codegen.triton.coverage import reasons
-from attnspec.codegen.triton.holes import holes_of
-from attnspec.codegen.triton.module import module_text, settled
-from attnspec.codegen.triton.refusals import refusals
+from attnspec.codegen.kernels.coverage import reasons
+from attnspec.codegen.kernels.filling import settled
+from attnspec.codegen.kernels.holes import holes_of
+from attnspec.codegen.kernels.refusals import refusals
+from attnspec.codegen.triton.language import LANGUAGE
+from attnspec.codegen.triton.module import module_text
 from attnspec.codegen.write import changes
 from attnspec.spec.loader import builtin, find
 from compiling import GENERATED, SPECS, spec_of
@@ -31,7 +33,7 @@ PLACEHOLDERS |= {"sink_parameters", "dropout_parameters"}
 
 @pytest.mark.parametrize("name", COVERED)
 def test_functions_with_masks_and_biases_have_a_kernel(name: str) -> None:
-    assert list(reasons(find(name))) == []
+    assert list(reasons(find(name), LANGUAGE)) == []
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_functions_with_masks_and_biases_have_a_kernel(name: str) -> None:
 )
 def test_whatever_has_none_says_why(name: str, why: str) -> None:
     spec = builtin()[name] if name in builtin() else find(str(SPECS / name))
-    assert any(why in reason for reason in reasons(spec))
+    assert any(why in reason for reason in reasons(spec, LANGUAGE))
     with pytest.raises(LoweringError, match=f"triton: {spec.name}: "):
         module_text(spec)
 
@@ -65,7 +67,7 @@ def test_generate_writes_the_kernels_that_there_are_and_refuses_others(
 
 
 def test_a_cap_is_differentiated_and_the_scale_is_left_to_the_end() -> None:
-    holes = holes_of(find("gemma2"))
+    holes = holes_of(find("gemma2"), LANGUAGE)
     assert holes.factor == "scale"
     assert holes.bodies["_logits"].splitlines()[1::2] == [
         "logits = logits * scale",
@@ -86,7 +88,7 @@ def test_a_cap_is_differentiated_and_the_scale_is_left_to_the_end() -> None:
 
 def test_a_bare_scale_leaves_nothing_to_differentiate() -> None:
     spec = find("causal_gqa")
-    assert not holes_of(spec).derived
+    assert not holes_of(spec, LANGUAGE).derived
     assert "d_product" not in module_text(spec)
 
 
@@ -101,7 +103,7 @@ def test_an_index_in_the_logits_is_no_part_of_their_gradient(tmp_path: Path) -> 
         [parameters]
         rate = { default = 0.5 }
     """
-    holes = holes_of(spec_of(text, tmp_path))
+    holes = holes_of(spec_of(text, tmp_path), LANGUAGE)
     assert "logits = logits + rate * (s - t) / 2" in holes.bodies["_logits"]
     assert (holes.derived, holes.factor) == (False, "scale")
 
@@ -117,13 +119,13 @@ def test_an_index_in_the_logits_is_no_part_of_their_gradient(tmp_path: Path) -> 
     ],
 )  # fmt: skip
 def test_the_blocks_of_a_loop_are_formulas_of_its_masks(name: str, hole: str, lines: list[str]) -> None:
-    body = holes_of(find(name)).bodies[hole]
+    body = holes_of(find(name), LANGUAGE).bodies[hole]
     for line in lines:
         assert f"_meets({line}, BLOCK)" in body
 
 
 def test_a_block_with_no_document_in_common_is_skipped_by_a_test_of_its_own() -> None:
-    body = holes_of(find("packed_documents")).bodies["_run_of_queries"]
+    body = holes_of(find("packed_documents"), LANGUAGE).bodies["_run_of_queries"]
     assert "lowest_query_segment_ids = _lowest(query_segment_ids, b, low, after, BLOCK_T)" in body
     test = "(lowest_query_segment_ids <= highest_key_value_segment_ids)"
     assert test in next(line for line in body.splitlines() if line.startswith("seen, high = _meets_where("))
@@ -131,7 +133,7 @@ def test_a_block_with_no_document_in_common_is_skipped_by_a_test_of_its_own() ->
 
 def test_a_length_is_looked_up_once_and_bounds_the_range(tmp_path: Path) -> None:
     text = 'variant = "padded"\nsummary = "Keys up to a length."\nmasks = ["key_length"]\n'
-    holes = holes_of(spec_of(text, tmp_path))
+    holes = holes_of(spec_of(text, tmp_path), LANGUAGE)
     here = "key_value_seq_lengths_here"
     assert f"{here} = tl.load(key_value_seq_lengths[0] + b * key_value_seq_lengths[1][0])" in holes.bodies["_attends"]
     assert f"seen, high = _meets(low, end, 0, {here}, False, BLOCK)" in holes.bodies["_run_of_keys"]
@@ -146,14 +148,14 @@ def test_division_rounds_down_where_a_number_may_be_negative(tmp_path: Path) -> 
         [mask.chunks]
         attends = "s // 4 <= t // 4 and (s - t) // 4 <= 0 and (s - t) % 4 < 3"
     """
-    attends = holes_of(spec_of(text, tmp_path)).bodies["_attends"]
+    attends = holes_of(spec_of(text, tmp_path), LANGUAGE).bodies["_attends"]
     assert "s // 4 <= t // 4" in attends
     assert "_floor_divide(s - t, 4) <= 0" in attends
     assert "_remainder(s - t, 4) < 3" in attends
 
 
 def test_what_is_not_always_there_is_decided_when_a_kernel_is_compiled() -> None:
-    holes = holes_of(find("jax.nn.dot_product_attention"))
+    holes = holes_of(find("jax.nn.dot_product_attention"), LANGUAGE)
     assert "if bias is not None:\n    bias_block = _entries_of_pairs(bias, b, n, t, s, T, S)" in holes.bodies["_logits"]
     assert "if is_causal:\n    attends = attends & (s <= t)" in holes.bodies["_attends"]
     assert "if left is not None:\n    meets, high = _meets(low, high, start - left," in holes.bodies["_run_of_keys"]
@@ -164,7 +166,7 @@ def test_what_is_not_always_there_is_decided_when_a_kernel_is_compiled() -> None
 
 
 def test_an_argument_that_is_a_mask_or_a_bias_is_told_by_its_dtype() -> None:
-    holes = holes_of(find("torch.nn.functional.scaled_dot_product_attention"))
+    holes = holes_of(find("torch.nn.functional.scaled_dot_product_attention"), LANGUAGE)
     assert "if attn_mask is not None and attn_mask[0].dtype.element_ty.is_floating():" in holes.bodies["_logits"]
     assert "if attn_mask is not None and attn_mask[0].dtype.element_ty.is_bool():" in holes.bodies["_attends"]
     assert holes.flags["UNIFORM"] is False
@@ -179,7 +181,7 @@ def test_what_logits_read_has_a_gradient_of_its_own(tmp_path: Path) -> None:
         [parameters]
         cap = { default = 5.0 }
     """
-    bodies = holes_of(spec_of(text, tmp_path)).bodies
+    bodies = holes_of(spec_of(text, tmp_path), LANGUAGE).bodies
     assert "d_logits = d_logits * (1 - _square(_tanh(logits_before_softcap / cap)))" in bodies["_d_bias"]
     assert bodies["_d_slope"].splitlines()[-2:] == ["d_slope_here = d_logits * (s - t)", "return d_slope_here"]
     assert bodies["_d_bias"].splitlines()[-2:] == ["d_bias_block = d_logits", "return d_bias_block"]
@@ -200,7 +202,7 @@ def test_the_page_of_refusals_says_what_files_raise() -> None:
         assert len(found) >= 4
         assert [each for each in found if each not in text] == []
     for spec in builtin().values():
-        assert all(why in text for why in reasons(spec))
+        assert all(why in text for why in reasons(spec, LANGUAGE))
     assert "triton: head dim {max(H, V)} is not supported; up to 256 is" in text
 
 

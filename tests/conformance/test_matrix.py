@@ -11,10 +11,11 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
+from attnspec.codegen.kernels.coverage import reasons
 from attnspec.codegen.module import covers
 from attnspec.codegen.targets import TARGETS
 from attnspec.codegen.targets.r import R
-from attnspec.codegen.triton.coverage import reasons
+from attnspec.codegen.triton.language import LANGUAGE
 from attnspec.codegen.write import changes
 from attnspec.harness import known_deviations
 from attnspec.harness.checks import NAMES
@@ -28,7 +29,7 @@ from in_r import needs_r
 SMALL = sorted((Path(__file__).parents[1] / "specs").glob("*.toml"))
 PROFILE = replace(PROFILES["quick"], compiled_pool=2, compiled_gradient_pool=1, shrink_seconds=5.0)
 HALVES = ("float16", "bfloat16")
-ALONE = ("r", "triton")
+ALONE = ("r", "triton", "pallas")
 INSTALLED = tuple(lane for lane in LANES if lane not in ALONE and all(map(importlib.util.find_spec, lane.split("-"))))
 
 
@@ -63,7 +64,7 @@ def test_r(tmp_path: Path) -> None:
 def test_kernels(tmp_path: Path) -> None:
     """Every spec that has a kernel, by Triton's interpreter, which takes its time: what needs most calls `make check` does."""
     left_out = ("coverage", "arguments", "relations")
-    check_alone("triton", lambda spec: not any(reasons(spec)), tmp_path, ("float16", "float32"), left_out)
+    check_alone("triton", lambda spec: not any(reasons(spec, LANGUAGE)), tmp_path, ("float16", "float32"), left_out)
 
 
 def check_alone(

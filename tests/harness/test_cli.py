@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from attnspec.harness import check_command
 from attnspec.harness.cli import main
 from planted_bugs.faults import FAULTS, HERE
 
@@ -76,6 +78,17 @@ def test_a_builtin_spec_is_checked_on_the_chosen_targets(capsys: pytest.CaptureF
     assert main(["check", "causal_gqa", "--targets", "numpy", *SHORT, "--format", "full"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert {cell["subject"] for cell in data["matrix"]} == {"numpy:causal_gqa"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runs"), [([], False), (["--profile", "ci"], True), (["--targets", "numpy,pallas"], True)]
+)
+def test_a_quick_run_has_pallas_where_it_is_asked_for(arguments: list[str], runs: bool) -> None:
+    parser = argparse.ArgumentParser()
+    check_command.add_arguments(parser)
+    lanes = check_command.plan_of(parser.parse_args(["causal_gqa", *arguments])).lanes
+    assert "numpy" in lanes
+    assert ("pallas" in lanes) == runs
 
 
 @pytest.mark.parametrize(

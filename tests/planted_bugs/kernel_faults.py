@@ -41,19 +41,20 @@ class KernelFault:
     right: str
     wrong: str
     spec: str = CAUSAL
+    target: str = "triton"
 
     def write(self, folder: Path) -> Subject:
         """The faulty file, as a subject of the lane."""
         spec = find(self.spec)
         if self.spec == SINK:
-            changes([spec], ["triton"], folder, False).apply()
+            changes([spec], [self.target], folder, False).apply()
         files = folder if self.spec == SINK else generated_folder()
-        correct = (files / "triton" / f"{spec.module_name}.py").read_text(encoding="utf-8")
+        correct = (files / self.target / f"{spec.module_name}.py").read_text(encoding="utf-8")
         if self.right not in correct:
             raise ValueError(f"{self.name}: the generated file does not hold {self.right!r}")
-        file = folder / f"{self.name.replace('-', '_')}.py"
+        file = folder / f"{self.target}_{self.name.replace('-', '_')}.py"
         file.write_text(correct.replace(self.right, self.wrong) + BLOCKS, encoding="utf-8")
-        return Subject(f"faulty:{self.name}", spec.name, "triton", str(file), spec.function_name)
+        return Subject(f"faulty:{self.name}", spec.name, self.target, str(file), spec.function_name)
 
 
 CORRECT = tuple(KernelFault(f"correct-{place}", "", "LAUNCHES = ", "LAUNCHES = ", spec) for place, spec in enumerate(CASES))
@@ -79,6 +80,27 @@ FAULTS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class PallasFault(KernelFault):
+    """The same in Pallas, seen in one case: each is compiled anew."""
+
+    target: str = "pallas"
+    place: int = 0
+
+
+PALLAS = (
+    PallasFault("correct", BACKWARD, "LAUNCHES = ", "LAUNCHES = ", place=1),
+    PallasFault("off-by-one-block-range", FORWARD, "_meets(low, end, 0, stop, ", "_meets(low, end, 0, stop - 1, "),
+    PallasFault("missing-tail-mask", FORWARD, "    hidden, high = _meets(low, high, S, end, hidden, BLOCK)\n", "", place=1),
+    PallasFault("missing-rescale", FORWARD, "summed * rescale[:, None] + _dot", "summed + _dot"),
+    PallasFault("dropped-edge-block", FORWARD, "for tested in (False, True)", "for tested in (False,)"),
+    PallasFault("wrong-head-of-a-group", FORWARD, "(b, 0, n // share, 0)", "(b, 0, n % share, 0)"),
+    PallasFault("missing-delta", BACKWARD, "(d_weights - delta_block[:, None])", "d_weights", place=1),
+    PallasFault("tail-rows-in-d-key", BACKWARD, "    hidden, high = _meets(low, high, T, end, hidden, BLOCK)\n", "", place=1),
+    PallasFault("first-head-of-a-group-only", BACKWARD, "lax.fori_loop(0, G, of_head", "lax.fori_loop(0, 1, of_head"),
+)
+
+
 def hunt(faults: Sequence[KernelFault], folder: Path) -> dict[str, set[str]]:
     """For each fault, the checks that see it within three cases of its spec."""
     seen: dict[str, set[str]] = {fault.name: set() for fault in faults}
@@ -90,13 +112,26 @@ def hunt(faults: Sequence[KernelFault], folder: Path) -> dict[str, set[str]]:
     return seen
 
 
-def _seen(crew: Crew, spec: Spec, subjects: tuple[Subject, ...], places: Places) -> dict[Subject, set[str]]:
+def hunt_in_pallas(folder: Path) -> dict[str, set[str]]:
+    """For each of its faults, the checks that see it."""
+    seen: dict[str, set[str]] = {}
+    with Crew([Lane("pallas", hasty=True)]) as crew:
+        for check, place in sorted({(fault.seen_by, fault.place) for fault in PALLAS}):
+            mine = {fault.write(folder): fault.name for fault in PALLAS if (fault.seen_by, fault.place) == (check, place)}
+            found = _seen(crew, find(CAUSAL), tuple(mine), CASES[CAUSAL][place : place + 1], gradient=check == BACKWARD)
+            seen |= {mine[subject]: checks for subject, checks in found.items()}
+    return seen
+
+
+def _seen(
+    crew: Crew, spec: Spec, subjects: tuple[Subject, ...], places: Places, *, gradient: bool = True
+) -> dict[Subject, set[str]]:
     """For each subject, the checks that fail in some of these cases: a configuration of the pool and a seed each."""
     configurations = pool(spec, "float32", 1 + max(place for place, _ in places))
     cases = [Case(configurations[place], seed) for place, seed in places]
     by_name = {subject.name: subject for subject in subjects}
     seen: dict[Subject, set[str]] = {subject: set() for subject in subjects}
-    for evidence in crew.evidence(spec, subjects, cases, gradient=True):
+    for evidence in crew.evidence(spec, subjects, cases, gradient=gradient):
         assert isinstance(evidence, Evidence)
         for name, answer in evidence.answers.items():  # each as if there were no other
             alone = replace(evidence, answers={name: answer})

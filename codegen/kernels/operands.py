@@ -1,8 +1,7 @@
 """Tensors of a call besides query, key and value: what kernels load of them, and under which names.
 
-Masks look into integer tensors, such as segments and lengths, and into boolean ones; logits read floating ones. A kernel has
-each as a pair, its storage and its strides. What pairs of query and key read has four axes there, (B|1, N|1, T|1, S|1),
-whatever axes it came with.
+Masks look into integer tensors, such as segments and lengths, and into boolean ones; logits read floating ones. What pairs of
+query and key read has four axes in a kernel, (B|1, N|1, T|1, S|1), whatever axes it came with.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from attnspec.codegen.index_notation import LoweringError
+from attnspec.codegen.kernels.language import Language
 from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Unary, names, to_text
 from attnspec.spec.model import Argument, Spec
 
@@ -18,6 +18,8 @@ LOOKED_UP = (("B",), ("B", "T"), ("B", "S"))
 """The dims that an integer tensor may have."""
 OF_PAIRS = (("B", "N", "T", "S"), ("N",))
 """The dims that any other may have, each of which may be 1."""
+_ENDS = {("b",): "here", ("n",): "here", ("b", "t"): "at_t", ("b", "s"): "at_s", ("b", "n", "t", "s"): "block"}
+"""What the name of a tensor's entry ends in, by its indices."""
 
 
 def tensors_of(spec: Spec) -> list[Argument]:
@@ -54,6 +56,7 @@ class Loaded:
     `ranges` says which positions a reduction over t or s goes through, as the arguments of a helper.
     """
 
+    language: Language
     ranges: Mapping[str, str] = field(default_factory=dict)
     loads: dict[str, str] = field(default_factory=dict)
 
@@ -63,7 +66,8 @@ class Loaded:
             case Access(tensor, indices):
                 return self.entry(tensor, tuple(map(to_text, indices)))
             case Call("lowest" | "highest" as function, (Access(tensor, (_, Name(index))),)):
-                return self.load(f"{function}_{tensor}", f"_{function}({tensor}, b, {self.ranges[index]})")
+                call = self.language.extreme.format(function=function, tensor=tensor, range=self.ranges[index])
+                return self.load(f"{function}_{tensor}", call)
             case Call(function, arguments):
                 return Call(function, tuple(map(self.named, arguments)))
             case Unary(operator, operand):
@@ -73,16 +77,9 @@ class Loaded:
         return expression
 
     def entry(self, tensor: str, indices: tuple[str, ...]) -> Name:
-        match indices:
-            case ("b",):
-                return self.load(f"{tensor}_here", f"tl.load({tensor}[0] + b * {tensor}[1][0])")
-            case ("n",):
-                return self.load(f"{tensor}_here", f"tl.load({tensor}[0] + b * {tensor}[1][0] + n * {tensor}[1][1])")
-            case ("b", "t" | "s" as index):
-                return self.load(f"{tensor}_at_{index}", f"_entries({tensor}, b, {index}, {index.upper()})")
-            case ("b", "n", "t", "s"):
-                return self.load(f"{tensor}_block", f"_entries_of_pairs({tensor}, b, n, t, s, T, S)")
-        raise LoweringError(f"triton: `{tensor}[{', '.join(indices)}]` is not loaded by a kernel yet")
+        if indices not in self.language.entries:
+            raise LoweringError(f"{self.language.name}: `{tensor}[{', '.join(indices)}]` is not loaded by a kernel yet")
+        return self.load(f"{tensor}_{_ENDS[indices]}", self.language.entries[indices].format(tensor=tensor))
 
     def load(self, name: str, value: str) -> Name:
         self.loads[name] = value

@@ -1,55 +1,32 @@
-"""What a spec puts into the skeleton's holes: its logits and their derivative, its masks, and the blocks these let through.
+"""What a spec puts into a skeleton's holes: its logits and their derivative, its masks, and the blocks these let through.
 
 Inside a kernel everything is a tile of queries by keys, or of keys by queries: t and s come with an axis for each, so that a
 rule reads as the spec has it. Scalars are arguments of the kernel. What holds for some calls alone stands under its guard,
-which Triton decides when it compiles: a tensor or a number that is not given is None there, and a flag is a constant.
+which is decided when a kernel is compiled: a tensor or a number that is not given is None there, and a flag is a constant.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from attnspec.codegen.blocks.analysis import Blocks, all_of, analyse
 from attnspec.codegen.blocks.regions import Region
 from attnspec.codegen.blocks.vocabulary import vocabulary_of
 from attnspec.codegen.derivative import pruned, reverse_stages
 from attnspec.codegen.index_notation import LoweringError, Scope, lower
+from attnspec.codegen.kernels.coverage import SINK
+from attnspec.codegen.kernels.language import Language, Parameter
+from attnspec.codegen.kernels.operands import Loaded, differentiable, operands_of
 from attnspec.codegen.module import rules_of
-from attnspec.codegen.printer import ATOM, Printed, Printer, Target, indent
+from attnspec.codegen.printer import ATOM, Printed, Printer, indent
 from attnspec.codegen.program import Assign, Const, If, Line, Node, Op, Ref, Statement
-from attnspec.codegen.triton.coverage import SINK
-from attnspec.codegen.triton.operands import Loaded, differentiable, operands_of
 from attnspec.spec.expression import Call, Expression, Name, Number, fold, names, substitute, to_text
 from attnspec.spec.model import Argument, Spec, Stage
 
 _TILE = ("TILE",)
 _LOGITS = Ref("logits", _TILE)
-_KERNEL = Target(
-    name="triton",
-    ops={
-        "not": "~{0}",
-        "where": "tl.where({0}, {1}, {2})",
-        "min": "tl.minimum({0}, {1})",
-        "max": "tl.maximum({0}, {1})",
-        "floor": "tl.floor({0})",
-        "exp": "tl.exp({0})",
-        "log": "tl.log({0})",
-        "tanh": "_tanh({0})",
-        "sigmoid": "tl.sigmoid({0})",
-        "abs": "tl.abs({0})",
-    },
-    guards={
-        "is_floating": "{0}[0].dtype.element_ty.is_floating()",
-        "is_boolean": "{0}[0].dtype.element_ty.is_bool()",
-    },
-    infinity='float("-inf")',
-    float32="tl.float32",
-    fill_max="",
-    array_type="",
-    imports=(),
-)
 _BLOCK_ENDS = {"high": Name("after")}  # in a kernel `high` is the end of the run
 _SWAPPED = {"t": Name("s"), "s": Name("t"), "T": Name("S"), "S": Name("T")}
 
@@ -68,30 +45,8 @@ class Holes:
     """What the skeleton has for some specs alone."""
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """What kernels are given besides query, key and value: an argument of the call, or a part of one."""
-
-    name: str
-    argument: Argument
-
-    @property
-    def is_tensor(self) -> bool:
-        return self.argument.role == "tensor"
-
-    @property
-    def declared(self) -> str:
-        """In the signature of a kernel: flags are compiled for."""
-        return f"{self.name}: tl.constexpr" if self.argument.role == "flag" else self.name
-
-    @property
-    def given(self) -> str:
-        """As a kernel is called with it."""
-        return f"_with_strides({self.name})" if self.is_tensor and self is not _DRAWN else self.name
-
-
 SEED = "seed"
-_DRAWN = Parameter(SEED, Argument(SEED, "tensor", required=False, dtype="integer"))
+DRAWN = Parameter(SEED, Argument(SEED, "tensor", required=False, dtype="integer"))
 """What decides what dropout draws. It is drawn itself where a call has dropout, and None where it has not."""
 
 
@@ -101,7 +56,7 @@ def parameters_of(spec: Spec) -> list[Parameter]:
     rest = (a for a in spec.arguments if (a.feeds or a.name) not in ("query", "key", "value"))
     every = (Parameter(name, argument) for argument in rest for name in (argument.names or (argument.name,)))
     found = [each for each in every if {each.name, each.argument.name} & read]
-    return [*found, _DRAWN] if any(stage.kind == "dropout" for stage in spec.paths[0].stages) else found
+    return [*found, DRAWN] if any(stage.kind == "dropout" for stage in spec.paths[0].stages) else found
 
 
 def _read_by(stage: Stage) -> frozenset[str]:
@@ -109,10 +64,13 @@ def _read_by(stage: Stage) -> frozenset[str]:
     return names(stage.expression) | (names(stage.when) if stage.when is not None else frozenset())
 
 
-def holes_of(spec: Spec) -> Holes:
+def holes_of(spec: Spec, language: Language) -> Holes:
     """What `spec` puts into the skeleton. Raises LoweringError."""
-    stages, printer = spec.paths[0].stages, _KernelPrinter(_KERNEL, batched=False, rules=rules_of(spec))
-    logits = [statement for stage in stages if stage.kind == "modifier" for statement in _modified(spec, stage)]
+    stages, printer = (
+        spec.paths[0].stages,
+        _KernelPrinter(language.target, batched=False, rules=rules_of(spec), language=language),
+    )
+    logits = [statement for stage in stages if stage.kind == "modifier" for statement in _modified(spec, stage, language)]
     kept, backward, factor = _reversed(spec, logits)
     bodies = {
         "_logits": printer.block((*logits, Line("return logits"))),
@@ -130,7 +88,7 @@ def holes_of(spec: Spec) -> Holes:
     for name in differentiable(spec):
         bodies[f"_d_{name}"] = _d_operand(spec, logits, name, printer)
     left_over = printer.operand(factor, ATOM) if factor is not None else ""
-    return Holes(bodies, _placeholders(spec, bodies), left_over, bool(backward), _flags(spec))
+    return Holes(bodies, _placeholders(spec, bodies, language), left_over, bool(backward), _flags(spec))
 
 
 def _flags(spec: Spec) -> dict[str, bool]:
@@ -144,16 +102,16 @@ def _flags(spec: Spec) -> dict[str, bool]:
     }
 
 
-def _placeholders(spec: Spec, bodies: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def _placeholders(spec: Spec, bodies: Mapping[str, str], language: Language) -> dict[str, tuple[str, ...]]:
     """What each placeholder of the skeleton stands for. Of a hole it is what its body reads."""
-    every, pair = parameters_of(spec), ("b", "n", "T", "S")
+    every = parameters_of(spec)
 
-    def read(*holes: str, first: tuple[str, ...] = pair, last: tuple[str, ...] = ()) -> tuple[str, ...]:
+    def read(*holes: str, first: tuple[str, ...] = language.indices, last: tuple[str, ...] = ()) -> tuple[str, ...]:
         code = re.sub("#.*", "", "\n".join(bodies[hole] for hole in holes))
         words = set(re.findall(r"\w+", code))
         return tuple(name for name in (*first, *(each.name for each in every), *last) if name in words)
 
-    blocks = {"first": ("b",), "last": ("BLOCK_T", "BLOCK_S")}
+    blocks = {"first": language.block_indices, "last": ("BLOCK_T", "BLOCK_S")}
     return {
         "logit_parameters": read("_logits", "_d_product", *(f"_d_{name}" for name in differentiable(spec))),
         "mask_parameters": read("_attends"),
@@ -161,17 +119,17 @@ def _placeholders(spec: Spec, bodies: Mapping[str, str]) -> dict[str, tuple[str,
         "row_parameters": read("_keeps"),
         "sink_parameters": read("_sink") if "_sink" in bodies else (),
         "dropout_parameters": read("_dropped", first=("b", "n", "N")) if "_dropped" in bodies else (),
-        "parameters": tuple(each.declared for each in every),
-        "given": tuple(each.given for each in every),
+        **language.listed(every),
     }
 
 
-def _modified(spec: Spec, stage: Stage) -> Iterator[Statement]:
+def _modified(spec: Spec, stage: Stage, language: Language) -> Iterator[Statement]:
     """The statements of a modifier: what it loads, and the logits that it makes; under its guard, if it has one."""
-    loaded = Loaded()
+    loaded = Loaded(language)
     rule = loaded.named(_written_out(spec, stage.expression))
     logits = Assign(_LOGITS, _lowered(rule, stage.clause, tuple(loaded.loads)), stage.clause)
-    loads = (Assign(Ref(name), Ref(f"{value}.to(tl.float32)"), stage.clause) for name, value in loaded.loads.items())
+    floating = ((name, language.to_float32.format(value)) for name, value in loaded.loads.items())
+    loads = (Assign(Ref(name), Ref(value), stage.clause) for name, value in floating)
     body = (*loads, logits)
     yield from body if stage.when is None else (If(_in_kernel(spec, stage.when), body, (), stage.clause),)
 
@@ -204,20 +162,20 @@ def _reversed(spec: Spec, logits: list[Statement]) -> tuple[tuple[Statement, ...
     return pruned(tuple(forward), (*backward, *returned)), tuple(backward), factor
 
 
-def _d_operand(spec: Spec, logits: list[Statement], name: str, printer: Printer) -> str:
+def _d_operand(spec: Spec, logits: list[Statement], name: str, printer: _KernelPrinter) -> str:
     """The gradient of what the logits read of a tensor, from that of the logits."""
     forward, backward = reverse_stages(spec, tuple(logits), _LOGITS)
-    read = next(each for each in _loads(spec) if each.rpartition("_")[0] == name)
+    read = next(each for each in _loads(spec, printer.language) if each.rpartition("_")[0] == name)
     returned = (Line(f"return d_{read}"),)
     backward = list(pruned(tuple(backward), returned))
     return printer.block((*pruned(tuple(forward), (*backward, *returned)), *backward, *returned))
 
 
-def _loads(spec: Spec) -> Iterator[str]:
+def _loads(spec: Spec, language: Language) -> Iterator[str]:
     """The names of what modifiers load."""
     for stage in spec.paths[0].stages:
         if stage.kind == "modifier":
-            loaded = Loaded()
+            loaded = Loaded(language)
             loaded.named(_written_out(spec, stage.expression))
             yield from loaded.loads
 
@@ -230,7 +188,7 @@ def _constant_factor(statement: Statement) -> Node | None:
     return None
 
 
-def _dropped(stage: Stage, printer: Printer) -> str:
+def _dropped(stage: Stage, printer: _KernelPrinter) -> str:
     """Weights of 0 or scaled; without a seed there is no dropout in this call."""
     rate = to_text(stage.expression)
     return "\n".join(
@@ -238,20 +196,21 @@ def _dropped(stage: Stage, printer: Printer) -> str:
             printer.comment(stage.clause),
             f"if {SEED} is not None:",
             indent(f"kept = _drawn({SEED}, b, n, t, s, N) >= {rate}"),
-            indent(f"weights = tl.where(kept, weights / (1 - {rate}), 0.0)"),
+            indent(f"weights = {printer.language.functions}.where(kept, weights / (1 - {rate}), 0.0)"),
             "return weights",
         ]
     )
 
 
-def _sink(spec: Spec, stage: Stage, printer: Printer) -> str:
+def _sink(spec: Spec, stage: Stage, printer: _KernelPrinter) -> str:
     """The logit of a sink for every row."""
-    loaded = Loaded()
+    loaded = Loaded(printer.language)
     logit = loaded.named(_written_out(spec, stage.expression))
-    return "\n".join([printer.comment(stage.clause), *loaded.lines(), f"return tl.zeros_like(rows) + {to_text(logit)}"])
+    result = f"return {printer.language.functions}.zeros_like(rows) + {to_text(logit)}"
+    return "\n".join([printer.comment(stage.clause), *loaded.lines(), result])
 
 
-def _conjunction(spec: Spec, stages: list[Stage], printer: Printer, result: str, index: str) -> str:
+def _conjunction(spec: Spec, stages: list[Stage], printer: _KernelPrinter, result: str, index: str) -> str:
     """What has to hold of query t and key s, or of a row: a line for each stage, after what it looks up."""
     if not stages:
         return f"return {index} >= 0"
@@ -268,9 +227,9 @@ def _conjunction(spec: Spec, stages: list[Stage], printer: Printer, result: str,
     return "\n".join([*lines, f"return {result}"])
 
 
-def _test(spec: Spec, stage: Stage, printer: Printer, precedence: int) -> tuple[list[str], str]:
+def _test(spec: Spec, stage: Stage, printer: _KernelPrinter, precedence: int) -> tuple[list[str], str]:
     """What a predicate loads, and the predicate."""
-    loaded = Loaded()
+    loaded = Loaded(printer.language)
     rule = loaded.named(vocabulary_of(spec).written_out(stage.expression))
     return loaded.lines(), printer.operand(_lowered(rule, stage.clause, tuple(loaded.loads)), precedence)
 
@@ -287,7 +246,7 @@ def _in_kernel(spec: Spec, guard: Expression) -> Expression:
     return substitute(guard, {a.name: Name(a.names[0]) for a in spec.arguments if a.names})
 
 
-def _run(spec: Spec, printer: Printer, *, of_keys: bool) -> str:
+def _run(spec: Spec, printer: _KernelPrinter, *, of_keys: bool) -> str:
     """The body of the function that says which blocks a loop visits: over keys, or with both sides swapped over queries.
 
     Masks that always hold are analysed together. Any other is on its own, under its guard: what it hides is skipped.
@@ -307,8 +266,10 @@ def _run(spec: Spec, printer: Printer, *, of_keys: bool) -> str:
         begin += [printer.comment(stage.clause), *_guarded(spec, stage, [*text.loaded.lines(), *calls], printer)]
     last = "hidden" if guarded or blocks.hidden else "False"
     begin.append(f"hidden, high = _meets(low, high, {size}, end, {last}, BLOCK)")  # it may be longer than the sequence
-    lines = [f"end = tl.cdiv({size}, BLOCK) * BLOCK"]
-    lines += [f"after = tl.minimum(low + BLOCK, {size})"] if any("after" in line for line in begin) else []
+    lines = [f"end = {printer.language.ceiling}({size}, BLOCK) * BLOCK"]
+    lines += (
+        [f"after = {printer.language.functions}.minimum(low + BLOCK, {size})"] if any("after" in line for line in begin) else []
+    )
     return "\n".join([*lines, *begin, "return high // BLOCK * BLOCK, seen, hidden"])
 
 
@@ -316,7 +277,7 @@ def _run(spec: Spec, printer: Printer, *, of_keys: bool) -> str:
 class _Formulas:
     """Formulas about a block as a kernel has them, and what they look up."""
 
-    printer: Printer
+    printer: _KernelPrinter
     of_keys: bool
     loaded: Loaded
 
@@ -330,10 +291,10 @@ class _Formulas:
         return self.printer.node(lower(named, (), Scope({}, {}, {}), "blocks"))[0]
 
 
-def _formulas(spec: Spec, masks: list[Stage], printer: Printer, of_keys: bool) -> tuple[Blocks, _Formulas]:
+def _formulas(spec: Spec, masks: list[Stage], printer: _KernelPrinter, of_keys: bool) -> tuple[Blocks, _Formulas]:
     """The blocks of a conjunction of masks, and what prints formulas about them."""
     own, other = ("BLOCK_S", "BLOCK_T") if of_keys else ("BLOCK_T", "BLOCK_S")
-    loaded = Loaded({"t": f"start, stop, {other}", "s": f"low, after, {own}"})
+    loaded = Loaded(printer.language, {"t": f"start, stop, {other}", "s": f"low, after, {own}"})
     return blocks_of(spec, masks, of_keys), _Formulas(printer, of_keys, loaded)
 
 
@@ -359,7 +320,7 @@ def _call(region: Region, already: str, high: str, text: _Formulas) -> str:
     stop = text(joined("min", [high.expression() for high in region.highs])) if region.highs else text.size
     given = all_of(region.given)
     if given is not None:
-        stop = f"tl.where({text(given)}, {stop}, 0)"
+        stop = f"{text.printer.language.functions}.where({text(given)}, {stop}, {text.printer.language.zero})"
     test = None if region.bounded else all_of(test for test in region.meets if not _is_meeting(test))
     if test is None:
         return f"_meets(low, {high}, {first}, {stop}, {already}, BLOCK)"
@@ -373,13 +334,16 @@ def _is_meeting(test: Expression) -> bool:
 
 
 def joined(function: str, parts: list[Expression]) -> Expression:
-    """`min(a, min(b, c))`: Triton's take two."""
+    """`min(a, min(b, c))`: those of kernels take two."""
     first, *rest = parts
     return Call(function, (first, joined(function, rest))) if rest else first
 
 
+@dataclass
 class _KernelPrinter(Printer):
-    """Tiles and scalars alike: `&` for `and`, functions of Triton, and division that rounds down."""
+    """Tiles and scalars alike: `&` for `and`, the language's functions, and division that rounds down."""
+
+    language: Language = field(kw_only=True)
 
     def node(self, node: Node) -> Printed:
         match node:
@@ -391,8 +355,10 @@ class _KernelPrinter(Printer):
             case Op("pow", (base, Const(2))):
                 return f"_square({self.node(base)[0]})", ATOM
             case Op("pow", _):
-                raise LoweringError("triton: powers other than squares are not compiled")
-            case Op("floordiv" | "mod" as name, (left, right)) if not (_never_negative(left) and _never_negative(right)):
+                raise LoweringError(f"{self.target.name}: powers other than squares are not compiled")
+            case Op("floordiv" | "mod" as name, (left, right)) if not (
+                self.language.rounds_down or (_never_negative(left) and _never_negative(right))
+            ):
                 function = "_floor_divide" if name == "floordiv" else "_remainder"
                 return f"{function}({self.node(left)[0]}, {self.node(right)[0]})", ATOM
         return super().node(node)

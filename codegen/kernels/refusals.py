@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from attnspec.codegen.triton.coverage import reasons
-from attnspec.codegen.triton.module import module_text
+from attnspec.codegen.kernels.coverage import reasons
+from attnspec.codegen.kernels.language import Language
 from attnspec.spec.model import Spec
 
-PAGE = "triton/README.md"
 _HEAD = """# What the kernels refuse
 
 Written by `attnspec generate`; do not edit. A call that a kernel cannot do raises NotImplementedError with one of these texts,
-`{}` being what the call has there. `attnspec generate --target triton` refuses a spec that has no kernel with the first reason.
+`{}` being what the call has there. `attnspec generate --target NAME` refuses a spec that has no kernel with the first reason.
 """
 
 
-def page(specs: Iterable[Spec]) -> str:
+def page(specs: Iterable[Spec], language: Language, module_text: Callable[[Spec], str]) -> str:
     """What every kernel refuses, what some do, and which specs have none."""
     every = list(specs)
-    why = {spec.name: list(reasons(spec)) for spec in every}
+    why = {spec.name: list(reasons(spec, language)) for spec in every}
     raised = {spec.name: list(refusals(module_text(spec))) for spec in every if not why[spec.name]}
     common = [text for text in next(iter(raised.values()), []) if all(text in own for own in raised.values())]
-    lines = [_HEAD, "## Every kernel", "", *(f"* {_code(text)}" for text in common)]
+    lines = [_HEAD.replace("NAME", language.name), "## Every kernel", "", *(f"* {_code(text)}" for text in common)]
     lines += ["", "## Some kernels", "", "| spec | what it also refuses |", "|---|---|"]
     for name, own in raised.items():
         lines.append(f"| `{name}` | {'; '.join(_code(text) for text in own if text not in common) or 'nothing'} |")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attnspec.codegen.index_notation import LoweringError
+from attnspec.codegen.kernels.language import Language
+from attnspec.codegen.kernels.operands import LOOKED_UP, OF_PAIRS, dims_of, is_looked_up, operands_of
 from attnspec.codegen.prologue import canonical_dims
-from attnspec.codegen.triton.operands import LOOKED_UP, OF_PAIRS, dims_of, is_looked_up, operands_of
 from attnspec.spec.expression import Access, Name, names
 from attnspec.spec.model import Argument, Output, Path, Spec, Stage
 
@@ -17,13 +18,13 @@ _UNIFORM = ("uniform", "replace", "-0.7 * max(float32)")
 LAYOUTS = {"query": "BTNH", "key": "BSKH", "value": "BSKV"}
 
 
-def require(spec: Spec) -> None:
+def require(spec: Spec, language: Language) -> None:
     """LoweringError, with the first reason, where a spec has no kernel."""
-    for reason in reasons(spec):
-        raise LoweringError(f"triton: {spec.name}: {reason}")
+    for reason in reasons(spec, language):
+        raise LoweringError(f"{language.name}: {spec.name}: {reason}")
 
 
-def reasons(spec: Spec) -> Iterator[str]:
+def reasons(spec: Spec, language: Language) -> Iterator[str]:
     """Why a spec has no kernel; nothing where it has one."""
     if spec.form != "function":
         yield "a layer has no kernel of its own"
@@ -39,6 +40,7 @@ def reasons(spec: Spec) -> Iterator[str]:
     for stage in spec.paths[0].stages:
         yield from _unknown_stage(spec, stage)
     yield from _unknown_policies(spec.paths[0])
+    yield from language.lacks(spec)
 
 
 def _is_log_sum(output: Output) -> bool:

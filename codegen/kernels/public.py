@@ -1,0 +1,114 @@
+"""The documented function around the kernels: the framework's checks of arguments, and tensors as the kernels have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attnspec.codegen.kernels.coverage import LAYOUTS
+from attnspec.codegen.kernels.holes import SEED, parameters_of
+from attnspec.codegen.kernels.language import Language
+from attnspec.codegen.kernels.operands import dims_of, is_looked_up
+from attnspec.codegen.module import signature_text
+from attnspec.codegen.printer import Printer, indent
+from attnspec.codegen.program import Dims, If, Line, Program, Ref, Return, Statement
+from attnspec.codegen.prologue import canonical_dims, lacking_axis, lift_names, prologue
+from attnspec.spec.expression import IsNone, Unary
+from attnspec.spec.model import Argument, Axis, Layout, Output, Spec
+
+_KERNELS = {name: tuple(dims) for name, dims in (*LAYOUTS.items(), ("output", "BTNV"))}
+"""The layouts of the kernels."""
+_ORDER = "layout"
+"""The clause of what brings tensors into them, and back."""
+
+
+def public_function(spec: Spec, language: Language) -> str:
+    """The documented function: the checks of any function of that framework, then the kernels."""
+    around = language.around
+    statements = (*prologue(spec), *_counted(spec, language), *_seeded(spec, language), *_called(spec, language))
+    body = Printer(around, batched=False).function_body(Program(spec.function_name, statements, batched=False))
+    return f"{signature_text(spec, around)}\n{indent(body)}"
+
+
+def _counted(spec: Spec, language: Language) -> Iterator[Line]:
+    """Numbers that the kernels can count with."""
+    for each in parameters_of(spec):
+        if each.argument.role in language.checked:
+            line = f'{each.name} = {language.checked[each.argument.role]}("{each.argument.name}", {each.name})'
+            yield Line(
+                f"if {each.name} is not None:\n    {line}" if each.argument.optional and each.argument.unset is None else line
+            )
+
+
+def _seeded(spec: Spec, language: Language) -> Iterator[Line]:
+    """A number that decides what dropout draws, forward and backward, on the device: no call waits for it."""
+    for stage in spec.paths[0].stages:
+        if stage.kind == "dropout":
+            guard = (
+                "" if stage.when is None else f" if {Printer(language.around, batched=False).guard(stage.when)[0]} else None"
+            )
+            yield Line(f"{SEED} = {language.seed}{guard}", stage.clause)
+
+
+def _called(spec: Spec, language: Language) -> Iterator[Statement]:
+    """The tensors as the kernels have them, the kernels, and the outputs as the spec has them."""
+    for name in ("query", "key", "value"):
+        yield from _canonical(spec.argument(name), language)
+    for argument in (each.argument for each in parameters_of(spec) if each.is_tensor):
+        brought = tuple(_broadcast(spec, argument))
+        given = Unary("not", IsNone(argument.name))
+        yield from (If(given, brought, (), _ORDER),) if argument.optional and brought else brought
+    names = ", ".join(["query", "key", "value", *(each.name for each in language.ordered(parameters_of(spec)))])
+    output, *others = spec.outputs
+    call, back = f"{language.entry_point}({names})", tuple(_documented(output, language))
+    if not (others or back or lift_names(spec)):
+        yield Line(f"return {call}[0]")
+        return
+    yield Line(f"output, *rows = {call}" if others else f"output = {call}[0]")
+    yield from back
+    lifted = tuple(lacking_axis(each.layouts) for each in spec.outputs) if lift_names(spec) else ()
+    for other in others:
+        assert other.when is not None
+        body = (_residual(other, language), Return((Ref("output"), Ref(other.name)), lifted))
+        yield If(other.when, body, (), f"returns.{other.name}")
+    yield Return((Ref("output"),), lifted[:1])
+
+
+def _canonical(argument: Argument, language: Language) -> Iterator[Line]:
+    """A tensor in the kernels' layout: its leading axes as one, its axes in their order."""
+    layout, wanted = argument.layouts[0], _KERNELS[argument.name]
+    if layout.batched:
+        yield Line(f"{argument.name} = _with_one_batch_axis({argument.name}, _leading(sizes))", _ORDER)
+    yield from _permuted(argument.name, canonical_dims(layout, wanted), wanted, language)
+
+
+def _documented(output: Output, language: Language) -> Iterator[Line]:
+    """The output in its documented layout."""
+    layout, have = output.layouts[0], _KERNELS["output"]
+    yield from _permuted("output", have, canonical_dims(layout, have), language)
+    if layout.batched:
+        yield Line("output = output.reshape(*_leading(sizes), *output.shape[1:])", _ORDER)
+
+
+def _permuted(name: str, have: Dims, wanted: Dims, language: Language) -> Iterator[Line]:
+    """A tensor with its axes in another order."""
+    if have != wanted:
+        yield Line(f"{name} = {name}.{language.permute}({', '.join(str(have.index(dim)) for dim in wanted)})", _ORDER)
+
+
+def _broadcast(spec: Spec, argument: Argument) -> Iterator[Line]:
+    """What pairs of query and key read, as (B|1, N|1, T|1, S|1)."""
+    if is_looked_up(argument) or argument.layouts == (Layout(tuple(Axis((dim,)) for dim in "BNTS")),):
+        return
+    if dims_of(spec, argument) == ("N",):
+        yield Line(f"{argument.name} = {argument.name}[None, :, None, None]", _ORDER)
+    else:
+        leading = "_leading(sizes)" if argument.layouts[0].batched else "(B,)"
+        yield Line(f"{argument.name} = _with_four_axes({argument.name}, {leading})", _ORDER)
+
+
+def _residual(output: Output, language: Language) -> Line:
+    """The log-sum-exp of the logits: the kernels have it over log(2), and inf in rows that see nothing."""
+    order = ("B", "N", "T")
+    axes = ", ".join(str(order.index(dim)) for dim in canonical_dims(output.layouts[0], order))
+    found = f"_log_sum_exp(*rows).{language.permute}({axes}).{language.to_dtype}(query.dtype)"
+    return Line(f"{output.name} = {found}", f"returns.{output.name}")

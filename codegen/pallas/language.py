@@ -1,0 +1,108 @@
+"""Kernels in Pallas, on jax's arrays: what is no array is known when a kernel is traced, and a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from attnspec.codegen.kernels.language import Language, Parameter
+from attnspec.codegen.kernels.operands import OF_PAIRS, dims_of, is_looked_up, tensors_of
+from attnspec.codegen.printer import Target
+from attnspec.codegen.targets.jax import JAX
+from attnspec.spec.model import Spec
+
+_AROUND = replace(
+    JAX,
+    imports=(
+        "import jax",
+        "import jax.numpy as jnp",
+        "from jax import Array, lax",
+        "from jax.experimental import pallas as pl",
+        "from jax.experimental.pallas import triton as plgpu",
+    ),
+    array_type="Array",
+)
+"""What is around the kernels is jax's, checks of arguments and all."""
+_KERNEL = Target(
+    name="pallas",
+    ops={
+        "not": "~{0}",
+        "where": "jnp.where({0}, {1}, {2})",
+        "min": "jnp.minimum({0}, {1})",
+        "max": "jnp.maximum({0}, {1})",
+        "floor": "jnp.floor({0})",
+        "exp": "jnp.exp({0})",
+        "log": "jnp.log({0})",
+        "tanh": "jnp.tanh({0})",
+        "sigmoid": "jax.nn.sigmoid({0})",
+        "abs": "jnp.abs({0})",
+    },
+    guards={
+        "is_floating": "jnp.issubdtype({0}.dtype, jnp.floating)",
+        "is_boolean": "{0}.dtype == jnp.bool_",
+    },
+    infinity="-jnp.inf",
+    float32="jnp.float32",
+    fill_max="",
+    array_type="",
+    imports=(),
+)
+
+
+def _listed(parameters: Sequence[Parameter]) -> dict[str, tuple[str, ...]]:
+    """What a call has besides query, key and value, as the skeleton names its parts."""
+    tensors = tuple(p.name for p in parameters if p.is_tensor)
+    numbers = tuple(p.name for p in parameters if not p.is_tensor)
+    return {
+        "tensors": tensors,
+        "numbers": numbers,
+        "named_numbers": tuple(f"{name}={name}" for name in numbers),
+        "no_gradients": tuple("None" for _ in tensors),
+        "given": (*tensors, *numbers),
+    }
+
+
+def _ordered(parameters: Sequence[Parameter]) -> Sequence[Parameter]:
+    """Tensors before numbers, by which jax.custom_vjp tells what has no gradient."""
+    return sorted(parameters, key=lambda parameter: not parameter.is_tensor)
+
+
+def _lacks(spec: Spec) -> Iterator[str]:
+    """What Triton's kernels have and these have not yet."""
+    for argument in tensors_of(spec):
+        if dims_of(spec, argument) in OF_PAIRS and not is_looked_up(argument):
+            yield f"`{argument.name}` is a tensor that no kernel reads yet"
+    for stage in spec.paths[0].stages:
+        if stage.kind in ("dropout", "rows") or stage.clause == "softmax.sink":
+            yield f"`{stage.clause}` is not compiled"
+    if spec.paths[0].policies["empty_row"].value == "uniform":
+        yield "a row that sees nothing is uniform"
+    if any(argument.layouts[0].batched for argument in spec.tensor_arguments):
+        yield "leading axes are not joined yet"
+
+
+LANGUAGE = Language(
+    name="pallas",
+    around=_AROUND,
+    target=_KERNEL,
+    entries={
+        ("b",): "{tensor}[...]",
+        ("b", "t"): "_entries({tensor}, t, T)",
+        ("b", "s"): "_entries({tensor}, s, S)",
+    },
+    extreme="_{function}({tensor}, {range})",
+    to_float32="{0}.astype(jnp.float32)",
+    functions="jnp",
+    ceiling="pl.cdiv",
+    permute="transpose",
+    to_dtype="astype",
+    entry_point="_attention",
+    ordered=_ordered,
+    checked={"integer": "_countable", "sizes": "_countable", "number": "_known"},
+    indices=("n", "T", "S"),
+    block_indices=(),
+    listed=_listed,
+    zero="jnp.int32(0)",  # of two Python numbers, jax 0.10's lowering to Triton takes the type of the condition
+    rounds_down=True,
+    lacks=_lacks,
+)

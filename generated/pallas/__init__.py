@@ -1,0 +1,1 @@
+"""Generated Pallas kernels: one file per API or variant."""

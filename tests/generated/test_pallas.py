@@ -1,0 +1,111 @@
+"""Generated Pallas kernels, interpreted and lowered: what the lane does not ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+from attnspec.harness.subjects import generated, load
+from attnspec.spec.loader import find
+
+pytestmark = pytest.mark.xdist_group("jax")
+COVERED = ("causal_gqa", "gemma2", "longformer", "packed_documents")
+TRITON = "__gpu$xla.gpu.triton"  # the call into a kernel
+IN_HASTE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+Arrays = dict[str, Any]
+
+
+def kernel(name: str, interpret: bool = True) -> Callable[..., jax.Array]:
+    """The function in small blocks, its kernels interpreted; or as it is."""
+    function = load(next(generated(find(name), "pallas"))).function
+    module = vars(function).get("__wrapped__", function).__globals__
+    module["INTERPRET"] = interpret
+    return function
+
+
+def direct(name: str) -> Callable[..., Arrays]:
+    """The gradients of the direct form in NumPy."""
+    vjp = load(next(generated(find(name), "numpy"))).vjp
+    assert vjp is not None
+    return vjp
+
+
+def arrays(T: int, S: int, N: int, K: int, H: int, V: int) -> tuple[np.ndarray, ...]:
+    generator = np.random.default_rng(T * 100 + S)
+    return tuple(generator.standard_normal(shape) for shape in ((2, T, N, H), (2, S, K, H), (2, S, K, V), (2, T, N, V)))
+
+
+def pulled(function: Callable[..., jax.Array], **arguments: Any) -> Callable[..., tuple[jax.Array, ...]]:
+    """The gradients of query, key and value."""
+
+    def pull(query: jax.Array, key: jax.Array, value: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, ...]:
+        return jax.vjp(lambda *given: function(*given, **arguments), query, key, value)[1](cotangent)  # type: ignore[no-any-return]
+
+    return pull
+
+
+def test_a_mapped_axis_is_one_more_of_the_grid() -> None:
+    """Forward and backward, under jit, with a head dim and lengths that blocks do not divide."""
+    query, key, value, cotangent = arrays(17, 21, 4, 2, 20, 12)
+    pull = pulled(kernel("gemma2"), left=9, cap=2.0)
+    mapped = jax.jit(jax.vmap(lambda *given: pull(*given)[0], (0, None, None, None)), compiler_options=IN_HASTE)
+    found = mapped(*(jnp.asarray(array, jnp.float32) for array in (np.stack([query, -query]), key, value, cotangent)))
+    for place, sign in enumerate((1, -1)):
+        wanted = direct("gemma2")(cotangent, sign * query, key, value, left=9, cap=2.0)
+        np.testing.assert_allclose(found[place], wanted["query"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("T", "S"), [(0, 3), (3, 0)])
+def test_sizes_of_none_have_zeros(T: int, S: int) -> None:
+    query, key, value, cotangent = (jnp.asarray(array, jnp.float32) for array in arrays(T, S, 2, 1, 4, 3))
+    output = kernel("causal_gqa")(query, key, value)
+    assert output.shape == cotangent.shape
+    assert not output.any()
+    assert not any(gradient.any() for gradient in pulled(kernel("causal_gqa"))(query, key, value, cotangent))
+
+
+def test_what_no_kernel_can_do_is_refused_with_the_reason() -> None:
+    def called(name: str, dtype: str = "float32", H: int = 4, **arguments: Any) -> jax.Array:
+        return kernel(name)(*(jnp.ones((1, 3, 1, H), dtype) for _ in range(3)), **arguments)
+
+    with (
+        jax.enable_x64(True),
+        pytest.raises(NotImplementedError, match="float64 is not supported; float16, bfloat16 and float32"),
+    ):
+        called("causal_gqa", "float64")
+    with pytest.raises(NotImplementedError, match="head dim 257 is not supported; up to 256 is"):
+        called("causal_gqa", H=257)
+    with pytest.raises(NotImplementedError, match="`left` = 2147483647 is not supported; kernels count in 32 bits"):
+        called("gemma2", left=2**31 - 1)
+    with pytest.raises(NotImplementedError, match="a traced `scale` is not supported; it is a part of the kernels"):
+        jax.jit(lambda scale: called("gemma2", scale=scale))(0.5)
+
+
+def shapes(name: str, dtype: str, width: int) -> tuple[list[jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
+    """A call: grouped heads, queries and keys that blocks do not divide."""
+    B, T, S, N, K = 2, 1000, 1030, 8, 2
+    tensors = [jax.ShapeDtypeStruct((B, T, N, width), dtype), *[jax.ShapeDtypeStruct((B, S, K, width), dtype)] * 2]
+    others = {"query_segment_ids": (B, T), "key_value_segment_ids": (B, S)} if name == "packed_documents" else {}
+    return tensors, {name: jax.ShapeDtypeStruct(shape, "int32") for name, shape in others.items()}
+
+
+@pytest.mark.parametrize(("platform", "dtype", "width"), [("cuda", "bfloat16", 128), ("rocm", "float32", 48)])
+@pytest.mark.parametrize("name", COVERED)
+def test_every_kernel_is_lowered_for_gpus(name: str, platform: str, dtype: str, width: int) -> None:
+    """Three kernels in the gradient, without a GPU; T x S is nowhere."""
+    function, (tensors, others) = kernel(name, interpret=False), shapes(name, dtype, width)
+
+    def loss(*given: jax.Array, **others: jax.Array) -> jax.Array:
+        return function(*given, **others).astype(jnp.float32).sum()
+
+    unchecked = [export.DisabledSafetyCheck.custom_call(TRITON)]
+    exported = export.export(jax.jit(jax.grad(loss, (0, 1, 2))), platforms=[platform], disabled_checks=unchecked)
+    text = exported(*tensors, **others).mlir_module()
+    assert text.count(f"@{TRITON}") == 3
+    assert "1000x1030" not in text
