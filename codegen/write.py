@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attnspec.codegen import VERSION
-from attnspec.codegen.blockwise import blockwise_modules
+from attnspec.codegen.blockwise.module import blockwise_modules
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.kernels import coverage, refusals
 from attnspec.codegen.module import covers, module_text, require

@@ -163,7 +163,7 @@ BLOCKWISE = [
         {"global_tokens": 1, "left": 0, "right": 1},
     ),
 ]
-"""The same functions, block by block: torch only."""
+"""The same functions, block by block, where targets have that form."""
 
 
 def float64_through(call: Example) -> bool:

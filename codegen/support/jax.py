@@ -66,6 +66,36 @@ def _concrete(*values: Any) -> bool:
     return not any(isinstance(value, jax.core.Tracer) for value in values)
 
 
+def _countable(number: Any) -> jax.Array:
+    """An integer that positions are compared with, near enough to them that sums fit into 32 bits."""
+    return jnp.clip(number, -(2**29), 2**29)
+
+
+def _block_length(length: int, most: int) -> int:
+    """The length of blocks that are at most so long, even so that little is filled up."""
+    return -(-length // max(1, -(-length // most))) or 1
+
+
+def _in_blocks(array: jax.Array, length: int) -> jax.Array:
+    """(B, N, T, H) in blocks of T, (blocks, B, N, length, H), the last one filled up with zeros; one at least."""
+    B, N, T, H = array.shape
+    blocks = max(1, -(-T // length))
+    whole = jnp.pad(array, ((0, 0), (0, 0), (0, blocks * length - T), (0, 0)))
+    return jnp.moveaxis(whole.reshape(B, N, blocks, length, H), 2, 0)
+
+
+def _joined(blocks: jax.Array, length: int) -> jax.Array:
+    """The blocks as one array, (B, N, T, H), without what filled up the last one."""
+    count, B, N, rows, H = blocks.shape
+    return jnp.moveaxis(blocks, 0, 2).reshape(B, N, count * rows, H)[:, :, :length]
+
+
+def _added(blocks: jax.Array, at: Any, block: jax.Array) -> jax.Array:
+    """The blocks with one of them increased."""
+    added: jax.Array = jax.lax.dynamic_update_index_in_dim(blocks, blocks[at] + block, at, 0)
+    return added
+
+
 def _dropout(weights: jax.Array, rate: Any, seed: Any = None) -> jax.Array:
     """Zero a share of the weights and rescale the rest; the same for the same seed."""
     if seed is None:

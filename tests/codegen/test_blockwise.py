@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from attnspec.codegen.blockwise import backward_program, blockwise_modules, forward_program, supports_blockwise
+from attnspec.codegen.blockwise.coverage import supports_blockwise
+from attnspec.codegen.blockwise.module import blockwise_modules
+from attnspec.codegen.blockwise.rows import backward_program, forward_program
 from attnspec.codegen.program import For, Program, statements
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.loader import builtin, find, load
@@ -55,7 +58,7 @@ def test_without_a_mask_there_is_nothing_to_leave_out(tmp_path: Path) -> None:
     assert not supports_blockwise(spec_of(PLAIN, tmp_path))
 
 
-@pytest.mark.parametrize("target", ["numpy", "jax"])
+@pytest.mark.parametrize("target", ["numpy", "tensorflow", "keras"])
 def test_other_targets_have_none_yet(target: str) -> None:
     assert list(blockwise_modules(GEMMA2, TARGETS[target])) == []
 
@@ -99,14 +102,49 @@ def test_the_keys_of_a_block_are_formulas_of_its_masks(
     assert f"seen_by_some = [{seen}]\n    hidden_from_some = [{hidden}]" in text
 
 
+@pytest.mark.parametrize(
+    ("masks", "parameters", "seen"),
+    [
+        (["causal", "window"], "left = { default = 3 }", "(start < high + left) & (low < stop)"),
+        (
+            ["global_window"],
+            "left = { default = 3 }\nright = 0\nglobal_tokens = { default = 3 }",
+            "(start < global_tokens) | (low < global_tokens) | (start < high + left) & (low < stop)",
+        ),
+        (
+            ["dilated"],
+            "left = { default = 3 }\nstride = 8",
+            "(start < high + left) & (low < stop) & (jnp.minimum(stop - low - 1, left) // 8 > "
+            "(jnp.maximum(start - high + 1, 0) - 1) // 8)",
+        ),
+    ],
+    ids=lambda value: " and ".join(value) if isinstance(value, list) else "",
+)
+def test_the_tiles_that_are_visited_are_tests_of_every_block_at_once(
+    masks: list[str], parameters: str, seen: str, tmp_path: Path
+) -> None:
+    spec = spec_of(f'variant = "tried"\nsummary = "s"\nmasks = {masks}\n[parameters]\n{parameters}\n', tmp_path)
+    ((_, text),) = blockwise_modules(spec, TARGETS["jax"])
+    assert f"seen = jnp.broadcast_to({seen}, (len(start), len(low)))" in text
+
+
 def test_every_stage_has_an_owner_in_both_loops() -> None:
     stages = {stage.clause for stage in GEMMA2.paths[0].stages}
     for program in (forward_program(GEMMA2), backward_program(GEMMA2)):
         assert stages <= {getattr(statement, "clause", "") for statement in statements(program.body)}
 
 
-def test_the_file_has_its_checks_from_the_direct_form() -> None:
-    ((suffix, text),) = blockwise_modules(GEMMA2, TARGETS["torch"])
+def test_every_stage_has_an_owner_in_both_loops_of_tiles() -> None:
+    ((_, text),) = blockwise_modules(GEMMA2, TARGETS["jax"])
+    forward, backward = (text.partition(f"def _{name}(")[2].partition("\n\n\n")[0] for name in ("forward", "backward"))
+    for stage in GEMMA2.paths[0].stages:
+        assert f"# {stage.clause}: " in forward
+        assert f"# {stage.clause}: " in backward
+
+
+@pytest.mark.parametrize("target", ["torch", "jax"])
+def test_the_file_has_its_checks_from_the_direct_form(target: str) -> None:
+    ((suffix, text),) = blockwise_modules(GEMMA2, TARGETS[target])
     assert suffix == "blockwise"
     assert 'raise ValueError(f"`left` must satisfy left >= 0, got {left}")' in text
 
@@ -124,27 +162,43 @@ def test_a_rule_that_needs_the_hidden_keys_has_no_blockwise_form(policies: str, 
     assert not supports_blockwise(spec_of(text, tmp_path))
 
 
+TRANSPOSED = """
+    variant = "transposed"
+    summary = "Heads before positions."
+    masks   = ["causal"]
+    [layouts]
+    query  = "B N T H"
+    key    = "B K S H"
+    value  = "B K S V"
+    output = "B N T V"
+"""
+
+
+def transposed(target: str, folder: Path) -> tuple[str, Callable[..., Any], dict[str, np.ndarray], np.ndarray]:
+    """The blockwise source of a variant with axes of its own, its function, arrays, and what it should give."""
+    spec = spec_of(TRANSPOSED, folder)
+    arrays = random_arrays(0, query=(2, 4, 130, 3), key=(2, 2, 140, 3), value=(2, 2, 140, 5))
+    ((_, source),) = blockwise_modules(spec, TARGETS[target])
+    namespace: dict[str, Any] = {"__name__": "transposed_blockwise"}
+    exec(source, namespace)
+    return source, namespace["transposed"], arrays, module_of(spec, "numpy").transposed(**arrays)
+
+
 @pytest.mark.xdist_group("torch")
 def test_another_layout_is_kept(tmp_path: Path) -> None:
     """Slices and sizes follow the variant's own axes."""
-    text = """
-        variant = "transposed"
-        summary = "Heads before positions."
-        masks   = ["causal"]
-        [layouts]
-        query  = "B N T H"
-        key    = "B K S H"
-        value  = "B K S V"
-        output = "B N T V"
-    """
-    spec = spec_of(text, tmp_path)
-    arrays = random_arrays(0, query=(2, 4, 130, 3), key=(2, 2, 140, 3), value=(2, 2, 140, 5))
-    ((_, source),) = blockwise_modules(spec, TARGETS["torch"])
-    assert "query_block = query[:, :, start:stop]" in source
-    module = module_of(spec, "numpy")
-    namespace: dict[str, Any] = {"__name__": "transposed_blockwise"}
-    exec(source, namespace)
     import torch
 
-    found = namespace["transposed"](**{name: torch.from_numpy(array) for name, array in arrays.items()})
-    np.testing.assert_allclose(found, module.transposed(**arrays), atol=1e-12)
+    source, attend, arrays, expected = transposed("torch", tmp_path)
+    assert "query_block = query[:, :, start:stop]" in source
+    found = attend(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.xdist_group("jax")
+def test_heads_that_come_first_already_stay_where_they_are(tmp_path: Path) -> None:
+    import jax
+
+    source, attend, arrays, expected = transposed("jax", tmp_path)
+    assert ".transpose(" not in source
+    np.testing.assert_allclose(jax.jit(attend)(**arrays), expected, atol=1e-5)

@@ -14,13 +14,14 @@ import pytest
 from jax.test_util import check_grads
 
 from attnspec.spec.loader import builtin
-from builtin_calls import CALLS, JAX_NN, SDPA, float64_through, function, residual
+from builtin_calls import BLOCKWISE, CALLS, JAX_NN, SDPA, float64_through, function, residual
 from by_hand import Arrays, central_differences, random_arrays
 from capabilities import Example
 
 pytestmark = pytest.mark.xdist_group("jax")
-each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)
+each_call = pytest.mark.parametrize("call", [*CALLS, *BLOCKWISE], ids=lambda call: call.id)
 ONE_OF_EACH = [call for call in CALLS if call.id.rpartition("-")[2] in ("grouped", "lengths", "segments", "capped")]
+ONE_OF_EACH += [call for call in BLOCKWISE if call.name == "two-ranges"]
 one_call_of_each = pytest.mark.parametrize("call", ONE_OF_EACH, ids=lambda call: call.id)
 jax_nn, sdpa, gemma2 = (function(name, "jax") for name in (JAX_NN, SDPA, "gemma2"))
 

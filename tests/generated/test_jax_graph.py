@@ -11,18 +11,20 @@ import numpy as np
 import pytest
 from jax.extend.core import Jaxpr, JaxprEqn, Var
 
-from builtin_calls import CALLS, JAX_NN, SDPA, function
+from builtin_calls import BLOCKWISE, CALLS, JAX_NN, SDPA, function
 from capabilities import Example
 
 pytestmark = pytest.mark.xdist_group("jax")
 CUSTOM = ("custom", "attention", "flash", "cudnn", "pallas", "ffi", "callback", "dot_product")
-ALLOWED = ("custom_jvp_call",)
+ALLOWED = ("custom_jvp_call", "custom_vjp_call")
 GROUPS, HEADS, KEYS, DEPTH = 4, 2, 5, 7
 GROUPED: list[tuple[str, dict[str, Any]]] = [
     (SDPA, {"is_causal": True, "enable_gqa": True}),
     (JAX_NN, {"is_causal": True}),
     ("gemma2", {"left": 2}),
     ("causal_gqa", {}),
+    ("gemma2_blockwise", {"left": 2}),
+    ("causal_gqa_blockwise", {}),
 ]
 
 
@@ -61,7 +63,7 @@ def grouped_inputs(name: str) -> list[jax.Array]:
     return [array.swapaxes(1, 2) for array in arrays] if name == SDPA else arrays
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)
+@pytest.mark.parametrize("call", [*CALLS, *BLOCKWISE], ids=lambda call: call.id)
 def test_no_fused_attention_runs(call: Example) -> None:
     fixed, target = call.arguments({}, np.asarray), function(call.spec, "jax")
     arrays = {name: jnp.zeros(shape) for name, shape in call.shapes.items()}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnspec.codegen.blockwise import blockwise_modules
+from attnspec.codegen.blockwise.module import blockwise_modules
 from attnspec.codegen.support.torch import _add, _blocks, _runs, _taken, _tested
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.loader import loads

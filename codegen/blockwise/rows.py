@@ -1,4 +1,4 @@
-"""The blockwise form: a loop over blocks of queries that visits only the keys that the masks let a block see.
+"""The form by rows: a loop over blocks of queries that visits only the keys that the masks let a block see.
 
 A block holds all keys that its queries see, so its softmax is that of whole rows. Memory grows with T, not with T times S:
 nothing but the inputs is kept, the backward pass computes the weights again. Stages, masks and derivatives are the direct
@@ -10,91 +10,58 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import reduce
 from itertools import groupby
 
 from attnspec.codegen.blocks.analysis import all_of, analyse, high_text, low_text
 from attnspec.codegen.blocks.regions import Region
 from attnspec.codegen.blocks.vocabulary import vocabulary_of
+from attnspec.codegen.blockwise.coverage import BLOCKED, masks, rule_of_masks, scalars
 from attnspec.codegen.derivative import reverse_stages
 from attnspec.codegen.index_notation import Scope
 from attnspec.codegen.lower import Body, canonical_scope
-from attnspec.codegen.module import aliases, assemble, rules_of, signature_text
+from attnspec.codegen.module import aliases, rules_of, signature_text
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.program import Assign, Dims, For, Line, Op, Program, Ref, Statement
 from attnspec.codegen.prologue import prologue
-from attnspec.spec.expression import Binary, Expression, fold, names, to_text
+from attnspec.spec.expression import to_text
 from attnspec.spec.model import Path, Spec
 
-_KINDS = {"score.dot", "modifier.scale", "modifier.softcap", "softmax.plain", "combine.weighted"}
-BLOCK_LENGTH = 128
 _HEAD = ("dtype", "compute")
-_BLOCKED = {"query": "T", "key": "S", "value": "S"}
 
 
-def supports_blockwise(spec: Spec) -> bool:
-    """Whether every stage is unconditional, the masks ask for positions alone, and hidden keys leave no trace."""
-    if spec.form != "function" or len(spec.paths) != 1 or len(spec.outputs) != 1 or not _plain_inputs(spec):
-        return False
-    stages, policies = spec.paths[0].stages, spec.paths[0].policies
-    known = all(stage.clause in _KINDS or stage.kind == "mask" for stage in stages)
-    masked = any(stage.kind == "mask" for stage in stages)
-    traceless = policies["mask.fill"].detail == "-inf" and policies["empty_row"].value == "zero"
-    positions = {"t", "s", "T", "S", *_scalars(spec)}
-    by_position = all(names(rule) <= positions for rule in _masks(spec))
-    return known and masked and traceless and by_position and all(stage.when is None for stage in stages)
-
-
-def _plain_inputs(spec: Spec) -> bool:
-    """Query, key and value under these names, each of one rank."""
-    given = spec.tensor_arguments
-    plain = all(a.feeds in ("", a.name) and len(a.layouts) == 1 and not a.layouts[0].batched for a in given)
-    return plain and {a.name for a in given} == _BLOCKED.keys()
-
-
-def blockwise_modules(spec: Spec, target: Target) -> Iterator[tuple[str, str]]:
-    """(suffix, text) of the blockwise modules of a spec: for torch, where `supports_blockwise`."""
-    if target.name == "torch" and supports_blockwise(spec):
-        parts = [
-            f"BLOCK = {BLOCK_LENGTH}",
-            *_loops(spec, target),
-            _FUNCTION_CLASS.format(**_names(spec)),
-            _public(spec, target),
-        ]
-        title = f"`{spec.name}` for torch, blockwise: memory grows with T, not with T times S.\n\n{spec.summary}\n"
-        yield "blockwise", assemble(spec, target, title, parts, ("from typing import Any",))
-
-
-def _scalars(spec: Spec) -> list[str]:
-    return [argument.name for argument in spec.arguments if argument.role != "tensor"]
+def parts(spec: Spec, target: Target) -> Iterator[str]:
+    """The definitions of a blockwise module."""
+    yield from _loops(spec, target)
+    yield _FUNCTION_CLASS.format(**_names(spec))
+    yield _public(spec, target)
 
 
 def _names(spec: Spec) -> dict[str, str]:
-    scalars = _scalars(spec)
+    given = scalars(spec)
     return {
         "scalars": _scalar_parameters(spec),
-        "names": "".join(f", {name}" for name in scalars),
-        "nones": ", None" * len(scalars),
+        "names": "".join(f", {name}" for name in given),
+        "nones": ", None" * len(given),
     }
 
 
 def _scalar_parameters(spec: Spec) -> str:
-    types = {"integer": "int", "flag": "bool", "choice": "str"}
+    types = {"integer": "int", "flag": "bool"}
     return "".join(f", {a.name}: {types.get(a.role, 'float')}" for a in spec.arguments if a.role != "tensor")
 
 
 def _loops(spec: Spec, target: Target) -> Iterator[str]:
     printer = Printer(target, batched=False, sizes=aliases(spec), rules=rules_of(spec))
-    scalars = _scalar_parameters(spec)
+    numbers = _scalar_parameters(spec)
     tensors = "query: Tensor, key: Tensor, value: Tensor"
 
     def body(program: Program, returned: str) -> str:
         return indent(printer.branch((*program.body, Line(f"return {returned}")), ""))
 
     yield _visible(spec)
-    yield f"def _forward({tensors}{scalars}) -> Tensor:\n{body(forward_program(spec), 'output')}"
+    yield f"def _forward({tensors}{numbers}) -> Tensor:\n{body(forward_program(spec), 'output')}"
     yield (
-        f"def _backward({tensors}, gradient_output: Tensor{scalars}) -> tuple[Tensor, Tensor, Tensor]:\n"
+        f"def _backward({tensors}, gradient_output: Tensor{numbers}) -> tuple[Tensor, Tensor, Tensor]:\n"
         f'    """Gradients of query, key and value; the weights are computed again, block by block."""\n'
         f"{body(backward_program(spec), 'd_query.to(dtype), d_key.to(dtype), d_value.to(dtype)')}"
     )
@@ -104,11 +71,10 @@ def _visible(spec: Spec) -> str:
     """The function that says which keys a block of queries visits, by the formulas of the masks."""
     seen, hidden = _formulas(spec)
     parameters = ", ".join(f"{name}: int" for name in _visible_names(spec))
-    rules = to_text(fold(reduce(lambda one, other: Binary("and", one, other), _masks(spec))))
     return (
         f"def _visible({parameters}) -> list[_Run]:\n"
         f'    """The keys that queries `start <= t < stop` see, as (low, high, tested): a test tells who sees them."""\n'
-        f"    # {rules}\n"
+        f"    # {rule_of_masks(spec)}\n"
         f"    seen_by_some = [{seen}]\n"
         f"    hidden_from_some = [{hidden}]\n"
         f"    return _runs(S, seen_by_some, hidden_from_some)"
@@ -117,25 +83,21 @@ def _visible(spec: Spec) -> str:
 
 def _formulas(spec: Spec) -> tuple[str, str]:
     """The keys that some query of a block sees, and those hidden from some, as lists of (low, high)."""
-    blocks = analyse(_masks(spec), vocabulary_of(spec))
+    blocks = analyse(masks(spec), vocabulary_of(spec))
     return ", ".join(map(_seen, blocks.seen)), ", ".join(map(_keys, blocks.hidden))
 
 
 def _visible_names(spec: Spec) -> list[str]:
     """What the formulas read."""
     read = {*re.findall(r"\w+", " ".join(_formulas(spec))), "start", "stop", "S"}
-    return [name for name in ("start", "stop", "T", "S", *_scalars(spec)) if name in read]
-
-
-def _masks(spec: Spec) -> list[Expression]:
-    return [stage.expression for stage in spec.paths[0].stages if stage.kind == "mask"]
+    return [name for name in ("start", "stop", "T", "S", *scalars(spec)) if name in read]
 
 
 def _public(spec: Spec, target: Target) -> str:
     """The documented function: the direct form's checks, then the loop."""
     # Views tell q, k and v apart where a caller passes one tensor for all: Dynamo takes no tensor twice.
     tensors = ("query", "key.view_as(key)", "value.view_as(value)")
-    call = Line(f"return _Blockwise.apply({', '.join((*tensors, *_scalars(spec)))})")
+    call = Line(f"return _Blockwise.apply({', '.join((*tensors, *scalars(spec)))})")
     body = Printer(target, batched=False).function_body(Program(spec.function_name, (*prologue(spec), call), batched=False))
     return f"{signature_text(spec, target)}\n{indent(body)}"
 
@@ -188,8 +150,8 @@ def backward_program(spec: Spec) -> Program:
 
 def at_edges(statements: Iterable[Statement]) -> Iterator[Statement]:
     """The statements, masks only where a key is hidden from some query of the block: on the columns of the tested runs."""
-    for masks, group in groupby(statements, _is_mask):
-        if not masks:
+    for tested, group in groupby(statements, _is_mask):
+        if not tested:
             yield from group
             continue
         body = tuple(_on_edge(s) for s in group if isinstance(s, Assign))
@@ -231,7 +193,7 @@ class _Block:
 
     def stages(self) -> list[Assign]:
         """The direct form's stages on slices."""
-        tensors = {**self.scope.tensors, **{name: Ref(f"{name}_block", self.dims(name)) for name in _BLOCKED}}
+        tensors = {**self.scope.tensors, **{name: Ref(f"{name}_block", self.dims(name)) for name in BLOCKED}}
         scope = Scope(tensors, self.scope.canonical, self.scope.indices)
         statements = Body(self.spec, self.path, scope, frozenset()).stages()
         kept = (s for s in statements if isinstance(s, Assign) and s.target.name not in _HEAD)
@@ -250,7 +212,7 @@ class _Block:
 
     def size(self, dim: str) -> str:
         """`key.shape[1]`: where a size is read off."""
-        owner = next(name for name in _BLOCKED if dim in self.dims(name))
+        owner = next(name for name in BLOCKED if dim in self.dims(name))
         return f"{owner}.shape[{self.dims(owner).index(dim)}]"
 
     def output(self) -> Iterator[Statement]:
@@ -260,7 +222,7 @@ class _Block:
         """Where the loop adds up. Under vmap every one of them must be mapped as soon as anything is."""
         yield Line("# 0, mapped by vmap where any of the four is: what the loop writes into has to be mapped too.")
         yield Line("zero = query[:0].sum() + key[:0].sum() + value[:0].sum() + gradient_output[:0].sum()")
-        yield from (Line(f"d_{name} = torch.zeros_like({name}, dtype=compute) + zero") for name in _BLOCKED)
+        yield from (Line(f"d_{name} = torch.zeros_like({name}, dtype=compute) + zero") for name in BLOCKED)
 
     def loop(self, body: tuple[Statement, ...]) -> For:
         return For(("start",), "range(0, T, BLOCK)", body)
@@ -277,7 +239,7 @@ class _Block:
         return f"{name}[{', '.join([':'] * dims.index('T') + ['start:stop'])}]"
 
     def axis(self, name: str) -> int:
-        return self.dims(name).index(_BLOCKED[name])
+        return self.dims(name).index(BLOCKED[name])
 
     def stores(self) -> Iterator[Statement]:
         yield Line(f"{self.rows('d_query')} += d_query_block")

@@ -1,0 +1,336 @@
+"""The form by tiles, for jax: blocks of queries, and for each a loop over the blocks of keys that some of them see.
+
+All tiles have one shape, so the program that is traced has the same size whatever the lengths are; how many tiles the inner
+loop visits is known when it runs. Its softmax is kept as a running peak and total. Stages, masks and derivatives are the
+direct form's own, lowered on tiles; the backward pass computes the weights again from the log-sum-exp of every row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import reduce
+
+from attnspec.codegen.blocks.analysis import all_of, analyse
+from attnspec.codegen.blocks.regions import Region
+from attnspec.codegen.blocks.vocabulary import vocabulary_of
+from attnspec.codegen.blockwise.coverage import masks, rule_of_masks, scalars
+from attnspec.codegen.derivative import pruned, reverse_stages
+from attnspec.codegen.index_notation import Scope, lower
+from attnspec.codegen.lower import Body, canonical_scope
+from attnspec.codegen.module import aliases, rules_of, signature_text
+from attnspec.codegen.printer import Printer, Target, indent
+from attnspec.codegen.program import Assign, Const, Dims, Line, Node, Op, Program, Ref, Statement
+from attnspec.codegen.prologue import prologue
+from attnspec.spec.expression import names
+from attnspec.spec.model import Spec
+
+_TENSORS = ("query", "key", "value")
+_HEADS_FIRST: dict[str, Dims] = {
+    "query": ("B", "N", "T", "H"), "key": ("B", "K", "S", "H"), "value": ("B", "K", "S", "V"), "output": ("B", "N", "T", "V"),
+}  # fmt: skip
+"""How blocks lie in memory, whatever the layout of the call: a product of two of them moves nothing."""
+_BLOCK_SIZES = {"T": "rows", "S": "columns"}
+_TILE: Dims = ("TILE",)
+
+
+def parts(spec: Spec, target: Target) -> Iterator[str]:
+    """The definitions of a blockwise module."""
+    loops = _Loops(spec, target)
+    yield _visible(spec, target)
+    yield loops.forward()
+    yield loops.backward()
+    yield _RULE.format(**_names(spec))
+    yield _public(spec, target)
+
+
+def _names(spec: Spec) -> dict[str, str]:
+    given = scalars(spec)
+    return {
+        "parameters": "".join(f", {name}: Any" for name in given),
+        "names": "".join(f", {name}" for name in given),
+        "values": "".join(f", {name}.value" for name in given),
+        "numbers": ", ".join(f'"{name}": {name}' for name in given),
+        "nones": ", None" * len(given),
+    }
+
+
+def _public(spec: Spec, target: Target) -> str:
+    """The documented function: the direct form's checks, then the loops."""
+    call = Line(f"return _attend({', '.join((*_TENSORS, *scalars(spec)))})")
+    body = Printer(target, batched=False).function_body(Program(spec.function_name, (*prologue(spec), call), batched=False))
+    return f"{signature_text(spec, target)}\n{indent(body)}"
+
+
+def _visible(spec: Spec, target: Target) -> str:
+    """The function that says which blocks are visited, by the formulas of the masks."""
+    seen, read = _seen(spec, target)
+    parameters = "".join(f", {name}: Any" for name in read if name in scalars(spec))
+    lines = [f"{name} = _countable({name})" for name in read if name in scalars(spec) and _is_integer(spec, name)]
+    lines += ["start = jnp.arange(0, T or 1, rows)[:, None]", "low = jnp.arange(0, S or 1, columns)"]
+    lines += [line for end, line in _ENDS.items() if end in read]
+    lines += [
+        f"# {rule_of_masks(spec)}",
+        f"seen = jnp.broadcast_to({seen}, (len(start), len(low)))",
+        "return jnp.argsort(~seen, axis=1, stable=True), seen.sum(axis=1)",
+    ]
+    return (
+        f"def _visible(T: int, S: int, rows: int, columns: int{parameters}) -> tuple[jax.Array, jax.Array]:\n"
+        f'    """For every block of queries the blocks of keys that some of them see, these first, and how many these are."""\n'
+        + indent("\n".join(lines))
+    )
+
+
+_ENDS = {"stop": "stop = jnp.minimum(start + rows, T)", "high": "high = jnp.minimum(low + columns, S)"}
+
+
+def _seen(spec: Spec, target: Target) -> tuple[str, list[str]]:
+    """Whether queries see some of a block of keys, and what this depends on."""
+    met = [_met(region) for region in analyse(masks(spec), vocabulary_of(spec)).seen]
+    seen = reduce(lambda one, other: Op("or", (one, other), _TILE), met) if met else Const(False)
+    text = Printer(target, batched=False).node(seen)[0]
+    words = re.findall(r"\w+", text)
+    return text, [name for name in (*scalars(spec), *_ENDS) if name in words]
+
+
+def _is_integer(spec: Spec, name: str) -> bool:
+    return spec.argument(name).role == "integer"
+
+
+def _met(region: Region) -> Node:
+    """Whether blocks of keys meet a region: everything that the test reads is an array, or becomes one."""
+    meets = all_of(region.meets)
+    if meets is None:
+        return Const(True)
+    arrays = {name: Ref(name, _TILE) for name in names(meets)}
+    return lower(meets, _TILE, Scope(arrays, dict.fromkeys(arrays, _TILE), {"tile": "TILE"}), "blocks")
+
+
+class _Loops:
+    """The two loops of a spec, as text."""
+
+    def __init__(self, spec: Spec, target: Target) -> None:
+        self.spec = spec
+        self.scope = canonical_scope(spec)
+        sizes = {**aliases(spec), **_BLOCK_SIZES}
+        self.printer = Printer(target, batched=False, sizes=sizes, rules=rules_of(spec))
+        self.logits, self.combine = self.stages()
+
+    def stages(self) -> tuple[list[Statement], list[Statement]]:
+        """The direct form's stages on tiles: up to the masked logits, and after the softmax."""
+        tensors = {**self.scope.tensors, **{name: Ref(f"{name}_block", _HEADS_FIRST[name]) for name in _TENSORS}}
+        scope = Scope(tensors, self.scope.canonical, self.scope.indices)
+        body = Body(replace(self.spec, outputs=()), self.spec.paths[0], scope, frozenset())
+        softmax = next(stage for stage in self.spec.paths[0].stages if stage.kind == "softmax")
+        lowered = [s for s in body.stages() if isinstance(s, Assign) and not _is_head(s)]
+        first = next(at for at, s in enumerate(lowered) if s.clause in ("policy.empty_row", softmax.clause))
+        last = max(at for at, s in enumerate(lowered) if s.clause in ("policy.empty_row", softmax.clause))
+        self.softmax = softmax.clause
+        return list(lowered[:first]), list(map(_unrounded, lowered[last + 1 :]))
+
+    def forward(self) -> str:
+        """The loops that add up the output."""
+        inner = self.text(
+            *self.tile(),
+            *self.logits,
+            _FILLED_UP,
+            Line("new_peak = jnp.maximum(peak, logits.max(axis=-1, keepdims=True))", self.softmax),
+            Line("weights, shrink = jnp.exp(logits - new_peak), jnp.exp(peak - new_peak)", self.softmax),
+            Line("total = total * shrink + weights.sum(axis=-1, keepdims=True)", self.softmax),
+            *self.combine,
+            Line("return new_peak, total, attended * shrink + output"),
+        )
+        return self.function(_FORWARD, inner)
+
+    def backward(self) -> str:
+        """The loops that add up the gradients."""
+        again, d_logits = reverse_stages(self.spec, tuple(self.logits), Ref("logits", self.spec.tensors["logit"]))
+        product, d_weights = reverse_stages(self.spec, tuple(self.combine), Ref("output", _HEADS_FIRST["output"]))
+        tail: tuple[Statement, ...] = (
+            *d_weights,
+            Line("d_logits = weights_of_rows * (d_weights - mean)", self.softmax),
+            *d_logits,
+            Line("return d_query + d_query_block, _added(d_keys, at, d_key_block), _added(d_values, at, d_value_block)"),
+        )
+        inner = self.text(
+            *self.tile(),
+            *again,
+            _FILLED_UP,
+            Line("weights = weights_of_rows = jnp.exp(logits - residual)", self.softmax),
+            *pruned(tuple(product), tail),
+            *tail,
+        )
+        return self.function(_BACKWARD, inner)
+
+    def tile(self) -> Iterator[Statement]:
+        yield Line("at = visible[i]")
+        yield Line("key_block, value_block = keys[at], values[at]")
+        yield Line("s = at * columns + jnp.arange(columns)")
+
+    def text(self, *statements: Statement) -> str:
+        return self.printer.branch(statements, "")
+
+    def function(self, skeleton: str, inner: str) -> str:
+        """A skeleton with the body of its inner loop, layouts and sizes filled in."""
+        given = {name: self.heads_first(name) for name in (*_TENSORS, "output")}
+        returned = {f"{name}_returned": self.as_given(name) for name in (*_TENSORS, "output")}
+        gradient = self.heads_first("output", "gradient_output")
+        read = [name for name in _seen(self.spec, self.printer.target)[1] if name in scalars(self.spec)]
+        given |= {"gradient": gradient, "read": "".join(f", {name}" for name in read)}
+        text = skeleton.format(inner=_at(3, inner), head=_HEAD, **given, **returned, **_names(self.spec))
+        return text.replace(_HEAD, _at(1, self.head(text)))
+
+    def head(self, text: str) -> str:
+        """Dtypes, and the sizes that the rest reads."""
+        body = Body(self.spec, self.spec.paths[0], self.scope, frozenset())
+        read = set(re.findall(r"\b[A-Z]\b", text)) | {"T", "S"}
+        sizes = self.sizes(read | ({"N", "K"} if "G" in read else set()))
+        derived = ["G = N // K"] if "G" in read else []
+        lengths = "rows, columns = _block_length(T, BLOCK), _block_length(S, BLOCK)"
+        return self.text(*body.dtypes(), *map(Line, (*sizes, *derived, lengths)))
+
+    def sizes(self, read: set[str]) -> Iterator[str]:
+        """The lines that bind sizes: `B, T, N, H = query.shape`."""
+        known: set[str] = set()
+        for name in _TENSORS:
+            dims = self.dims(name)
+            fresh = [dim for dim in dims if dim in read - known]
+            known |= {*fresh}
+            if len(fresh) == len(dims):
+                yield f"{', '.join(dims)} = {name}.shape"
+            elif fresh:
+                yield f"{', '.join(fresh)} = {', '.join(f'{name}.shape[{dims.index(dim)}]' for dim in fresh)}"
+
+    def dims(self, name: str) -> Dims:
+        """The layout of an argument, or of the output."""
+        if name == "output":
+            return Body(self.spec, self.spec.paths[0], self.scope, frozenset()).physical("output")
+        dims = self.scope.tensors[name].dims
+        assert dims is not None
+        return dims
+
+    def heads_first(self, name: str, variable: str = "") -> str:
+        """An array of the call in the order of blocks: `query.transpose(0, 2, 1, 3)`."""
+        return self.transposed(Ref(variable or name, self.dims(name)), _HEADS_FIRST[name])
+
+    def as_given(self, name: str) -> str:
+        """What the loops made, in the layout of the call."""
+        blocks, length = _MADE[name]
+        return self.transposed(Ref(f"_joined({blocks}, {length})", _HEADS_FIRST[name]), self.dims(name))
+
+    def transposed(self, ref: Ref, dims: Dims) -> str:
+        return self.printer.node(ref if ref.dims == dims else Op("transpose", (ref,), dims))[0]
+
+
+def _at(level: int, text: str) -> str:
+    """A text so many levels further in."""
+    return text if level == 0 else _at(level - 1, indent(text))
+
+
+def _is_head(statement: Assign) -> bool:
+    """What every tile has in common, or has from the loops: dtypes and index grids."""
+    grid = isinstance(statement.value, Op) and statement.value.name == "arange"
+    return grid or statement.target.name in ("dtype", "compute")
+
+
+def _unrounded(statement: Assign) -> Statement:
+    """The last product without its cast: tiles are added up, and rounded once."""
+    if statement.target.name != "output":
+        return statement
+    assert isinstance(statement.value, Op) and statement.value.name == "cast"
+    return replace(statement, value=statement.value.arguments[0])
+
+
+_MADE = {"query": ("d_queries", "T"), "key": ("d_keys", "S"), "value": ("d_values", "S"), "output": ("outputs", "T")}
+"""What the loops make of each array, and its length."""
+_HEAD = "    # sizes and dtypes"
+_FILLED_UP = Line(
+    "if T % rows or S % columns:  # what the last blocks are filled up with is no query and no key\n"
+    "    logits = jnp.where((s < S) & (t[:, None] < T), logits, -jnp.inf)"
+)
+_FORWARD = '''def _forward(query: jax.Array, key: jax.Array, value: jax.Array{parameters}) -> tuple[jax.Array, jax.Array]:
+    """The output, and in blocks the log-sum-exp of every row, 0 where it is empty."""
+{head}
+    queries = _in_blocks({query}, rows)
+    keys, values = _in_blocks({key}, columns), _in_blocks({value}, columns)
+
+    def of_queries(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        start, query_block, visible, count = block
+        t = start + jnp.arange(rows)
+
+        def add_keys(i: Any, carried: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            peak, total, attended = carried
+{inner}
+
+        peak = jnp.full((*query_block.shape[:-1], 1), jnp.finfo(compute).min, compute)
+        attended = jnp.zeros((*query_block.shape[:-1], values.shape[-1]), compute)
+        peak, total, attended = jax.lax.fori_loop(0, count, add_keys, (peak, jnp.zeros_like(peak), attended))
+        # policy.empty_row: zero
+        empty = total == 0
+        total = jnp.where(empty, 1, total)
+        return (attended / total).astype(dtype), jnp.where(empty, 0, peak + jnp.log(total))
+
+    visible, counts = _visible(T, S, rows, columns{read})
+    outputs, residuals = jax.lax.map(of_queries, (rows * jnp.arange(len(queries)), queries, visible, counts))
+    return {output_returned}, residuals'''
+_BACKWARD = '''def _backward(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array{parameters},
+    output: jax.Array,
+    residuals: jax.Array,
+    gradient_output: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradients of query, key and value; the weights are computed again, tile by tile."""
+{head}
+    queries = _in_blocks({query}, rows)
+    keys, values = _in_blocks({key}, columns), _in_blocks({value}, columns)
+    outputs = _in_blocks({output}, rows)
+    d_outputs = _in_blocks({gradient}, rows)
+
+    def of_queries(
+        totals: tuple[jax.Array, jax.Array], block: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        start, query_block, output_block, d_output, residual, visible, count = block
+        t = start + jnp.arange(rows)
+        d_output = d_output.astype(compute)
+        # The gradient of a row of weights has this mean under them.
+        mean = (d_output * output_block).sum(axis=-1, keepdims=True)
+
+        def add_keys(i: Any, carried: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            d_query, d_keys, d_values = carried
+{inner}
+
+        d_query = jnp.zeros(query_block.shape, compute)
+        d_query, d_keys, d_values = jax.lax.fori_loop(0, count, add_keys, (d_query, *totals))
+        return (d_keys, d_values), d_query
+
+    visible, counts = _visible(T, S, rows, columns{read})
+    blocks = rows * jnp.arange(len(queries)), queries, outputs, d_outputs, residuals, visible, counts
+    totals = jnp.zeros(keys.shape, compute), jnp.zeros(values.shape, compute)
+    (d_keys, d_values), d_queries = jax.lax.scan(of_queries, totals, blocks)
+    d_query = {query_returned}
+    d_key, d_value = {key_returned}, {value_returned}
+    return d_query.astype(dtype), d_key.astype(dtype), d_value.astype(dtype)'''
+_RULE = '''@jax.custom_vjp
+def _attend(query: jax.Array, key: jax.Array, value: jax.Array{parameters}) -> jax.Array:
+    """The loops as one step with a derivative of its own: jax cannot reverse loops whose length it does not know."""
+    return _forward(query, key, value{names})[0]
+
+
+def _kept(query: Any, key: Any, value: Any{parameters}) -> tuple[jax.Array, tuple[Any, ...]]:
+    """The output, and what the backward pass needs. Every argument says whether it is differentiated."""
+    for name, number in {{{numbers}}}.items():
+        if number.perturbed:
+            raise NotImplementedError(f"jax: the blockwise form has no derivative by `{{name}}`; the direct form has")
+    given = query.value, key.value, value.value{values}
+    output, residuals = _forward(*given)
+    return output, (*given, output, residuals)
+
+
+def _pulled_back(kept: tuple[Any, ...], gradient_output: jax.Array) -> tuple[jax.Array | None, ...]:
+    return (*_backward(*kept, gradient_output){nones})
+
+
+_attend.defvjp(_kept, _pulled_back, symbolic_zeros=True)'''
