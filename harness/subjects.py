@@ -27,6 +27,7 @@ CLASSES = ("torch", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch"
 HOSTED = {"tf_keras": ("tensorflow",)}  # owners without lanes of their own, and where they run
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes lie around its edges, and take up to five
+SMALL_BLOCKS = {"jax": 2}  # a short run gives a lane that compiles every call no others than the smallest
 SMALL_LAUNCH = tuple((size, 256, (16, 8, 4, 1)) for size in (2, 4))  # blocks of kernels in lanes, where they are interpreted
 
 
@@ -108,6 +109,11 @@ def generated(spec: Spec, lane: str, folder: Path | None = None) -> Iterator[Sub
             yield Subject(name, spec.name, lane, str(file.resolve()), function)
 
 
+def small_block(lane: str) -> int:
+    """The block of blockwise forms in a lane."""
+    return SMALL_BLOCKS.get(lane, SMALL_BLOCK)
+
+
 def natives(spec: Spec) -> tuple[Subject, ...]:
     """The framework's own function, or layer where lanes can call one, in each of its lanes."""
     lanes = HOSTED.get(spec.owner, lanes_of(spec.owner))
@@ -162,7 +168,7 @@ def load(subject: Subject) -> Loaded:
         return Loaded(importlib.import_module("attnspec.harness.lanes.in_r").load(subject.module, subject.function), None)
     module = _module(subject.module)
     if subject.name.endswith("@blockwise"):
-        vars(module)["BLOCK"] = SMALL_BLOCK
+        vars(module)["BLOCK"] = small_block(subject.lane)
     elif subject.name.startswith(("triton:", "pallas:")):
         vars(module)["LAUNCHES"] = dict.fromkeys(vars(module)["LAUNCHES"], SMALL_LAUNCH)
     value: Any = module

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from attnspec.codegen.blockwise import rows, tiles
+from attnspec.codegen.blockwise import row_modules, tiles
 from attnspec.codegen.blockwise.coverage import BLOCK_LENGTH, supports_blockwise
 from attnspec.codegen.module import assemble
 from attnspec.codegen.printer import Target
 from attnspec.spec.model import Spec
 
-_FORMS: dict[str, Callable[[Spec, Target], Iterator[str]]] = {"torch": rows.parts, "jax": tiles.parts}
+_FORMS: dict[str, Callable[[Spec, Target], Iterator[str]]] = {
+    "numpy": row_modules.numpy_parts,
+    "torch": row_modules.torch_parts,
+    "jax": tiles.parts,
+}
 """Whole rows where operations run one by one, tiles where they are compiled together."""
 
 

@@ -9,143 +9,64 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from attnspec.codegen.blocks.analysis import all_of, analyse, high_text, low_text
 from attnspec.codegen.blocks.regions import Region
 from attnspec.codegen.blocks.vocabulary import vocabulary_of
-from attnspec.codegen.blockwise.coverage import BLOCKED, masks, rule_of_masks, scalars
+from attnspec.codegen.blockwise.coverage import BLOCKED, masks, scalars
+from attnspec.codegen.blockwise.layouts import Layouts
 from attnspec.codegen.derivative import reverse_stages
 from attnspec.codegen.index_notation import Scope
-from attnspec.codegen.lower import Body, canonical_scope
-from attnspec.codegen.module import aliases, rules_of, signature_text
-from attnspec.codegen.printer import Printer, Target, indent
-from attnspec.codegen.program import Assign, Dims, For, Line, Op, Program, Ref, Statement
-from attnspec.codegen.prologue import prologue
+from attnspec.codegen.lower import Body
+from attnspec.codegen.program import Assign, For, Line, Op, Program, Ref, Statement
 from attnspec.spec.expression import to_text
 from attnspec.spec.model import Path, Spec
 
 _HEAD = ("dtype", "compute")
+BLOCK_SIZES = {"T": "rows", "S": "columns"}
 
 
-def parts(spec: Spec, target: Target) -> Iterator[str]:
-    """The definitions of a blockwise module."""
-    yield from _loops(spec, target)
-    yield _FUNCTION_CLASS.format(**_names(spec))
-    yield _public(spec, target)
+@dataclass(frozen=True)
+class Words:
+    """What the loops say in each framework in a way of its own: where results are stored, and what gradients are added to."""
+
+    empty: str
+    zeros: str
+    before_zeros: tuple[str, ...] = ()
+    names_block_sizes: bool = False
 
 
-def _names(spec: Spec) -> dict[str, str]:
-    given = scalars(spec)
-    return {
-        "scalars": _scalar_parameters(spec),
-        "names": "".join(f", {name}" for name in given),
-        "nones": ", None" * len(given),
-    }
+WORDS = {
+    "torch": Words(
+        "query.new_empty({})",
+        "torch.zeros_like({}, dtype=compute) + zero",
+        (
+            "# 0, mapped by vmap where any of the four is: what the loop writes into has to be mapped too.",
+            "zero = query[:0].sum() + key[:0].sum() + value[:0].sum() + gradient_output[:0].sum()",
+        ),
+    ),
+    "numpy": Words("np.empty(({}), dtype)", "np.zeros_like({}, dtype=compute)", names_block_sizes=True),
+}
 
 
-def _scalar_parameters(spec: Spec) -> str:
-    types = {"integer": "int", "flag": "bool"}
-    return "".join(f", {a.name}: {types.get(a.role, 'float')}" for a in spec.arguments if a.role != "tensor")
-
-
-def _loops(spec: Spec, target: Target) -> Iterator[str]:
-    printer = Printer(target, batched=False, sizes=aliases(spec), rules=rules_of(spec))
-    numbers = _scalar_parameters(spec)
-    tensors = "query: Tensor, key: Tensor, value: Tensor"
-
-    def body(program: Program, returned: str) -> str:
-        return indent(printer.branch((*program.body, Line(f"return {returned}")), ""))
-
-    yield _visible(spec)
-    yield f"def _forward({tensors}{numbers}) -> Tensor:\n{body(forward_program(spec), 'output')}"
-    yield (
-        f"def _backward({tensors}, gradient_output: Tensor{numbers}) -> tuple[Tensor, Tensor, Tensor]:\n"
-        f'    """Gradients of query, key and value; the weights are computed again, block by block."""\n'
-        f"{body(backward_program(spec), 'd_query.to(dtype), d_key.to(dtype), d_value.to(dtype)')}"
-    )
-
-
-def _visible(spec: Spec) -> str:
-    """The function that says which keys a block of queries visits, by the formulas of the masks."""
-    seen, hidden = _formulas(spec)
-    parameters = ", ".join(f"{name}: int" for name in _visible_names(spec))
-    return (
-        f"def _visible({parameters}) -> list[_Run]:\n"
-        f'    """The keys that queries `start <= t < stop` see, as (low, high, tested): a test tells who sees them."""\n'
-        f"    # {rule_of_masks(spec)}\n"
-        f"    seen_by_some = [{seen}]\n"
-        f"    hidden_from_some = [{hidden}]\n"
-        f"    return _runs(S, seen_by_some, hidden_from_some)"
-    )
-
-
-def _formulas(spec: Spec) -> tuple[str, str]:
-    """The keys that some query of a block sees, and those hidden from some, as lists of (low, high)."""
-    blocks = analyse(masks(spec), vocabulary_of(spec))
-    return ", ".join(map(_seen, blocks.seen)), ", ".join(map(_keys, blocks.hidden))
-
-
-def _visible_names(spec: Spec) -> list[str]:
-    """What the formulas read."""
-    read = {*re.findall(r"\w+", " ".join(_formulas(spec))), "start", "stop", "S"}
-    return [name for name in ("start", "stop", "T", "S", *scalars(spec)) if name in read]
-
-
-def _public(spec: Spec, target: Target) -> str:
-    """The documented function: the direct form's checks, then the loop."""
-    # Views tell q, k and v apart where a caller passes one tensor for all: Dynamo takes no tensor twice.
-    tensors = ("query", "key.view_as(key)", "value.view_as(value)")
-    call = Line(f"return _Blockwise.apply({', '.join((*tensors, *scalars(spec)))})")
-    body = Printer(target, batched=False).function_body(Program(spec.function_name, (*prologue(spec), call), batched=False))
-    return f"{signature_text(spec, target)}\n{indent(body)}"
-
-
-_FUNCTION_CLASS = '''class _Blockwise(torch.autograd.Function):
-    """The loops as one step that autograd, torch.func and torch.compile know how to differentiate."""
-
-    @staticmethod
-    def forward(query: Tensor, key: Tensor, value: Tensor{scalars}) -> Tensor:
-        return _forward(query, key, value{names})
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        query, key, value, *ctx.scalars = inputs
-        ctx.save_for_backward(query, key, value)
-
-    @staticmethod
-    def backward(ctx: Any, gradient_output: Tensor) -> tuple[Tensor | None, ...]:
-        return (*_backward(*ctx.saved_tensors, gradient_output, *ctx.scalars){nones})
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
-        """The mapped axis joins the batch axis."""
-        mapped = [
-            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip(arguments[:3], in_dims[:3], strict=True)
-        ]
-        output = _Blockwise.apply(*(tensor.flatten(0, 1) for tensor in mapped), *arguments[3:])
-        return output.unflatten(0, mapped[0].shape[:2]), 0'''
-
-
-def forward_program(spec: Spec) -> Program:
-    """`(query, key, value, ...) -> output`, block by block."""
-    block = _Block(spec)
+def forward_program(spec: Spec, words: Words = WORDS["torch"]) -> Program:
+    """`(query, key, value, ...) -> output`, block by block, after its head."""
+    block = _Block(spec, words)
     stages = [replace(s, target=Ref("output_block", s.target.dims)) if _is_last_product(s) else s for s in block.stages()]
     stored = Line(f"{block.rows('output')} = output_block")
-    body = (*block.head(), *block.output(), block.loop((*block.slices(), *at_edges(stages), stored)))
+    body = (*block.output(), block.loop((*block.slices(), *at_edges(stages), stored)))
     return Program(spec.function_name, body, batched=False)
 
 
-def backward_program(spec: Spec) -> Program:
-    """`(query, key, value, gradient_output, ...) -> (d_query, d_key, d_value)`, block by block."""
-    block = _Block(spec)
-    forward, backward = reverse_stages(spec, tuple(block.stages()), Ref("output", block.output_dims))
+def backward_program(spec: Spec, words: Words = WORDS["torch"]) -> Program:
+    """`(query, key, value, gradient_output, ...) -> (d_query, d_key, d_value)`, block by block, after its head."""
+    block = _Block(spec, words)
+    forward, backward = reverse_stages(spec, tuple(block.stages()), Ref("output", block.dims("output")))
     again = tuple(s for s in forward if isinstance(s, Assign) and not _is_last_product(s))
-    seed = Line(f"d_output = {block.rows('gradient_output')}.to(compute)")
-    loop = block.loop((*block.slices(), seed, *at_edges(again), *at_edges(backward), *block.stores()))
-    return Program(spec.function_name, (*block.head(), *block.gradients(), loop), batched=False)
+    loop = block.loop((*block.slices(), block.seed(), *at_edges(again), *at_edges(backward), *block.stores()))
+    return Program(spec.function_name, (*block.gradients(), loop), batched=False)
 
 
 def at_edges(statements: Iterable[Statement]) -> Iterator[Statement]:
@@ -157,7 +78,8 @@ def at_edges(statements: Iterable[Statement]) -> Iterator[Statement]:
         body = tuple(_on_edge(s) for s in group if isinstance(s, Assign))
         name = body[0].target.name.removesuffix("_edge")
         columns = f"{name}[..., column : column + high - low]"
-        positions = Line("s = torch.arange(low, high, device=query.device)")
+        bounds = (Ref("low"), Ref("high"))
+        positions = Assign(Ref("s", ("S",)), Op("arange", bounds, ("S",), (("like", "query"),)))
         yield For(
             ("column", "low", "high"),
             "_tested(runs)",
@@ -185,11 +107,13 @@ def _is_last_product(statement: Assign) -> bool:
 class _Block:
     """The pieces of one loop over query blocks."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, words: Words) -> None:
         self.spec = spec
+        self.words = words
         self.path: Path = spec.paths[0]
-        self.scope = canonical_scope(spec)
-        self.output_dims: Dims = Body(spec, self.path, self.scope, frozenset()).physical("output")
+        layouts = Layouts(spec)
+        self.scope = layouts.scope
+        self.dims = layouts.dims
 
     def stages(self) -> list[Assign]:
         """The direct form's stages on slices."""
@@ -199,43 +123,33 @@ class _Block:
         kept = (s for s in statements if isinstance(s, Assign) and s.target.name not in _HEAD)
         return [on_block for statement in kept for on_block in _on_block(statement)]
 
-    def dims(self, name: str) -> Dims:
-        dims = self.scope.tensors[name].dims
-        assert dims is not None
-        return dims
-
-    def head(self) -> Iterator[Statement]:
-        yield from Body(self.spec, self.path, self.scope, frozenset()).dtypes()
-        yield Line(f"T, S = {self.size('T')}, {self.size('S')}")
-        yield Line(f"K = {self.size('K')}")
-        yield Line(f"G = {self.size('N')} // K")
-
-    def size(self, dim: str) -> str:
-        """`key.shape[1]`: where a size is read off."""
-        owner = next(name for name in BLOCKED if dim in self.dims(name))
-        return f"{owner}.shape[{self.dims(owner).index(dim)}]"
-
     def output(self) -> Iterator[Statement]:
-        yield Line(f"output = query.new_empty({', '.join('T' if d == 'T' else self.size(d) for d in self.output_dims)})")
+        yield Line(f"output = {self.words.empty.format(', '.join(self.dims('output')))}")
 
     def gradients(self) -> Iterator[Statement]:
         """Where the loop adds up. Under vmap every one of them must be mapped as soon as anything is."""
-        yield Line("# 0, mapped by vmap where any of the four is: what the loop writes into has to be mapped too.")
-        yield Line("zero = query[:0].sum() + key[:0].sum() + value[:0].sum() + gradient_output[:0].sum()")
-        yield from (Line(f"d_{name} = torch.zeros_like({name}, dtype=compute) + zero") for name in BLOCKED)
+        yield from map(Line, self.words.before_zeros)
+        yield from (Line(f"d_{name} = {self.words.zeros.format(name)}") for name in BLOCKED)
+
+    def seed(self) -> Assign:
+        """The gradient that comes in, of the block and in the dtype of sums."""
+        dims = self.dims("output")
+        return Assign(Ref("d_output", dims), Op("cast", (Ref(self.rows("gradient_output"), dims),), dims, (("to", "compute"),)))
 
     def loop(self, body: tuple[Statement, ...]) -> For:
         return For(("start",), "range(0, T, BLOCK)", body)
 
     def slices(self) -> Iterator[Statement]:
         yield Line("stop = min(start + BLOCK, T)")
-        yield Line(f"runs = _visible({', '.join(_visible_names(self.spec))})")
+        yield Line(f"runs = _visible({', '.join(visible_names(self.spec))})")
         yield Line(f"query_block = {self.rows('query')}")
         yield from (Line(f"{name}_block = _taken({name}, {self.axis(name)}, runs)") for name in ("key", "value"))
+        if self.words.names_block_sizes:
+            yield Line(f"rows, columns = stop - start, key_block.shape[{self.axis('key')}]")
 
     def rows(self, name: str) -> str:
         """The queries of the block: `query[:, start:stop]`."""
-        dims = self.output_dims if name.endswith("output") else self.dims(name.removeprefix("d_"))
+        dims = self.dims("output" if name.endswith("output") else name.removeprefix("d_"))
         return f"{name}[{', '.join([':'] * dims.index('T') + ['start:stop'])}]"
 
     def axis(self, name: str) -> int:
@@ -244,6 +158,18 @@ class _Block:
     def stores(self) -> Iterator[Statement]:
         yield Line(f"{self.rows('d_query')} += d_query_block")
         yield from (Line(f"_add(d_{name}, {self.axis(name)}, runs, d_{name}_block)") for name in ("key", "value"))
+
+
+def formulas(spec: Spec) -> tuple[str, str]:
+    """The keys that some query of a block sees, and those hidden from some, as lists of (low, high)."""
+    blocks = analyse(masks(spec), vocabulary_of(spec))
+    return ", ".join(map(_seen, blocks.seen)), ", ".join(map(_keys, blocks.hidden))
+
+
+def visible_names(spec: Spec) -> list[str]:
+    """What the formulas read."""
+    read = {*re.findall(r"\w+", " ".join(formulas(spec))), "start", "stop", "S"}
+    return [name for name in ("start", "stop", "T", "S", *scalars(spec)) if name in read]
 
 
 def _keys(region: Region) -> str:

@@ -15,10 +15,11 @@ from functools import reduce
 from attnspec.codegen.blocks.analysis import all_of, analyse
 from attnspec.codegen.blocks.regions import Region
 from attnspec.codegen.blocks.vocabulary import vocabulary_of
-from attnspec.codegen.blockwise.coverage import masks, rule_of_masks, scalars
+from attnspec.codegen.blockwise.coverage import BLOCKED, masks, rule_of_masks, scalars
+from attnspec.codegen.blockwise.layouts import Layouts
 from attnspec.codegen.derivative import pruned, reverse_stages
 from attnspec.codegen.index_notation import Scope, lower
-from attnspec.codegen.lower import Body, canonical_scope
+from attnspec.codegen.lower import Body
 from attnspec.codegen.module import aliases, rules_of, signature_text
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.program import Assign, Const, Dims, Line, Node, Op, Program, Ref, Statement
@@ -26,7 +27,6 @@ from attnspec.codegen.prologue import prologue
 from attnspec.spec.expression import names
 from attnspec.spec.model import Spec
 
-_TENSORS = ("query", "key", "value")
 _HEADS_FIRST: dict[str, Dims] = {
     "query": ("B", "N", "T", "H"), "key": ("B", "K", "S", "H"), "value": ("B", "K", "S", "V"), "output": ("B", "N", "T", "V"),
 }  # fmt: skip
@@ -58,7 +58,7 @@ def _names(spec: Spec) -> dict[str, str]:
 
 def _public(spec: Spec, target: Target) -> str:
     """The documented function: the direct form's checks, then the loops."""
-    call = Line(f"return _attend({', '.join((*_TENSORS, *scalars(spec)))})")
+    call = Line(f"return _attend({', '.join((*BLOCKED, *scalars(spec)))})")
     body = Printer(target, batched=False).function_body(Program(spec.function_name, (*prologue(spec), call), batched=False))
     return f"{signature_text(spec, target)}\n{indent(body)}"
 
@@ -67,7 +67,7 @@ def _visible(spec: Spec, target: Target) -> str:
     """The function that says which blocks are visited, by the formulas of the masks."""
     seen, read = _seen(spec, target)
     parameters = "".join(f", {name}: Any" for name in read if name in scalars(spec))
-    lines = [f"{name} = _countable({name})" for name in read if name in scalars(spec) and _is_integer(spec, name)]
+    lines = [f"{name} = _within_reach({name})" for name in read if name in scalars(spec) and _is_integer(spec, name)]
     lines += ["start = jnp.arange(0, T or 1, rows)[:, None]", "low = jnp.arange(0, S or 1, columns)"]
     lines += [line for end, line in _ENDS.items() if end in read]
     lines += [
@@ -112,15 +112,16 @@ class _Loops:
 
     def __init__(self, spec: Spec, target: Target) -> None:
         self.spec = spec
-        self.scope = canonical_scope(spec)
+        self.layouts = Layouts(spec)
         sizes = {**aliases(spec), **_BLOCK_SIZES}
         self.printer = Printer(target, batched=False, sizes=sizes, rules=rules_of(spec))
         self.logits, self.combine = self.stages()
 
     def stages(self) -> tuple[list[Statement], list[Statement]]:
         """The direct form's stages on tiles: up to the masked logits, and after the softmax."""
-        tensors = {**self.scope.tensors, **{name: Ref(f"{name}_block", _HEADS_FIRST[name]) for name in _TENSORS}}
-        scope = Scope(tensors, self.scope.canonical, self.scope.indices)
+        whole = self.layouts.scope
+        tensors = {**whole.tensors, **{name: Ref(f"{name}_block", _HEADS_FIRST[name]) for name in BLOCKED}}
+        scope = Scope(tensors, whole.canonical, whole.indices)
         body = Body(replace(self.spec, outputs=()), self.spec.paths[0], scope, frozenset())
         softmax = next(stage for stage in self.spec.paths[0].stages if stage.kind == "softmax")
         lowered = [s for s in body.stages() if isinstance(s, Assign) and not _is_head(s)]
@@ -173,8 +174,8 @@ class _Loops:
 
     def function(self, skeleton: str, inner: str) -> str:
         """A skeleton with the body of its inner loop, layouts and sizes filled in."""
-        given = {name: self.heads_first(name) for name in (*_TENSORS, "output")}
-        returned = {f"{name}_returned": self.as_given(name) for name in (*_TENSORS, "output")}
+        given = {name: self.heads_first(name) for name in (*BLOCKED, "output")}
+        returned = {f"{name}_returned": self.as_given(name) for name in (*BLOCKED, "output")}
         gradient = self.heads_first("output", "gradient_output")
         read = [name for name in _seen(self.spec, self.printer.target)[1] if name in scalars(self.spec)]
         given |= {"gradient": gradient, "read": "".join(f", {name}" for name in read)}
@@ -183,41 +184,17 @@ class _Loops:
 
     def head(self, text: str) -> str:
         """Dtypes, and the sizes that the rest reads."""
-        body = Body(self.spec, self.spec.paths[0], self.scope, frozenset())
-        read = set(re.findall(r"\b[A-Z]\b", text)) | {"T", "S"}
-        sizes = self.sizes(read | ({"N", "K"} if "G" in read else set()))
-        derived = ["G = N // K"] if "G" in read else []
-        lengths = "rows, columns = _block_length(T, BLOCK), _block_length(S, BLOCK)"
-        return self.text(*body.dtypes(), *map(Line, (*sizes, *derived, lengths)))
-
-    def sizes(self, read: set[str]) -> Iterator[str]:
-        """The lines that bind sizes: `B, T, N, H = query.shape`."""
-        known: set[str] = set()
-        for name in _TENSORS:
-            dims = self.dims(name)
-            fresh = [dim for dim in dims if dim in read - known]
-            known |= {*fresh}
-            if len(fresh) == len(dims):
-                yield f"{', '.join(dims)} = {name}.shape"
-            elif fresh:
-                yield f"{', '.join(fresh)} = {', '.join(f'{name}.shape[{dims.index(dim)}]' for dim in fresh)}"
-
-    def dims(self, name: str) -> Dims:
-        """The layout of an argument, or of the output."""
-        if name == "output":
-            return Body(self.spec, self.spec.paths[0], self.scope, frozenset()).physical("output")
-        dims = self.scope.tensors[name].dims
-        assert dims is not None
-        return dims
+        lengths = Line("rows, columns = _block_length(T, BLOCK), _block_length(S, BLOCK)")
+        return self.text(*self.layouts.head(text), lengths)
 
     def heads_first(self, name: str, variable: str = "") -> str:
         """An array of the call in the order of blocks: `query.transpose(0, 2, 1, 3)`."""
-        return self.transposed(Ref(variable or name, self.dims(name)), _HEADS_FIRST[name])
+        return self.transposed(Ref(variable or name, self.layouts.dims(name)), _HEADS_FIRST[name])
 
     def as_given(self, name: str) -> str:
         """What the loops made, in the layout of the call."""
         blocks, length = _MADE[name]
-        return self.transposed(Ref(f"_joined({blocks}, {length})", _HEADS_FIRST[name]), self.dims(name))
+        return self.transposed(Ref(f"_joined({blocks}, {length})", _HEADS_FIRST[name]), self.layouts.dims(name))
 
     def transposed(self, ref: Ref, dims: Dims) -> str:
         return self.printer.node(ref if ref.dims == dims else Op("transpose", (ref,), dims))[0]

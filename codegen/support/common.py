@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 _LayoutError = ValueError
@@ -111,3 +111,40 @@ def _members(name: str, value: Any, least: int, most: int) -> list[Any]:
     if not isinstance(value, list) or not least <= len(value) <= most:
         raise ValueError(f"`{name}` must be a list of {least} to {most} tensors, got {value!r:.80}")
     return [*value, *[None] * (most - len(value))]
+
+
+_Range = tuple[int, int]
+_Run = tuple[int, int, bool]
+
+
+def _runs(length: int, seen: list[_Range], hidden: list[_Range]) -> list[_Run]:
+    """The keys that are seen, as (low, high, tested) in order; a run is tested where some query does not see all of it."""
+    edges = [edge for keys in (*seen, *hidden) for edge in keys]
+    runs: list[_Run] = []
+    low = 0
+    while low < length:
+        high = length  # the next edge; sizes that a tracer does not know can be compared, not sorted
+        for edge in edges:
+            if low < edge < high:
+                high = edge
+        if any(first <= low and high <= last for first, last in seen):
+            tested = any(first <= low and high <= last for first, last in hidden)
+            joins = bool(runs) and runs[-1][1:] == (low, tested)
+            runs.append((runs.pop()[0] if joins else low, high, tested))
+        low = high
+    return runs
+
+
+def _blocks(length: int, size: int, keys: _Range) -> Iterator[_Range]:
+    """The blocks of keys that hold a range of them."""
+    for low in range(max(0, keys[0]) // size * size, min(keys[1], length), size):
+        yield low, min(low + size, length)
+
+
+def _tested(runs: list[_Run]) -> Iterator[tuple[int, int, int]]:
+    """The runs that need a test: the column that each begins at, and its keys."""
+    column = 0
+    for low, high, tested in runs:
+        if tested:
+            yield column, low, high
+        column += high - low

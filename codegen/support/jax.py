@@ -66,7 +66,7 @@ def _concrete(*values: Any) -> bool:
     return not any(isinstance(value, jax.core.Tracer) for value in values)
 
 
-def _countable(number: Any) -> jax.Array:
+def _within_reach(number: Any) -> jax.Array:
     """An integer that positions are compared with, near enough to them that sums fit into 32 bits."""
     return jnp.clip(number, -(2**29), 2**29)
 

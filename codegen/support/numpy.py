@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from attnspec.codegen.support.common import _bind, _LayoutError
+from attnspec.codegen.support.common import _bind, _LayoutError, _Run
 
 _KINDS = {"floating": "f", "bool": "b", "integer": "iu", "bool or floating": "bf"}
 
@@ -58,6 +59,27 @@ def _logsumexp(logits: np.ndarray) -> np.ndarray:
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def _keys(array: np.ndarray, axis: int, low: int, high: int) -> np.ndarray:
+    """A view of some of the keys."""
+    view: np.ndarray = array[(*[slice(None)] * axis, slice(low, high))]
+    return view
+
+
+def _taken(array: np.ndarray, axis: int, runs: list[_Run]) -> np.ndarray:
+    """The part of an array at the keys of the runs; a view where one follows on the other."""
+    if all(one[1] == other[0] for one, other in itertools.pairwise(runs)):
+        return _keys(array, axis, *((runs[0][0], runs[-1][1]) if runs else (0, 0)))
+    return np.concatenate([_keys(array, axis, low, high) for low, high, _ in runs], axis)
+
+
+def _add(total: np.ndarray, axis: int, runs: list[_Run], part: np.ndarray) -> None:
+    """Add the columns of the runs to where they were taken from."""
+    column = 0
+    for low, high, _ in runs:
+        _keys(total, axis, low, high)[...] += _keys(part, axis, column, column + high - low)
+        column += high - low
 
 
 def _dropout(weights: np.ndarray, rate: float, seed: int | None = None) -> np.ndarray:

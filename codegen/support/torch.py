@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnspec.codegen.support.common import _bind, _LayoutError
+from attnspec.codegen.support.common import _bind, _LayoutError, _Run
 
 
 def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> Tensor:
@@ -79,34 +79,6 @@ def _softmax_vjp(weights: Tensor, gradient: Tensor) -> Tensor:
     return weights * (gradient - (gradient * weights).sum(dim=-1, keepdim=True))
 
 
-_Range = tuple[int, int]
-_Run = tuple[int, int, bool]
-
-
-def _runs(length: int, seen: list[_Range], hidden: list[_Range]) -> list[_Run]:
-    """The keys that are seen, as (low, high, tested) in order; a run is tested where some query does not see all of it."""
-    edges = [edge for keys in (*seen, *hidden) for edge in keys]
-    runs: list[_Run] = []
-    low = 0
-    while low < length:
-        high = length  # the next edge; sizes that a tracer does not know can be compared, not sorted
-        for edge in edges:
-            if low < edge < high:
-                high = edge
-        if any(first <= low and high <= last for first, last in seen):
-            tested = any(first <= low and high <= last for first, last in hidden)
-            joins = bool(runs) and runs[-1][1:] == (low, tested)
-            runs.append((runs.pop()[0] if joins else low, high, tested))
-        low = high
-    return runs
-
-
-def _blocks(length: int, size: int, keys: _Range) -> Iterator[_Range]:
-    """The blocks of keys that hold a range of them."""
-    for low in range(max(0, keys[0]) // size * size, min(keys[1], length), size):
-        yield low, min(low + size, length)
-
-
 def _taken(tensor: Tensor, dim: int, runs: list[_Run]) -> Tensor:
     """The part of a tensor at the keys of the runs; a view where one follows on the other."""
     if all(one[1] == other[0] for one, other in itertools.pairwise(runs)):
@@ -120,15 +92,6 @@ def _add(total: Tensor, dim: int, runs: list[_Run], part: Tensor) -> None:
     column = 0
     for low, high, _ in runs:
         total.narrow(dim, low, high - low).add_(part.narrow(dim, column, high - low))
-        column += high - low
-
-
-def _tested(runs: list[_Run]) -> Iterator[tuple[int, int, int]]:
-    """The runs that need a test: the column that each begins at, and its keys."""
-    column = 0
-    for low, high, tested in runs:
-        if tested:
-            yield column, low, high
         column += high - low
 
 

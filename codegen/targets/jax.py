@@ -40,6 +40,7 @@ JAX = Target(
     name="jax",
     ops={
         **_SHARED,
+        "arange": lambda printer, op: _renamed(NUMPY.ops["arange"], printer, op),
         "cast": _cast,
         "einsum": _einsum,
         "concat": _concat,

@@ -52,6 +52,10 @@ def _dropout(printer: Printer, op: Op) -> str:
     return f"_dropout({', '.join(printer.node(argument)[0] for argument in op.arguments)})"
 
 
+def _arange(printer: Printer, op: Op) -> str:
+    return f"np.arange({', '.join(printer.node(bound)[0] for bound in op.arguments)})"
+
+
 def _transpose(printer: Printer, op: Op) -> str:
     return f"{printer.operand(op.arguments[0], ATOM)}.transpose({printer.permutation(op)})"
 
@@ -69,7 +73,7 @@ NUMPY = Target(
         "tanh": "np.tanh({0})",
         "sigmoid": "_sigmoid({0})",
         "abs": "np.abs({0})",
-        "arange": "np.arange({0})",
+        "arange": _arange,
         "align": Printer.aligned,
         "split": Printer.reshaped,
         "merge": Printer.reshaped,

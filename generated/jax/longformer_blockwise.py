@@ -21,9 +21,9 @@ BLOCK = 128
 
 def _visible(T: int, S: int, rows: int, columns: int, global_tokens: Any, left: Any, right: Any) -> tuple[jax.Array, jax.Array]:
     """For every block of queries the blocks of keys that some of them see, these first, and how many these are."""
-    global_tokens = _countable(global_tokens)
-    left = _countable(left)
-    right = _countable(right)
+    global_tokens = _within_reach(global_tokens)
+    left = _within_reach(left)
+    right = _within_reach(right)
     start = jnp.arange(0, T or 1, rows)[:, None]
     low = jnp.arange(0, S or 1, columns)
     stop = jnp.minimum(start + rows, T)
@@ -366,14 +366,14 @@ def _integer(name: str, value: Any) -> Any:
     return value
 
 
-def _countable(number: Any) -> jax.Array:
-    """An integer that positions are compared with, near enough to them that sums fit into 32 bits."""
-    return jnp.clip(number, -(2**29), 2**29)
-
-
 def _concrete(*values: Any) -> bool:
     """Whether Python knows the values: under jit they may be traced."""
     return not any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def _within_reach(number: Any) -> jax.Array:
+    """An integer that positions are compared with, near enough to them that sums fit into 32 bits."""
+    return jnp.clip(number, -(2**29), 2**29)
 
 
 def _block_length(length: int, most: int) -> int:

@@ -545,9 +545,12 @@ def _known(name: str, value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _countable(number: Any) -> jax.Array:
-    """An integer that positions are compared with, near enough to them that sums fit into 32 bits."""
-    return jnp.clip(number, -(2**29), 2**29)
+def _countable(name: str, value: Any) -> int:
+    """An integer that kernels can count with: sums of a few of them fit into 32 bits."""
+    known: int = _known(name, value)
+    if not -(2**29) < known < 2**29:
+        raise NotImplementedError(f"pallas: `{name}` = {known} is not supported; kernels count in 32 bits")
+    return known
 
 
 def _concrete(*values: Any) -> bool:

@@ -51,10 +51,11 @@ def _visible(start: int, stop: int, S: int, global_tokens: int, left: int, right
 def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float, global_tokens: int, left: int, right: int) -> Tensor:
     dtype = query.dtype
     compute = torch.promote_types(query.dtype, torch.float32)
-    T, S = query.shape[1], key.shape[1]
-    K = key.shape[2]
-    G = query.shape[2] // K
-    output = query.new_empty(query.shape[0], T, query.shape[2], value.shape[3])
+    B, T, N = query.shape[0], query.shape[1], query.shape[2]
+    S, K = key.shape[1], key.shape[2]
+    V = value.shape[3]
+    G = N // K
+    output = query.new_empty(B, T, N, V)
     for start in range(0, T, BLOCK):
         stop = min(start + BLOCK, T)
         runs = _visible(start, stop, S, global_tokens, left, right)
@@ -104,9 +105,9 @@ def _backward(
     """Gradients of query, key and value; the weights are computed again, block by block."""
     dtype = query.dtype
     compute = torch.promote_types(query.dtype, torch.float32)
-    T, S = query.shape[1], key.shape[1]
-    K = key.shape[2]
-    G = query.shape[2] // K
+    T, N = query.shape[1], query.shape[2]
+    S, K = key.shape[1], key.shape[2]
+    G = N // K
     # 0, mapped by vmap where any of the four is: what the loop writes into has to be mapped too.
     zero = query[:0].sum() + key[:0].sum() + value[:0].sum() + gradient_output[:0].sum()
     d_query = torch.zeros_like(query, dtype=compute) + zero
@@ -320,6 +321,39 @@ def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[int, ...], gr
     sizes["..."] = (joint, owner)
 
 
+_Range = tuple[int, int]
+
+
+_Run = tuple[int, int, bool]
+
+
+def _runs(length: int, seen: list[_Range], hidden: list[_Range]) -> list[_Run]:
+    """The keys that are seen, as (low, high, tested) in order; a run is tested where some query does not see all of it."""
+    edges = [edge for keys in (*seen, *hidden) for edge in keys]
+    runs: list[_Run] = []
+    low = 0
+    while low < length:
+        high = length  # the next edge; sizes that a tracer does not know can be compared, not sorted
+        for edge in edges:
+            if low < edge < high:
+                high = edge
+        if any(first <= low and high <= last for first, last in seen):
+            tested = any(first <= low and high <= last for first, last in hidden)
+            joins = bool(runs) and runs[-1][1:] == (low, tested)
+            runs.append((runs.pop()[0] if joins else low, high, tested))
+        low = high
+    return runs
+
+
+def _tested(runs: list[_Run]) -> Iterator[tuple[int, int, int]]:
+    """The runs that need a test: the column that each begins at, and its keys."""
+    column = 0
+    for low, high, tested in runs:
+        if tested:
+            yield column, low, high
+        column += high - low
+
+
 def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> Tensor:
     """`value`, checked to be a tensor of that kind of dtype and one of those layouts."""
     if not isinstance(value, Tensor):
@@ -360,30 +394,6 @@ def _softmax_vjp(weights: Tensor, gradient: Tensor) -> Tensor:
     return weights * (gradient - (gradient * weights).sum(dim=-1, keepdim=True))
 
 
-_Range = tuple[int, int]
-
-
-_Run = tuple[int, int, bool]
-
-
-def _runs(length: int, seen: list[_Range], hidden: list[_Range]) -> list[_Run]:
-    """The keys that are seen, as (low, high, tested) in order; a run is tested where some query does not see all of it."""
-    edges = [edge for keys in (*seen, *hidden) for edge in keys]
-    runs: list[_Run] = []
-    low = 0
-    while low < length:
-        high = length  # the next edge; sizes that a tracer does not know can be compared, not sorted
-        for edge in edges:
-            if low < edge < high:
-                high = edge
-        if any(first <= low and high <= last for first, last in seen):
-            tested = any(first <= low and high <= last for first, last in hidden)
-            joins = bool(runs) and runs[-1][1:] == (low, tested)
-            runs.append((runs.pop()[0] if joins else low, high, tested))
-        low = high
-    return runs
-
-
 def _taken(tensor: Tensor, dim: int, runs: list[_Run]) -> Tensor:
     """The part of a tensor at the keys of the runs; a view where one follows on the other."""
     if all(one[1] == other[0] for one, other in itertools.pairwise(runs)):
@@ -397,15 +407,6 @@ def _add(total: Tensor, dim: int, runs: list[_Run], part: Tensor) -> None:
     column = 0
     for low, high, _ in runs:
         total.narrow(dim, low, high - low).add_(part.narrow(dim, column, high - low))
-        column += high - low
-
-
-def _tested(runs: list[_Run]) -> Iterator[tuple[int, int, int]]:
-    """The runs that need a test: the column that each begins at, and its keys."""
-    column = 0
-    for low, high, tested in runs:
-        if tested:
-            yield column, low, high
         column += high - low
 
 

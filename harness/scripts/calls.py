@@ -16,7 +16,7 @@ from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes import call
 from attnspec.harness.lanes.messages import Array
 from attnspec.harness.scripts.dialects import Code, Dialect, Keras, Layer
-from attnspec.harness.subjects import SMALL_BLOCK, Subject
+from attnspec.harness.subjects import Subject, small_block
 from attnspec.spec.model import Spec, Weight
 
 Given = Mapping[str, Array]
@@ -60,7 +60,9 @@ class Author:
         file = Path(self.subject.module)
         folder, name = (str(file.parent), file.stem) if file.suffix == ".py" else (os.getcwd(), self.subject.module)
         found = [f"sys.path.insert(0, {folder!r})", f"subject = importlib.import_module({name!r})"]
-        return [*found, f"subject.BLOCK = {SMALL_BLOCK}"] if self.subject.name.endswith("@blockwise") else found
+        if self.subject.name.endswith("@blockwise"):
+            found.append(f"subject.BLOCK = {small_block(self.subject.lane)}")
+        return found
 
     @property
     def function(self) -> str:

@@ -17,7 +17,7 @@ from attnspec.codegen.blocks.table import SKIP, block_table
 from attnspec.codegen.blocks.vocabulary import vocabulary_of
 from attnspec.codegen.blockwise.coverage import masks
 from attnspec.codegen.blockwise.module import blockwise_modules
-from attnspec.codegen.support.jax import _block_length, _countable, _in_blocks, _joined
+from attnspec.codegen.support.jax import _block_length, _in_blocks, _joined, _within_reach
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.loader import loads
 from attnspec.spec.model import Spec
@@ -163,7 +163,7 @@ def test_windows_beyond_all_lengths_are_open() -> None:
     attend = function("gemma2_blockwise", "jax")
     found, expected = (jax.jit(lambda n: attend(X, X, X, left=n))(left) for left in (2**31 - 1, 5))
     np.testing.assert_array_equal(found, expected)
-    assert int(_countable(-(2**31))) == -(2**29)
+    assert int(_within_reach(-(2**31))) == -(2**29)
 
 
 @pytest.mark.parametrize(("length", "most", "expected"), [(0, 4, 1), (1, 4, 1), (4, 4, 4), (5, 4, 3), (300, 128, 100)])

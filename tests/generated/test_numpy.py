@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from attnspec.spec.loader import builtin
-from builtin_calls import CALLS, JAX_NN, SDPA, float64_through, function, residual
+from builtin_calls import BLOCKWISE, CALLS, JAX_NN, SDPA, float64_through, function, residual
 from by_hand import Arrays, central_differences, random_arrays
 from capabilities import Example
 
-each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)
+each_call = pytest.mark.parametrize("call", [*CALLS, *BLOCKWISE], ids=lambda call: call.id)
 
 
 def called(call: Example, arrays: dict[str, np.ndarray], suffix: str = "", **more: Any) -> Any:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attnspec.codegen.blockwise.module import blockwise_modules
-from attnspec.codegen.support.torch import _add, _blocks, _runs, _taken, _tested
+from attnspec.codegen.support.common import _blocks, _runs, _tested
+from attnspec.codegen.support.torch import _add, _taken
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.loader import loads
 from attnspec.spec.model import Spec

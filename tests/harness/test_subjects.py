@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from attnspec.harness.check_command import _lanes
+from attnspec.harness.plan import COMPILED, PROFILES
 from attnspec.harness.sizes import SHAPES
-from attnspec.harness.subjects import SMALL_BLOCK, Subject, lanes_of, load, target_of
+from attnspec.harness.subjects import SMALL_BLOCK, SMALL_BLOCKS, Subject, lanes_of, load, target_of
 
 
 def test_keras_has_a_lane_for_each_backend() -> None:
@@ -19,10 +22,17 @@ def test_a_target_stands_for_its_lanes() -> None:
     assert _lanes("keras,torch,keras-torch") == ("keras-jax", "keras-tensorflow", "keras-torch", "torch")
 
 
-def test_a_blockwise_form_works_in_blocks_that_the_sizes_of_the_pool_lie_around(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("lane", "block"), [("torch", SMALL_BLOCK), ("jax", SMALL_BLOCKS["jax"])])
+def test_a_blockwise_form_works_in_blocks_that_the_sizes_of_the_pool_lie_around(lane: str, block: int, tmp_path: Path) -> None:
     """One of 128 would hold every call of the pool, and nothing of the loop would be checked."""
     file = tmp_path / "attend_blockwise.py"
     file.write_text("BLOCK = 128\n\ndef attend():\n    return BLOCK\n", encoding="utf-8")
-    assert load(Subject("torch:attend@blockwise", "attend", "torch", str(file), "attend")).function() == SMALL_BLOCK
+    assert load(Subject(f"{lane}:attend@blockwise", "attend", lane, str(file), "attend")).function() == block
+    shapes = SHAPES[: PROFILES["quick"].compiled_pool] if lane in COMPILED else SHAPES
+    lengths = {shape[dim] for shape in shapes for dim in "TS"}
+    assert {block, block + 1, 2 * block + 1} <= lengths
+
+
+def test_the_sizes_of_the_pool_lie_around_several_edges() -> None:
     lengths = {shape[dim] for shape in SHAPES for dim in "TS"}
     assert {SMALL_BLOCK - 1, SMALL_BLOCK, SMALL_BLOCK + 1, 2 * SMALL_BLOCK - 1, 2 * SMALL_BLOCK + 1} <= lengths

@@ -1,0 +1,68 @@
+"""The blockwise form of NumPy: the same as the direct form, forward and backward, in blocks of any size."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attnspec.codegen.blockwise.module import blockwise_modules
+from attnspec.codegen.support.numpy import _add, _taken
+from attnspec.codegen.targets import TARGETS
+from attnspec.spec.loader import loads
+from attnspec.spec.model import Spec
+from by_hand import random_arrays
+from compiling import module_of
+
+
+def variant(masks: list[str], parameters: str) -> Spec:
+    return loads(f'variant = "tried"\nsummary = "s"\nmasks = {masks}\n[parameters]\n{parameters}')
+
+
+def blockwise(spec: Spec) -> ModuleType:
+    """The blockwise module of a spec, executed without being written anywhere."""
+    ((_, source),) = blockwise_modules(spec, TARGETS["numpy"])
+    module = ModuleType(f"{spec.module_name}_blockwise")
+    exec(compile(source, "<blockwise>", "exec"), module.__dict__)
+    return module
+
+
+SPECS = {
+    "bottom-right": variant(["causal"], 'offset = "S - T"'),
+    "two ranges": variant(
+        ["global_window"], "left = { default = 1 }\nright = { default = 1 }\nglobal_tokens = { default = 2 }"
+    ),
+    "far apart": variant(["dilated"], "left = { default = 30 }\nright = { default = 4 }\nstride = { default = 11 }"),
+}
+FORMS = {name: (module_of(spec, "numpy"), blockwise(spec)) for name, spec in SPECS.items()}
+
+
+@pytest.mark.parametrize("name", SPECS)
+@settings(max_examples=30, deadline=None)
+@given(block=st.integers(1, 9), rows=st.integers(0, 20), keys=st.integers(0, 20), seed=st.integers(0, 99))
+def test_any_block_gives_what_the_direct_form_gives(name: str, block: int, rows: int, keys: int, seed: int) -> None:
+    direct, blocks = FORMS[name]
+    vars(blocks)["BLOCK"] = block
+    arrays = random_arrays(seed, query=(1, rows, 2, 3), key=(1, keys, 1, 3), value=(1, keys, 1, 2))
+    expected = direct.tried(**arrays)
+    np.testing.assert_allclose(blocks.tried(**arrays), expected, atol=1e-12)
+    found, wanted = (module.tried_vjp(np.cos(expected), **arrays) for module in (blocks, direct))
+    assert found.keys() == wanted.keys()
+    for each, gradient in wanted.items():
+        np.testing.assert_allclose(found[each], gradient, atol=1e-12, err_msg=each)
+
+
+def test_a_single_range_of_keys_is_a_view() -> None:
+    keys = np.arange(12.0).reshape(2, 6)
+    assert np.shares_memory(_taken(keys, 1, [(1, 3, True), (3, 5, False)]), keys)
+    assert _taken(keys, 1, [(0, 1, True), (4, 6, True)]).tolist() == [[0, 4, 5], [6, 10, 11]]
+    assert _taken(keys, 1, []).shape == (2, 0)
+
+
+def test_columns_are_added_where_they_were_taken_from() -> None:
+    total = np.zeros((1, 6))
+    _add(total, 1, [(0, 1, True), (4, 6, False)], np.array([[1.0, 2.0, 3.0]]))
+    assert total.tolist() == [[1, 0, 0, 0, 2, 3]]
