@@ -24,6 +24,7 @@ from attnspec.harness.checks import (
     CASE_CHECKS,
     arguments,
     coverage,
+    drawn,
     dropout,
     preconditions,
     related_calls,
@@ -37,6 +38,7 @@ from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.checks.preconditions import Violation
 from attnspec.harness.checks.setting import Related
+from attnspec.harness.checks.variation import Variation
 from attnspec.harness.course import Course
 from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive, drive
@@ -62,9 +64,8 @@ FEW = 4  # one in so many calls is enough where each is compiled
 
 
 def _lanes(plan: Plan) -> list[Lane]:
-    """The lanes that the plan starts. A short run of what is built in compiles in haste; a user's function never does."""
-    hasty = plan.profile.is_short and not any(subject.is_brought for item in plan.items for subject in item.subjects)
-    lane = partial(Lane, deadline=plan.deadline, memory=plan.memory, hasty=hasty)
+    """The lanes that the plan starts. A short run compiles in haste: who waits for it wants a first verdict."""
+    lane = partial(Lane, deadline=plan.deadline, memory=plan.memory, hasty=plan.profile.is_short)
     return [lane(name, python=plan.interpreters.get(name)) for name in plan.lanes]
 
 
@@ -272,11 +273,11 @@ class Conductor:
         if "arguments" not in self._plan.checks:
             return
 
-        variations: Once[Case, list[arguments.Variation]] = Once(lambda case: list(arguments.variations(spec, case)))
+        variations: Once[Case, list[Variation]] = Once(lambda case: list(arguments.variations(spec, case)))
 
         def outcomes(subject: Subject) -> list[Outcome]:
-            varied = (each for case in self._varied(spec, subject, dtype) for each in variations(case))
-            return list(arguments.outcomes(self._call_of(spec, subject), varied))
+            varied = [each for case in self._varied(spec, subject, dtype) for each in variations(case)]
+            return list(arguments.outcomes(self._call_of(spec, subject), self._taken(spec, subject, varied)))
 
         for subject, found in self._side_by_side(subjects, outcomes):
             for outcome in found:
@@ -296,7 +297,7 @@ class Conductor:
             call, cases = self._call_of(spec, subject), self._varied(spec, subject, dtype)
             compiles = subject.lane in COMPILED
             spared = compiles and self._plan.profile.is_short
-            left_out = (*stacked.NAMES, dropout.MASK) if spared else ()  # each compiles something of its own
+            left_out = (*stacked.NAMES, dropout.MASK, dropout.SEEDED) if spared else ()  # each compiles something of its own
             taken = (each for case in cases[:: FEW if compiles else 1] for each in pairs(case))
             first = relations.First(call)
             return [(r, list(relations.check(spec, subject, call, r, first))) for r in taken if r.relation not in left_out]
@@ -326,11 +327,19 @@ class Conductor:
         that compiles each call anew.
         """
         alone, both = arguments.cases(spec, dtype)
-        compiles = subject.lane in COMPILED
-        is_spared = self._plan.profile.is_short and (compiles or not subject.is_brought)
+        is_spared = self._is_spared(subject)
         if is_spared and dtype != "float32":
             return []
-        return alone if compiles or is_spared else [*alone, *both]
+        return alone if subject.lane in COMPILED or is_spared else [*alone, *both]
+
+    def _taken(self, spec: Spec, subject: Subject, varied: Sequence[Variation]) -> Iterator[Variation]:
+        """All variations; in a short run of what is built in, or compiled, few of those that share their call with no other."""
+        if not self._is_spared(subject):
+            return chain(varied, drawn.under_dropout(spec, varied))
+        return arguments.spared(spec, varied, subject.lane in COMPILED)
+
+    def _is_spared(self, subject: Subject) -> bool:
+        return self._plan.profile.is_short and (subject.lane in COMPILED or not subject.is_brought)
 
     def _check_preconditions(self, recorder: Recorder, subjects: Sequence[Subject]) -> None:
         """Every subject gets all invalid calls, in float32 whatever the plan's dtypes: every lane has it."""

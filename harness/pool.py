@@ -150,7 +150,7 @@ def configuration(factors: Factors, sizes: Mapping[str, int], choice: Choice) ->
     choice = {**choice, **{a.name: sizes[a.tells[0]] for a in told}}
     chosen = {a.name: choice[a.name] for a in (*spec.constructor, *spec.arguments) if a.name in choice and a.role != "tensor"}
     chosen |= _places(spec, choice)
-    values = {name: value for name, value in chosen.items() if _differs(spec.argument(name), value)}
+    values = {name: value for name, value in chosen.items() if differs(spec.argument(name), value)}
     try:
         scope = facts_of(spec, values, {}, {})  # type: ignore[arg-type]
         tensors = dict(_tensors(factors, sizes, choice, scope))
@@ -263,7 +263,8 @@ def valid(spec: Spec, facts: Facts) -> bool:
     )
 
 
-def _differs(argument: Argument, value: Option) -> bool:
+def differs(argument: Argument, value: Option) -> bool:
+    """Whether a value has to be passed: it is not the default."""
     return argument.required or type(value) is not type(argument.default) or value != argument.default
 
 

@@ -9,6 +9,7 @@ from math import prod
 
 from attnspec.harness.causes import Explanation, Witness, explain
 from attnspec.harness.checks import CASE_CHECKS
+from attnspec.harness.checks.drawn import quiet
 from attnspec.harness.checks.evidence import Evidence, Part
 from attnspec.harness.checks.failure import Failure, Key
 from attnspec.harness.configuration import Case, Configuration
@@ -148,7 +149,7 @@ class Recorder:
         """The masks at the finding's own call, and at the largest of those that failed before it was shrunk."""
         case, failed = finding.failure.case, group.record.calls.values()
         if case is not None and finding.failure.check in (*CASE_CHECKS, "relations", "arguments"):
-            largest = max(failed, key=size_of, default=case)
+            case, largest = (quiet(self.item.spec, each) for each in (case, max(failed, key=size_of, default=case)))
             calls = [(case, finding.given), *([(largest, None)] if largest != case else [])]
             yield from of_finding(self.item.spec, calls, group.explanation.causes)
 

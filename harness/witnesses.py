@@ -40,7 +40,7 @@ def _related(relation: str, spec: Spec, case: Case) -> Iterator[Made]:
 
 def _varied(argument: str, spec: Spec, case: Case) -> Iterator[Made]:
     for each in arguments.variations(spec, case):
-        if each.argument == argument and each.apart is not None:
+        if each.argument == argument and each.apart is not None and not each.singular:
             yield each.case.configuration, each.given, "outputs"
             yield each.changed, each.other, "outputs"
 

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from attnspec.harness.lanes import compiled
 from own_process import OwnProcess, asked_for_alone, is_alone, joined
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # most of the time goes into compiling what runs once
 os.environ.setdefault("JAX_TRACEBACK_FILTERING", "off")  # and much of a call that must raise into shortening its traceback
+for name, value in compiled.environment().items():  # what was compiled in the run before need not be compiled again
+    os.environ.setdefault(name, value)
 settings.register_profile("desk", print_blob=True, deadline=None)
 settings.register_profile("ci", print_blob=True, deadline=None, derandomize=True, database=None)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "desk")

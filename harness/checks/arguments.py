@@ -1,9 +1,10 @@
 """Every argument acts, or is refused, or is declared inert: on no path is it silently ignored.
 
-A call is made twice, the second time with other values in one tensor, or with one value back at its default. Where the
-spec says that the results differ, the subject's own two results are compared: no value of the oracle's is asked for, only
-how far apart two right answers may be. Every argument is given alone and beside every other one, so that one that is
-dropped only on one path, or only where another is given, shows too.
+A call is made twice, the second time with other values in one tensor, with one value back at its default or, of a required
+one, at the plainest that is tried, or with a size that no tensor has, which must raise. Where the spec says that the results
+differ, the subject's own two results are compared: no value of the oracle's is asked for, only how far apart two right answers
+may be. Every argument is given alone and beside every other one, so that one that is dropped only on one path, or only where
+another is given, shows too. What is varied about dropout, and under it, is in `drawn.py`.
 """
 
 from __future__ import annotations
@@ -17,21 +18,22 @@ from typing import Literal, Protocol
 import numpy as np
 
 from attnspec.harness.arrays import arrays
+from attnspec.harness.checks.drawn import dropped, drops, is_dropout, quiet, reseeded, under_dropout
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.checks.signature import NOT_OFFERED
+from attnspec.harness.checks.variation import Variation, alike, is_valid, offered, path_of, with_values
 from attnspec.harness.configuration import Case, Configuration, TensorPlan
 from attnspec.harness.facts import facts
 from attnspec.harness.findings import size_of
 from attnspec.harness.lanes.call import inputs
 from attnspec.harness.lanes.messages import Answer, Array, Raised, Returned
 from attnspec.harness.oracle import Gold, judge
-from attnspec.harness.pool import Choice, Factors, configuration, valid
+from attnspec.harness.pool import Choice, Factors, configuration
 from attnspec.harness.profiles import seed_for
 from attnspec.harness.sizes import sizes_for
 from attnspec.harness.subjects import Subject
-from attnspec.spec.expression import names
 from attnspec.spec.model import Argument, Spec
-from attnspec.spec.resolve import EvaluationError, ShapeMismatch, evaluate, holds, resolve
+from attnspec.spec.resolve import ShapeMismatch, holds
 
 Status = Literal["honoured", "refused", "ignored"]
 
@@ -48,25 +50,7 @@ class Call(Protocol):
 RANKED: tuple[Status, ...] = ("refused", "honoured", "ignored")  # a run reports the last one that it saw
 PLACES = (7, 3, 4)  # in sizes.py: grouped heads and T under S, then equal heads, then T over S
 STEP = seed_for("plain", "half", 1)  # further on, the distributions are the same
-DROPOUT_RATE = 0.9
-ENOUGH_WEIGHTS = 64  # that dropout spares them all has no chance: 0.1 ** 64
-
-
-@dataclass(frozen=True, eq=False)
-class Variation:
-    """One argument of one call, given in two ways.
-
-    `apart` says how far apart two results of the same thing may be, by output; None where the second call is invalid.
-    `without` is the call without an optional tensor, to tell whether a refusal is about that.
-    """
-
-    argument: str
-    case: Case
-    given: Mapping[str, Array]
-    changed: Configuration
-    other: Mapping[str, Array]
-    apart: Mapping[str, Array] | None
-    without: Configuration | None = None
+EMPTY = seed_for("plain", "half, empty rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +81,14 @@ def _cases(factors: Factors, choices: Iterable[Choice], seeds: Iterator[int]) ->
 
 
 def variations(spec: Spec, case: Case) -> Iterator[Variation]:
-    """Every argument of a call that can be given in another way which has to show."""
+    """Every argument of a call that can be given in another way which has to show.
+
+    No oracle judges a call that drops weights: its variations are those of the call without dropout, made under it.
+    """
+    if drops(spec, case.configuration):
+        found = list(variations(spec, quiet(spec, case)))
+        yield from (each for each in (*found, *under_dropout(spec, found)) if each.case == case)
+        return
     given = inputs(arrays(case, spec))
     redrawn = inputs(arrays(replace(case, seed=case.seed + STEP), spec))
     gold = judge(spec, case, given, False).outputs
@@ -106,17 +97,16 @@ def variations(spec: Spec, case: Case) -> Iterator[Variation]:
             other = {**given, argument.name: redrawn[argument.name]}
             without = None if argument.required else _without(case.configuration, argument.name)
             yield from _varied(spec, case, argument, given, case.configuration, other, gold, without)
-        elif argument.name in dict(case.configuration.values) and not argument.required:
-            changed = _with_weights(spec, _without(case.configuration, argument.name))
-            yield from _varied(spec, case, argument, given, changed, _fitting(spec, case, changed, given), gold)
-        elif is_dropout(spec, argument):
-            yield from _dropped(spec, case, argument, given, gold)
-
-
-def offered(spec: Spec) -> Iterator[Argument]:
-    """The arguments that have to act, members of lists one by one."""
-    for argument in (*spec.constructor, *spec.arguments):
-        yield from (member for member in argument.elements or (argument,) if not member.inert)
+        elif argument.name not in dict(case.configuration.values) or (argument.required and argument.role == "tensor"):
+            pass
+        elif argument.tells:
+            yield from _mistold(spec, case, argument, given)
+        else:
+            yield from _reset(spec, case, argument, given, gold)
+        if is_dropout(spec, argument):
+            yield from dropped(spec, case, argument, given)
+        if argument.role == "seed":
+            yield from reseeded(spec, case, argument, given)
 
 
 def _varied(
@@ -131,43 +121,56 @@ def _varied(
 ) -> Iterator[Variation]:
     """The variation, if the spec says that it shows: as another result, or as an invalid call. What drops proves nothing."""
     apart: Mapping[str, Array] | None = None
-    if drops(spec, changed):
+    if drops(spec, changed) or (changed == case.configuration and other is given):
         return
     if is_valid(spec, changed):
         others = judge(spec, Case(changed, case.seed), other, False).outputs
         if not must_differ(gold, others):
             return
-        apart = {name: each.bound + others[name].bound for name, each in gold.items() if _alike(each, others.get(name))}
+        apart = {name: each.bound + others[name].bound for name, each in gold.items() if alike(each, others.get(name))}
     yield Variation(argument.name, case, given, changed, other, apart, without)
 
 
-def _dropped(
+def _reset(
     spec: Spec, case: Case, argument: Argument, given: Mapping[str, Array], gold: Mapping[str, Gold]
 ) -> Iterator[Variation]:
-    """Dropout is random, and no oracle judges it: but it changes something."""
-    weights = np.prod([dict(case.configuration.sizes).get(letter, 1) for letter in "BNTS"])
-    plain = all(stage.kind != "mask" for stage in resolve(spec, facts(spec, case.configuration)).stages)
-    values = tuple({**dict(case.configuration.values), argument.name: DROPOUT_RATE}.items())
-    changed = replace(case.configuration, values=values)
-    if spec.form == "function" and drops(spec, changed) and plain and weights >= ENOUGH_WEIGHTS:
-        apart = {name: 2 * each.bound for name, each in gold.items()}
-        yield Variation(argument.name, case, given, changed, given, apart)
+    """A value back at its default. Where plain arrays do not show it, others may: a fill shows in empty rows alone."""
+    changed = _with_weights(spec, at_plain(spec, case.configuration, argument))
+    found = list(_varied(spec, case, argument, given, changed, _fitting(spec, case, changed, given), gold))
+    if not found:
+        case = replace(case, seed=EMPTY)
+        given = inputs(arrays(case, spec))
+        gold = judge(spec, case, given, False).outputs
+        found = list(_varied(spec, case, argument, given, changed, _fitting(spec, case, changed, given), gold))
+    yield from found
 
 
-def drops(spec: Spec, configuration: Configuration) -> bool:
-    """Whether a call draws what it drops."""
-    try:
-        known = facts(spec, configuration)
-        stages = resolve(spec, known).stages
-        return any(s.kind == "dropout" and evaluate(s.expression, known.scope, known) != 0 for s in stages)
-    except (ShapeMismatch, EvaluationError):
-        return False
+def _mistold(spec: Spec, case: Case, argument: Argument, given: Mapping[str, Array]) -> Iterator[Variation]:
+    """A size that no tensor of the call has, where that makes the call an invalid one."""
+    larger = sum(size for _, size in case.configuration.sizes)
+    changed = with_values(spec, case.configuration, {argument.name: larger})
+    if not is_valid(spec, changed):
+        yield Variation(argument.name, case, given, changed, given, None, singular=True)
 
 
-def is_dropout(spec: Spec, argument: Argument) -> bool:
-    """Whether an argument is the rate of dropout."""
-    stages = (stage for path in spec.paths for stage in path.stages)
-    return any(stage.kind == "dropout" and argument.name in names(stage.expression) for stage in stages)
+def spared(spec: Spec, found: Iterable[Variation], compiles: bool) -> Iterator[Variation]:
+    """The variations without most singular ones: the first of each argument on each path, and none that has to be compiled."""
+    seen = set()
+    for each in found:
+        if each.singular:
+            key = each.argument, path_of(spec, each.case.configuration)
+            if key in seen or (compiles and each.apart is not None):
+                continue
+            seen.add(key)
+        yield each
+
+
+def at_plain(spec: Spec, configuration: Configuration, argument: Argument) -> Configuration:
+    """The call with an argument at its default; at the first of the values that are tried, where it has none."""
+    if not argument.required:
+        return _without(configuration, argument.name)
+    first = Factors.of(spec, configuration.dtype).options[argument.name][0]
+    return replace(configuration, values=tuple((n, first if n == argument.name else v) for n, v in configuration.values))  # type: ignore[misc]
 
 
 def _without(configuration: Configuration, name: str) -> Configuration:
@@ -200,23 +203,11 @@ def _fitting(spec: Spec, case: Case, changed: Configuration, given: Mapping[str,
     return {name: given.get(name, drawn[name]) for name in wanted}
 
 
-def is_valid(spec: Spec, configuration: Configuration) -> bool:
-    """Whether the spec allows the call."""
-    try:
-        return valid(spec, facts(spec, configuration))
-    except (ShapeMismatch, EvaluationError):
-        return False
-
-
 def must_differ(one: Mapping[str, Gold], other: Mapping[str, Gold]) -> bool:
     """Whether right answers to two calls are certain to differ by more than the sum of their bounds."""
-    if not all(_alike(gold, other.get(name)) for name, gold in one.items()) or one.keys() != other.keys():
+    if not all(alike(gold, other.get(name)) for name, gold in one.items()) or one.keys() != other.keys():
         return True
     return any(_far(gold, other[name]) for name, gold in one.items())
-
-
-def _alike(gold: Gold, other: Gold | None) -> bool:
-    return other is not None and gold.value.shape == other.value.shape and gold.dtype == other.dtype
 
 
 def _far(gold: Gold, other: Gold) -> bool:
@@ -235,11 +226,12 @@ def _far(gold: Gold, other: Gold) -> bool:
 
 def outcomes(call: Call, found: Iterable[Variation]) -> Iterator[Outcome]:
     """What becomes of each argument. Nothing is said where the subject fails for another reason."""
-    answered: dict[Case, Answer] = {}
+    answered: dict[tuple[Case, int], Answer] = {}
     for variation in found:
-        if variation.case not in answered:
-            answered[variation.case] = call(variation.case.configuration, variation.given)
-        status = _status(call, variation, answered[variation.case])
+        key = variation.case, variation.seed
+        if key not in answered:
+            answered[key] = call(variation.case.configuration, variation.given, seed=variation.seed)
+        status = _status(call, variation, answered[key])
         if status is not None:
             yield Outcome(variation.argument, variation.case, status)
 
@@ -247,7 +239,7 @@ def outcomes(call: Call, found: Iterable[Variation]) -> Iterator[Outcome]:
 def _status(call: Call, variation: Variation, before: Answer) -> Status | None:
     if isinstance(before, Raised):
         return "refused" if _is_refused(call, variation) else None
-    after = call(variation.changed, variation.other)
+    after = call(variation.changed, variation.other, seed=variation.seed)
     if not isinstance(before, Returned) or not isinstance(after, Returned | Raised):
         return None
     if isinstance(after, Raised):
@@ -333,7 +325,7 @@ def _features(spec: Spec, case: Case) -> Iterator[str]:
     configuration = case.configuration
     tensors = [(name, plan) for name, plan in configuration.tensors if name in {a.name for a in spec.tensor_arguments}]
     if len(spec.paths) > 1:
-        yield f"on the path `{resolve(spec, facts(spec, configuration)).path.name}`"
+        yield f"on the path `{path_of(spec, configuration)}`"
     yield from (f"beside `{name}`" for name, _ in configuration.values)
     yield from (f"beside `{name}`" for name, _ in tensors if not spec.argument(name).required)
     yield from (f"beside a {plan.dtype} `{name}`" for name, plan in tensors if not spec.argument(name).required)

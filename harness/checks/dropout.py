@@ -9,9 +9,11 @@ from math import sqrt
 import numpy as np
 
 from attnspec.harness.arrays import arrays
-from attnspec.harness.checks.arguments import Call, is_dropout, is_valid
+from attnspec.harness.checks.arguments import STEP, Call
+from attnspec.harness.checks.drawn import dropping, drops, is_rate
 from attnspec.harness.checks.failure import Failure, Worst
 from attnspec.harness.checks.setting import Related, Setting, setting_of
+from attnspec.harness.checks.variation import is_valid, offered, with_values
 from attnspec.harness.lanes.call import COTANGENT, cotangents, inputs
 from attnspec.harness.lanes.messages import Array, Returned
 from attnspec.harness.oracle import judge
@@ -20,13 +22,13 @@ from attnspec.spec.model import Spec
 
 RATE, SIGMAS = 0.5, 6.0  # a right share is further away than that once in 500 million runs
 NEITHER = "neither dropped nor scaled"
-MASK, SEED = "dropout-mask", 1
+MASK, SEED, SEEDED = "dropout-mask", 1, "dropout-seed"
 
 
 def calls(setting: Setting) -> Iterator[Related]:
     """The values are the identity: the output is then the weights. A mask would leave fewer of them."""
     spec, sizes, value = setting.spec, setting.sizes, setting.given.get("value")
-    rate = next((each.name for each in spec.arguments if is_dropout(spec, each)), None)
+    rate = next((each.name for each in spec.arguments if is_rate(spec, each)), None)
     kinds = {stage.kind for stage in setting.attention.stages}
     if rate is None or value is None or kinds & {"mask", "project", "dropout"} or rate in dict(setting.configuration.values):
         return
@@ -50,6 +52,29 @@ def calls(setting: Setting) -> Iterator[Related]:
         ones = {f"{COTANGENT}{name}": np.ones_like(array) for name, array in cotangents(arrays(case, spec)).items()}
         both = {**given, **ones}
         yield Related(MASK, case, both, changed, both, outputs=names, rate=RATE, gradient=True)
+
+
+def seeded(setting: Setting) -> Iterator[Related]:
+    """The plainest call, with a seed of its own."""
+    spec, case = setting.spec, setting.case
+    changed = with_values(spec, case.configuration, dropping(spec))
+    if case.seed == STEP and any(each.role == "seed" for each in offered(spec)) and drops(spec, changed):
+        yield Related(SEEDED, case, setting.given, changed, setting.given, rate=RATE)
+
+
+def check_seed(spec: Spec, subject: Subject, call: Call, related: Related) -> Iterator[Failure]:
+    """The same seed drops the same again. The framework's generator stands as it did, for some draw from both (Keras 2).
+
+    That another seed drops something else is asked by `arguments`.
+    """
+    one, again = (call(related.changed, related.other, seed=SEED) for _ in range(2))
+    if not isinstance(one, Returned) or not isinstance(again, Returned):
+        return
+    for name, tensor in one.outputs.items():
+        if name in again.outputs and not np.array_equal(tensor.array, again.outputs[name].array, equal_nan=True):
+            message = f"`{name}` is not the same again, of the same seed: {SEEDED}"
+            yield Failure(subject.name, "relations", SEEDED, "not the same", message, spec.name, related.case)
+            return
 
 
 def check(spec: Spec, subject: Subject, related: Related, name: str, plain: Array, got: Array) -> Iterator[Failure]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from attnspec.harness.arrays import arrays
 from attnspec.harness.checks import dropout, stacked
-from attnspec.harness.checks.arguments import STEP, is_valid
+from attnspec.harness.checks.arguments import STEP
 from attnspec.harness.checks.setting import Given, Related, Setting, all_moved, along, positions, related_to
+from attnspec.harness.checks.variation import is_valid
 from attnspec.harness.configuration import Case, TensorPlan
 from attnspec.harness.facts import facts
 from attnspec.harness.lanes.call import inputs
@@ -34,6 +35,7 @@ def relations(spec: Spec, case: Case) -> Iterator[Related]:
     yield Related("twice", case, given, case.configuration, given, exact=True)
     yield from _memory(case, given)
     yield from stacked.linear_cotangents(setting)
+    yield from dropout.seeded(setting)
     shared = any(argument.name in dict(case.configuration.values) for argument in spec.tensor_arguments)
     if spec.form == "function" and not shared:  # what moves in one tensor must not in another
         for relation in (

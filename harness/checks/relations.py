@@ -15,6 +15,7 @@ linear-values      3 V1 - 2 V2 give 3 times the output of V1 less 2 times that o
 linear-cotangents  3 dO1 - 2 dO2 give 3 times the gradients of dO1 less 2 times those of dO2
 split-keys         halves of the keys, each half weighed by its log-sum-exp, give what all of them give
 dropout            with it a weight is zero or 1 / (1 - rate) times itself, in the share that the rate says
+dropout-seed       the same seed drops the same weights again
 dropout-mask       what the output drops has no gradient either, and what it scales a scaled one: one mask, both ways
 appended-key       a further key that the mask hides changes nothing
 memory-KIND        the same arrays elsewhere in memory: transposed, sliced, offset, expanded, reversed (lanes/memory.py)
@@ -37,6 +38,8 @@ from attnspec.harness.lanes.memory import OFFERED
 from attnspec.harness.lanes.messages import Array, Returned
 from attnspec.harness.subjects import Subject
 from attnspec.spec.model import Spec
+
+DRAWN = {dropout.MASK: dropout.check_mask, dropout.SEEDED: dropout.check_seed}
 
 
 @dataclass
@@ -61,8 +64,8 @@ def check(spec: Spec, subject: Subject, call: Call, related: Related, first: Fir
         return
     if related.gradient and subject.lane in FORWARD_ONLY:
         return
-    if related.relation == dropout.MASK:
-        yield from dropout.check_mask(spec, subject, call, related)
+    if related.relation in DRAWN:
+        yield from DRAWN[related.relation](spec, subject, call, related)
         return
     before = (first or First(call)).answer(related)
     after = _asked(call, related.gradient, related.changed, related.other, layout=related.layout)

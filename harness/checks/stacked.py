@@ -14,8 +14,9 @@ from functools import partial
 import numpy as np
 
 from attnspec.harness.arrays import arrays
-from attnspec.harness.checks.arguments import STEP, is_valid
+from attnspec.harness.checks.arguments import STEP
 from attnspec.harness.checks.setting import Given, Moved, Related, Setting, all_moved, along, positions, related_to
+from attnspec.harness.checks.variation import is_valid
 from attnspec.harness.configuration import Configuration, TensorPlan
 from attnspec.harness.error_bounds import UNIT
 from attnspec.harness.facts import facts

@@ -47,9 +47,9 @@ def mount(packages: Mapping[str, str]) -> None:
 
 
 def main(channel: Any) -> None:
-    """Read the first message (packages, framework, memory limit, haste) and serve until the channel closes."""
+    """Read the first message (packages, framework, memory limit, haste, environment) and serve until the channel closes."""
     start = channel.receive()
-    for name, value in {**ENVIRONMENT, **(HASTY if start["hasty"] else {})}.items():
+    for name, value in {**ENVIRONMENT, **(HASTY if start["hasty"] else {}), **start["environment"]}.items():
         os.environ.setdefault(name, value)
     if not sys.warnoptions:  # what a subject returns is judged; PYTHONWARNINGS=default shows what it warns of
         warnings.simplefilter("ignore")

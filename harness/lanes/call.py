@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnspec.harness.configuration import Configuration
-from attnspec.harness.facts import facts
+from attnspec.harness.facts import facts_as_meant
 from attnspec.spec.model import Argument, Default, Spec
 from attnspec.spec.resolve import resolve
 
@@ -88,8 +88,11 @@ def _members(argument: Argument, tensors: Mapping[str, Any]) -> list[Any]:
 
 
 def output_names(spec: Spec, configuration: Configuration) -> tuple[str, ...]:
-    """What a call returns under `configuration`, in order; nothing stands for a value that is None."""
-    held = {output.name for output in resolve(spec, facts(spec, configuration)).outputs}
+    """What a call returns under `configuration`, in order; nothing stands for a value that is None.
+
+    A call whose tensors do not fit together is not refused here: its subject has to.
+    """
+    held = {output.name for output in resolve(spec, facts_as_meant(spec, configuration)).outputs}
     every = dict.fromkeys(output.name for output in spec.outputs if output.name in held or output.otherwise)
     return tuple(name if name in held else "" for name in every)
 

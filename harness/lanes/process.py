@@ -15,7 +15,7 @@ import psutil
 
 import attnspec.harness
 import attnspec.spec
-from attnspec.harness.lanes import bootstrap
+from attnspec.harness.lanes import bootstrap, compiled
 from attnspec.harness.lanes.messages import Lost
 
 START_SECONDS = 180.0
@@ -66,6 +66,7 @@ class Process:
         if not Path(self._python).exists():
             raise LaneMissing(f"there is no interpreter {self._python}")
         self._group = execnet.Group()
+        compiled.make_room(compiled.folder())
         try:
             gateway = self._group.makegateway(f"popen//python={self._python}//execmodel=main_thread_only")
             self._channel = gateway.remote_exec(bootstrap)
@@ -132,6 +133,7 @@ class Process:
             "framework": self.framework,
             "memory": self._memory,
             "hasty": self._hasty,
+            "environment": compiled.environment(),
             "packages": {name: str(Path(next(iter(package.__path__)))) for name, package in packages.items()},
             "path": import_path(self._python),
         }

@@ -6,15 +6,17 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from math import sqrt
 
 import numpy as np
 
 from attnspec.harness.adapter import Adapter
-from attnspec.harness.checks import agreement, arguments, dropout, preconditions, related_calls
+from attnspec.harness.checks import agreement, arguments, drawn, dropout, preconditions, related_calls
 from attnspec.harness.checks.failure import Failure, Worst
 from attnspec.harness.checks.setting import Related, setting_of
 from attnspec.harness.checks.stacked import Merged
+from attnspec.harness.checks.variation import Variation
 from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes import call
 from attnspec.harness.lanes.messages import Array
@@ -220,6 +222,8 @@ def _ignored(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     if found.apart is None:
         statements = _two_calls(author, (first, "output"), (second, "other"))
         return first.tensors, second.tensors, [*statements, *_shown('"two answers"', repr("the second call raises"))]
+    if drawn.drops(spec, found.changed):
+        return first.tensors, second.tensors, _of_drawn(author, found, first, second)
     name = next(iter(found.apart))
     statements = _two_calls(
         author,
@@ -232,6 +236,26 @@ def _ignored(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     place, bound = _index(author.place(name, index)), float(np.broadcast_to(found.apart[name], one.shape)[index])
     got = f'float(output[{place}]), "and", float(other[{place}])'
     return first.tensors, second.tensors, [*statements, *_shown(got, f'"further apart than {bound:.2g}"')]
+
+
+def _of_drawn(author: Author, found: Variation, first: Source, second: Source) -> list[str]:
+    """Two calls of which one drops weights, or both do from the same seed: they must not give the same."""
+    name = author.spec.outputs[0].name
+    targets = (
+        (source, _target(call.output_names(author.spec, configuration), name, variable))
+        for source, configuration, variable in ((first, found.case.configuration, "output"), (second, found.changed, "other"))
+    )
+    seeded = [author.dialect.seeded.format(seed=found.seed)] if found.seed else []
+    statements = [line for source, target in targets for line in (*seeded, *_made(author, source, target))]
+    return [*statements, *_shown("bool(np.all(np.asarray(output) == np.asarray(other)))", "False")]
+
+
+def _of_seed(author: Author, related: Related, second: Source) -> list[str]:
+    """One call twice, from the same seed."""
+    names, seeded = call.output_names(author.spec, related.changed), author.dialect.seeded.format(seed=dropout.SEED)
+    made = ([seeded, *_made(author, second, _target(names, names[0], variable))] for variable in ("output", "other"))
+    got = "bool(np.all(np.asarray(output) == np.asarray(other)))"
+    return [*chain.from_iterable(made), *_shown(got, "True")]
 
 
 def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[str]]:
@@ -249,6 +273,9 @@ def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     second = author.source(related.changed, related.other, earlier=(related.case.configuration, known))
     if related.layout:
         second = replace(second, tensors=author.laid_out(second, related.other, related.layout))
+    if related.relation == dropout.SEEDED:
+        source = author.source(related.changed, related.other)
+        return source.tensors, {}, _of_seed(author, related, source)
     if related.rate:
         return first.tensors, second.tensors, _of_dropout(author, failure, related, first, second)
     if worst is None:

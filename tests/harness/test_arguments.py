@@ -13,8 +13,9 @@ import pytest
 
 import brought
 from attnspec.harness.checks import arguments
-from attnspec.harness.checks.arguments import Outcome, Status, Variation
+from attnspec.harness.checks.arguments import Outcome, Status
 from attnspec.harness.checks.arguments import variations as varied
+from attnspec.harness.checks.variation import Variation
 from attnspec.harness.cli import main
 from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.messages import Answer, Lost, Raised, Returned, Tensor
@@ -125,7 +126,7 @@ def test_two_answers_say_what_became_of_an_argument(
 ) -> None:
     changed = CASES[0].configuration
     variation = Variation("is_causal", CAUSAL, {}, changed, {}, apart)
-    found = list(arguments.outcomes(lambda configuration, _: after if configuration == changed else before, [variation]))
+    found = list(arguments.outcomes(lambda configuration, *_, **__: after if configuration == changed else before, [variation]))
     assert [each.status for each in found] == ([status] if status else [])
 
 

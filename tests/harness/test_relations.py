@@ -27,7 +27,7 @@ API = "jax.nn.dot_product_attention"
 SPEC = builtin()[API]
 EMPTY = TensorPlan((), "float32")
 DOCUMENTED = {line.split()[0] for line in (relations.__doc__ or "").splitlines()[2:] if line.strip()}
-ALL = DOCUMENTED - {"memory-KIND", "dropout", "dropout-mask"} | {f"memory-{kind}" for kind in KINDS}
+ALL = DOCUMENTED - {"memory-KIND", "dropout", "dropout-mask", "dropout-seed"} | {f"memory-{kind}" for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
