@@ -59,6 +59,13 @@ def parameters_of(spec: Spec) -> list[Parameter]:
     return [*found, DRAWN] if any(stage.kind == "dropout" for stage in spec.paths[0].stages) else found
 
 
+def compiled(spec: Spec, language: Language) -> Spec:
+    """The spec as its kernels have it: without dropout where these draw nothing."""
+    path = spec.paths[0]
+    stages = tuple(stage for stage in path.stages if stage.kind != "dropout" or language.seed)
+    return replace(spec, paths=(replace(path, stages=stages),))
+
+
 def _read_by(stage: Stage) -> frozenset[str]:
     """What a stage names."""
     return names(stage.expression) | (names(stage.when) if stage.when is not None else frozenset())

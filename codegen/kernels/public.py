@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attnspec.codegen.kernels.coverage import LAYOUTS
-from attnspec.codegen.kernels.holes import SEED, parameters_of
+from attnspec.codegen.kernels.holes import SEED, compiled, parameters_of
 from attnspec.codegen.kernels.language import Language
 from attnspec.codegen.kernels.operands import dims_of, is_looked_up
 from attnspec.codegen.module import signature_text
@@ -24,7 +24,9 @@ _ORDER = "layout"
 def public_function(spec: Spec, language: Language) -> str:
     """The documented function: the checks of any function of that framework, then the kernels."""
     around = language.around
-    statements = (*prologue(spec), *_counted(spec, language), *_seeded(spec, language), *_called(spec, language))
+    kernels = compiled(spec, language)
+    rest = (*_counted(kernels, language), *_seeded(spec, language), *_called(kernels, language))
+    statements = (*prologue(spec), *rest)
     body = Printer(around, batched=False).function_body(Program(spec.function_name, statements, batched=False))
     return f"{signature_text(spec, around)}\n{indent(body)}"
 
@@ -39,14 +41,16 @@ def _counted(spec: Spec, language: Language) -> Iterator[Line]:
             )
 
 
-def _seeded(spec: Spec, language: Language) -> Iterator[Line]:
+def _seeded(spec: Spec, language: Language) -> Iterator[Statement]:
     """A number that decides what dropout draws, forward and backward, on the device: no call waits for it."""
-    for stage in spec.paths[0].stages:
-        if stage.kind == "dropout":
-            guard = (
-                "" if stage.when is None else f" if {Printer(language.around, batched=False).guard(stage.when)[0]} else None"
-            )
+    printer = Printer(language.around, batched=False)
+    for stage in (stage for stage in spec.paths[0].stages if stage.kind == "dropout"):
+        if language.seed:
+            guard = "" if stage.when is None else f" if {printer.guard(stage.when)[0]} else None"
             yield Line(f"{SEED} = {language.seed}{guard}", stage.clause)
+        else:
+            refused = Line(f'raise NotImplementedError("{language.name}: dropout is not supported")', stage.clause)
+            yield refused if stage.when is None else If(stage.when, (refused,), (), stage.clause)
 
 
 def _called(spec: Spec, language: Language) -> Iterator[Statement]:

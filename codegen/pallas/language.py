@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from attnspec.codegen.kernels.language import Language, Parameter
-from attnspec.codegen.kernels.operands import OF_PAIRS, dims_of, is_looked_up, tensors_of
 from attnspec.codegen.printer import Target
 from attnspec.codegen.targets.jax import JAX
+from attnspec.spec.expression import Binary, Call, Expression, Name, Unary
 from attnspec.spec.model import Spec
 
 _AROUND = replace(
@@ -57,7 +58,6 @@ def _listed(parameters: Sequence[Parameter]) -> dict[str, tuple[str, ...]]:
         "tensors": tensors,
         "numbers": numbers,
         "named_numbers": tuple(f"{name}={name}" for name in numbers),
-        "no_gradients": tuple("None" for _ in tensors),
         "given": (*tensors, *numbers),
     }
 
@@ -68,17 +68,23 @@ def _ordered(parameters: Sequence[Parameter]) -> Sequence[Parameter]:
 
 
 def _lacks(spec: Spec) -> Iterator[str]:
-    """What Triton's kernels have and these have not yet."""
-    for argument in tensors_of(spec):
-        if dims_of(spec, argument) in OF_PAIRS and not is_looked_up(argument):
-            yield f"`{argument.name}` is a tensor that no kernel reads yet"
+    """What Triton's kernels have and these have not yet: a program counts heads from the first one that it is given."""
     for stage in spec.paths[0].stages:
-        if stage.kind in ("dropout", "rows") or stage.clause == "softmax.sink":
-            yield f"`{stage.clause}` is not compiled"
-    if spec.paths[0].policies["empty_row"].value == "uniform":
-        yield "a row that sees nothing is uniform"
-    if any(argument.layouts[0].batched for argument in spec.tensor_arguments):
-        yield "leading axes are not joined yet"
+        if stage.kind in ("modifier", "mask", "rows") and "n" in _outside_of_tensors(stage.expression):
+            yield f"`{stage.clause}` reads `n`"
+
+
+def _outside_of_tensors(expression: Expression) -> Iterator[str]:
+    """The names of an expression, but for those that only say which entry is read."""
+    match expression:
+        case Name(name):
+            yield name
+        case Unary(_, operand):
+            yield from _outside_of_tensors(operand)
+        case Binary(_, left, right):
+            yield from chain(_outside_of_tensors(left), _outside_of_tensors(right))
+        case Call(_, arguments):
+            yield from chain.from_iterable(map(_outside_of_tensors, arguments))
 
 
 LANGUAGE = Language(
@@ -86,11 +92,13 @@ LANGUAGE = Language(
     around=_AROUND,
     target=_KERNEL,
     entries={
-        ("b",): "{tensor}[...]",
-        ("b", "t"): "_entries({tensor}, t, T)",
-        ("b", "s"): "_entries({tensor}, s, S)",
+        ("b",): "{tensor}[b]",
+        ("n",): "_entry_of_head({tensor}, b, n)",
+        ("b", "t"): "_entries({tensor}, b, t, T)",
+        ("b", "s"): "_entries({tensor}, b, s, S)",
+        ("b", "n", "t", "s"): "_entries_of_pairs({tensor}, b, n, t, s, T, S)",
     },
-    extreme="_{function}({tensor}, {range})",
+    extreme="_{function}({tensor}, b, {range})",
     to_float32="{0}.astype(jnp.float32)",
     functions="jnp",
     ceiling="pl.cdiv",
@@ -99,8 +107,8 @@ LANGUAGE = Language(
     entry_point="_attention",
     ordered=_ordered,
     checked={"integer": "_countable", "sizes": "_countable", "number": "_known"},
-    indices=("n", "T", "S"),
-    block_indices=(),
+    indices=("b", "n", "T", "S"),
+    block_indices=("b",),
     listed=_listed,
     zero="jnp.int32(0)",  # of two Python numbers, jax 0.10's lowering to Triton takes the type of the condition
     rounds_down=True,

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from attnspec.codegen.kernels.coverage import require
-from attnspec.codegen.kernels.filling import definitions, filled, used
-from attnspec.codegen.kernels.holes import Holes, holes_of, parameters_of
+from attnspec.codegen.kernels.coverage import SINK, require
+from attnspec.codegen.kernels.filling import definitions, filled, per_operand, used
+from attnspec.codegen.kernels.holes import Holes, compiled, holes_of, parameters_of
+from attnspec.codegen.kernels.operands import differentiable
 from attnspec.codegen.kernels.public import public_function
 from attnspec.codegen.module import assemble
 from attnspec.codegen.pallas.language import LANGUAGE
+from attnspec.spec.expression import names
 from attnspec.spec.model import Spec
 
 _TYPES = {"integer": "int", "sizes": "int", "flag": "bool", "tensor": "Array"}
-_STAND_INS = ("FACTOR", "ROWS", "NUMBERS")
+_SHARES = re.compile(r", (_own\(shares\)|_rows\(shares, N // K\)|shares\b|Shares\b)")
+_STAND_INS = ("FACTOR", "NUMBERS", "Shares", "operand", "tensors")
 """What the skeleton defines so that it can be linted."""
+_IMPORTS = ("import functools", "import math", "import os", "from collections.abc import Iterator", "from typing import Any")
 
 
 def module_text(spec: Spec) -> str:
@@ -23,35 +28,43 @@ def module_text(spec: Spec) -> str:
     require(spec, LANGUAGE)
     title = f"`{spec.name}` as Pallas kernels, forward and backward.\n\n{spec.summary}\n"
     public = public_function(spec, LANGUAGE)
-    parts = [public, *used(_kernels(spec, holes_of(spec, LANGUAGE)), public)]
-    return assemble(
-        spec,
-        LANGUAGE.around,
-        title,
-        parts,
-        ("import functools", "import os", "from collections.abc import Iterator", "from typing import Any"),
-    )
+    parts = [public, *used(_kernels(compiled(spec, LANGUAGE)), public)]
+    return assemble(spec, LANGUAGE.around, title, parts, _IMPORTS)
 
 
-def _kernels(spec: Spec, holes: Holes) -> dict[str, str]:
+def _kernels(spec: Spec) -> dict[str, str]:
     """The skeleton's definitions in their order, filled, by name."""
-    skeleton = definitions("attnspec.codegen.pallas", _STAND_INS)
-    parts = {name: filled(name, _placed(text, spec, holes), holes) for name, text in skeleton.items()}
+    operands, holes = differentiable(spec), holes_of(spec, LANGUAGE)
+    holes = replace(holes, placeholders={"tensor_gradients": tuple(_gradients(spec, operands)), **holes.placeholders})
+    parts = {
+        own: filled(own, _placed(its_text, spec, holes), holes)
+        for name, text in definitions("attnspec.codegen.pallas", _STAND_INS).items()
+        for own, its_text in per_operand(name, text, operands)
+    }
     if not holes.derived:
         del parts["_d_product"]
     return parts
 
 
+def _gradients(spec: Spec, operands: list[str]) -> Iterator[str]:
+    """What makes the gradient of each tensor of a call besides query, key and value."""
+    sinks = {name for stage in spec.paths[0].stages if stage.clause == SINK for name in names(stage.expression)}
+    given = ", ".join(each.name for each in LANGUAGE.ordered(parameters_of(spec)))
+    for each in parameters_of(spec):
+        if each.name in operands:
+            yield f"_{each.name}_gradient(query, key, value, output, lse, d_output, {given})"
+        elif each.is_tensor:
+            yield f"_sink_gradient({each.name}, output, lse, d_output)" if each.name in sinks else "None"
+
+
 def _placed(text: str, spec: Spec, holes: Holes) -> str:
-    """A definition with what is Pallas's own: types of what is given, which of it are numbers, and n where holes read it."""
+    """A definition with what is Pallas's own: types of what is given, and which of it are numbers."""
     parameters = LANGUAGE.ordered(parameters_of(spec))
     places = (str(3 + place) for place, each in enumerate(parameters) if not each.is_tensor)
     text = text.replace("NUMBERS", f"({''.join(f'{place}, ' for place in places)})")
+    text = text.replace("Shares", "Array") if holes.flags["UNIFORM"] else _SHARES.sub("", text)
     text = text.replace(", given: Any", "".join(f", {each}" for each in _typed(spec)))
-    if not any("n" in read for read in holes.placeholders.values()):
-        text = re.sub(r"\n *[kn] = .*", "", text)
-    numbers = "".join(f"{each}, " for each in _typed(spec, tensors=False))
-    return text.replace("numbers: Any, ", numbers)
+    return text.replace("numbers: Any, ", "".join(f"{each}, " for each in _typed(spec, tensors=False)))
 
 
 def _typed(spec: Spec, tensors: bool = True) -> Iterator[str]:

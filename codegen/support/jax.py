@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -59,6 +60,24 @@ def _countable(name: str, value: Any) -> int:
     if not -(2**29) < known < 2**29:
         raise NotImplementedError(f"pallas: `{name}` = {known} is not supported; kernels count in 32 bits")
     return known
+
+
+def _leading(sizes: dict[str, Any]) -> tuple[int, ...]:
+    """The axes before those of a layout, after they are broadcast together."""
+    axes: tuple[int, ...] = sizes.get("...", ((), ""))[0]
+    return axes
+
+
+def _with_one_batch_axis(array: jax.Array, leading: tuple[int, ...]) -> jax.Array:
+    """The leading axes as one."""
+    return jnp.broadcast_to(array, (*leading, *array.shape[-3:])).reshape(math.prod(leading), *array.shape[-3:])
+
+
+def _with_four_axes(array: jax.Array, leading: tuple[int, ...]) -> jax.Array:
+    """(B|1, N|1, T|1, S|1): axes that are lacking are 1, and so is the batch axis where none of the leading ones is longer."""
+    shape = (1,) * (len(leading) + 3 - array.ndim) + array.shape
+    whole = leading if any(size != 1 for size in shape[:-3]) else shape[:-3]
+    return jnp.broadcast_to(array.reshape(shape), (*whole, *shape[-3:])).reshape(math.prod(whole), *shape[-3:])
 
 
 def _concrete(*values: Any) -> bool:

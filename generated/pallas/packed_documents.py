@@ -65,50 +65,47 @@ def packed_documents(
     return _attention(query, key, value, query_segment_ids, key_value_segment_ids, scale)[0]
 
 
-tensors: Any = None
-
-
 def _forward_kernel(
     query, key, value, query_segment_ids, key_value_segment_ids, output, lse,
     *, scale, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head: a softmax that is rescaled as blocks of keys raise the greatest logit of a row."""
-    T, S = query.shape[0], key.shape[0]
+    T, S, b, n = query.shape[1], key.shape[1], jnp.int32(0), jnp.int32(0)
     start = (pl.num_programs(0) - 1 - pl.program_id(0)) * BLOCK_T  # the last queries first: under a causal mask they see most
     t = _positions(start, BLOCK_T)
-    query_block = _load(query, start, BLOCK_T, T, H)
+    query_block = _load(query, b, start, BLOCK_T, T, n, H)
 
     def add(low, sums, tested):
         top, total, summed = sums
         s = _positions(low, BLOCK_S)
-        key_block = _load(key, low, BLOCK_S, S, H, tested)
+        key_block = _load(key, b, low, BLOCK_S, S, n, H, tested)
         logits = _logits(_dot(query_block, key_block.T), t[:, None], s[None, :], scale)
         if tested:
-            attends = _attends(t[:, None], s[None, :], T, S, query_segment_ids, key_value_segment_ids)
+            attends = _attends(t[:, None], s[None, :], b, T, S, query_segment_ids, key_value_segment_ids)
             logits = jnp.where(attends & (s[None, :] < S), logits, -jnp.inf)
         raised = jnp.maximum(top, logits.max(1) * LOG2_E)
         base = jnp.where(raised == -jnp.inf, 0.0, raised)  # where a row has seen no key yet
         weights = jnp.exp2(logits * LOG2_E - base[:, None])
         rescale = jnp.exp2(top - base)
-        value_block = _load(value, low, BLOCK_S, S, V, tested)
+        value_block = _load(value, b, low, BLOCK_S, S, n, V, tested)
         total = total * rescale + weights.sum(1)
         summed = summed * rescale[:, None] + _dot(weights.astype(value_block.dtype), value_block)
         return raised, total, summed
 
     top = jnp.full(BLOCK_T, -jnp.inf, jnp.float32)  # of every row the greatest logit so far, over log(2)
     total = jnp.zeros(BLOCK_T, jnp.float32)  # the sum of its weights
-    summed = jnp.zeros((BLOCK_T, value.shape[-1]), jnp.float32)  # the sum of the values with these weights
+    summed = jnp.zeros((BLOCK_T, value.shape[3]), jnp.float32)  # the sum of the values with these weights
     stop = jnp.minimum(start + BLOCK_T, T)
 
     def run(low):
-        return _run_of_keys(low, start, stop, T, S, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK_S)
+        return _run_of_keys(low, start, stop, T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK_S)
 
-    top, total, summed = _over_blocks(run, S, BLOCK_S, add, (top, total, summed))
+    top, total, summed = _over_blocks(run, 0, S, BLOCK_S, add, (top, total, summed))
     empty = total == 0.0
     log_total = jnp.where(empty, jnp.inf, top + jnp.log2(total))  # backward, exp2(logit - inf) is 0
     summed = summed / jnp.where(empty, 1.0, total)[:, None]
     _store(output, start, T, V, summed)
-    plgpu.store(lse.at[pl.ds(start, BLOCK_T)], log_total, mask=t < T)
+    _store_row(lse, start, T, log_total)
 
 
 def _query_gradient_kernel(
@@ -116,22 +113,22 @@ def _query_gradient_kernel(
     *, scale, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head: the weights are computed again, block of keys by block of keys."""
-    T, S = query.shape[0], key.shape[0]
+    T, S, b, n = query.shape[1], key.shape[1], jnp.int32(0), jnp.int32(0)
     start = (pl.num_programs(0) - 1 - pl.program_id(0)) * BLOCK_T
     t = _positions(start, BLOCK_T)
-    query_block = _load(query, start, BLOCK_T, T, H)
-    d_output_block = _load(d_output, start, BLOCK_T, T, V)
-    lse_block, delta_block = _rows(lse, start, BLOCK_T, T, jnp.inf), _rows(delta, start, BLOCK_T, T, 0.0)
+    query_block = _load(query, b, start, BLOCK_T, T, n, H)
+    d_output_block = _load(d_output, b, start, BLOCK_T, T, n, V)
+    lse_block, delta_block = _row(lse, b, n, start, BLOCK_T, T, jnp.inf), _row(delta, b, n, start, BLOCK_T, T, 0.0)
 
     def add(low, summed, tested):
         s = _positions(low, BLOCK_S)
-        key_block = _load(key, low, BLOCK_S, S, H, tested)
-        value_block = _load(value, low, BLOCK_S, S, V, tested)
+        key_block = _load(key, b, low, BLOCK_S, S, n, H, tested)
+        value_block = _load(value, b, low, BLOCK_S, S, n, V, tested)
         product = _dot(query_block, key_block.T)
         logits = _logits(product, t[:, None], s[None, :], scale)
         weights = jnp.exp2(logits * LOG2_E - lse_block[:, None])
         if tested:
-            attends = _attends(t[:, None], s[None, :], T, S, query_segment_ids, key_value_segment_ids)
+            attends = _attends(t[:, None], s[None, :], b, T, S, query_segment_ids, key_value_segment_ids)
             weights = jnp.where(attends & (s[None, :] < S), weights, 0.0)
         d_weights = _dot(d_output_block, value_block.T)
         d_logits = weights * (d_weights - delta_block[:, None])
@@ -140,9 +137,9 @@ def _query_gradient_kernel(
     stop = jnp.minimum(start + BLOCK_T, T)
 
     def run(low):
-        return _run_of_keys(low, start, stop, T, S, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK_S)
+        return _run_of_keys(low, start, stop, T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK_S)
 
-    summed = _over_blocks(run, S, BLOCK_S, add, jnp.zeros((BLOCK_T, query.shape[-1]), jnp.float32))
+    summed = _over_blocks(run, 0, S, BLOCK_S, add, jnp.zeros((BLOCK_T, query.shape[3]), jnp.float32))
     _store(d_query, start, T, H, summed * scale)
 
 
@@ -151,28 +148,28 @@ def _key_gradients_kernel(
     *, scale, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys of one head: sums over the queries of its whole group. Every tile is keys by queries."""
-    T, S, G = query.shape[0], key.shape[0], query.shape[1]
+    T, S, b, k = query.shape[1], key.shape[1], jnp.int32(0), jnp.int32(0)
     first = pl.program_id(0) * BLOCK_S
     s = _positions(first, BLOCK_S)
-    key_block = _load(key, first, BLOCK_S, S, H)
-    value_block = _load(value, first, BLOCK_S, S, V)
+    key_block = _load(key, b, first, BLOCK_S, S, k, H)
+    value_block = _load(value, b, first, BLOCK_S, S, k, V)
     stop = jnp.minimum(first + BLOCK_S, S)
 
     def run(low):
-        return _run_of_queries(low, first, stop, T, S, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK_T)
+        return _run_of_queries(low, first, stop, T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK_T)
 
-    def of_head(g, sums):
+    def add_head(n, sums):
         def add(low, sums, tested):
             summed_keys, summed_values = sums
             t = _positions(low, BLOCK_T)
-            query_block = _load(query, low, BLOCK_T, T, H, tested, g)
-            d_output_block = _load(d_output, low, BLOCK_T, T, V, tested, g)
-            lse_block, delta_block = _rows(lse, low, BLOCK_T, T, jnp.inf, g), _rows(delta, low, BLOCK_T, T, 0.0, g)
+            query_block = _load(query, b, low, BLOCK_T, T, n, H, tested)
+            d_output_block = _load(d_output, b, low, BLOCK_T, T, n, V, tested)
+            lse_block, delta_block = _row(lse, b, n, low, BLOCK_T, T, jnp.inf), _row(delta, b, n, low, BLOCK_T, T, 0.0)
             product = _dot(key_block, query_block.T)
             logits = _logits(product, t[None, :], s[:, None], scale)
             weights = jnp.exp2(logits * LOG2_E - lse_block[None, :])
             if tested:
-                attends = _attends(t[None, :], s[:, None], T, S, query_segment_ids, key_value_segment_ids)
+                attends = _attends(t[None, :], s[:, None], b, T, S, query_segment_ids, key_value_segment_ids)
                 weights = jnp.where(attends & (t[None, :] < T), weights, 0.0)
             summed_values += _dot(weights.astype(d_output_block.dtype), d_output_block)
             d_weights = _dot(value_block, d_output_block.T)
@@ -180,10 +177,11 @@ def _key_gradients_kernel(
             summed_keys += _dot(d_logits.astype(query_block.dtype), query_block)
             return summed_keys, summed_values
 
-        return _over_blocks(run, T, BLOCK_T, add, sums)
+        summed_keys, summed_values = _over_blocks(run, 0, T, BLOCK_T, add, sums)
+        return summed_keys, summed_values
 
-    sums = tuple(jnp.zeros((BLOCK_S, tensor.shape[-1]), jnp.float32) for tensor in (key, value))
-    summed_keys, summed_values = lax.fori_loop(0, G, of_head, sums)
+    sums = tuple(jnp.zeros((BLOCK_S, tensor.shape[3]), jnp.float32) for tensor in (key, value))
+    summed_keys, summed_values = lax.fori_loop(0, query.shape[2], add_head, sums)
     _store(d_key, first, S, H, summed_keys * scale)
     _store(d_value, first, S, V, summed_values)
 
@@ -195,28 +193,28 @@ def _logits(logits, t, s, scale):
     return logits
 
 
-def _attends(t, s, T, S, query_segment_ids, key_value_segment_ids):
+def _attends(t, s, b, T, S, query_segment_ids, key_value_segment_ids):
     """Whether query t attends to key s."""
     # mask.causal: s <= t
     attends = s <= t
     # mask.segments: query_segment_ids[b, t] == key_value_segment_ids[b, s]
-    query_segment_ids_at_t = _entries(query_segment_ids, t, T)
-    key_value_segment_ids_at_s = _entries(key_value_segment_ids, s, S)
+    query_segment_ids_at_t = _entries(query_segment_ids, b, t, T)
+    key_value_segment_ids_at_s = _entries(key_value_segment_ids, b, s, S)
     attends = attends & (query_segment_ids_at_t == key_value_segment_ids_at_s)
     return attends
 
 
-def _run_of_keys(low, start, stop, T, S, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK):
+def _run_of_keys(low, start, stop, T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK):
     """From the block of keys at `low`, those that are alike to the queries `start <= t < stop`.
 
     Where they end, whether some of the queries see them, and whether some of them are hidden from some query.
     """
     end = pl.cdiv(S, BLOCK) * BLOCK
     after = jnp.minimum(low + BLOCK, S)
-    lowest_query_segment_ids = _lowest(query_segment_ids, start, stop, BLOCK_T)
-    highest_key_value_segment_ids = _highest(key_value_segment_ids, low, after, BLOCK_S)
-    lowest_key_value_segment_ids = _lowest(key_value_segment_ids, low, after, BLOCK_S)
-    highest_query_segment_ids = _highest(query_segment_ids, start, stop, BLOCK_T)
+    lowest_query_segment_ids = _lowest(query_segment_ids, b, start, stop, BLOCK_T)
+    highest_key_value_segment_ids = _highest(key_value_segment_ids, b, low, after, BLOCK_S)
+    lowest_key_value_segment_ids = _lowest(key_value_segment_ids, b, low, after, BLOCK_S)
+    highest_query_segment_ids = _highest(query_segment_ids, b, start, stop, BLOCK_T)
     seen, high = _meets_where(
         (low < stop) & (lowest_query_segment_ids <= highest_key_value_segment_ids) & (lowest_key_value_segment_ids <=
         highest_query_segment_ids), low, end, 0, stop, False, BLOCK,
@@ -228,14 +226,14 @@ def _run_of_keys(low, start, stop, T, S, query_segment_ids, key_value_segment_id
     return high // BLOCK * BLOCK, seen, hidden
 
 
-def _run_of_queries(low, start, stop, T, S, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK):
+def _run_of_queries(low, start, stop, T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK):
     """The same of blocks of queries, to the keys `start <= s < stop`."""
     end = pl.cdiv(T, BLOCK) * BLOCK
     after = jnp.minimum(low + BLOCK, T)
-    lowest_key_value_segment_ids = _lowest(key_value_segment_ids, start, stop, BLOCK_S)
-    highest_query_segment_ids = _highest(query_segment_ids, low, after, BLOCK_T)
-    lowest_query_segment_ids = _lowest(query_segment_ids, low, after, BLOCK_T)
-    highest_key_value_segment_ids = _highest(key_value_segment_ids, start, stop, BLOCK_S)
+    lowest_key_value_segment_ids = _lowest(key_value_segment_ids, b, start, stop, BLOCK_S)
+    highest_query_segment_ids = _highest(query_segment_ids, b, low, after, BLOCK_T)
+    lowest_query_segment_ids = _lowest(query_segment_ids, b, low, after, BLOCK_T)
+    highest_key_value_segment_ids = _highest(key_value_segment_ids, b, start, stop, BLOCK_S)
     seen, high = _meets_where(
         (start < after) & (lowest_key_value_segment_ids <= highest_query_segment_ids) & (lowest_query_segment_ids <=
         highest_key_value_segment_ids), low, end, start, T, False, BLOCK,
@@ -250,18 +248,20 @@ def _run_of_queries(low, start, stop, T, S, query_segment_ids, key_value_segment
 LOG2_E = 1.4426950408889634  # exp2 is what the hardware has: exp(x) = exp2(x * LOG2_E)
 
 
-def _over_blocks(run, end, BLOCK, add, sums):
+def _over_blocks(run, low, end, BLOCK, add, sums):
     """`sums` after every block that some run holds and is seen; `add` is compiled twice: what is seen in full needs no test."""
+    end = pl.cdiv(end, BLOCK) * BLOCK
 
     def add_run(state):
         low, sums = state
         high, seen, hidden = run(low)
+        high = jnp.minimum(high, end)
         for tested in (False, True):
             count = jnp.where(seen & (hidden == tested), (high - low) // BLOCK, 0)
             sums = lax.fori_loop(0, count, lambda i, sums, tested=tested: add(low + i * BLOCK, sums, tested), sums)
         return high, sums
 
-    return lax.while_loop(lambda state: state[0] < end, add_run, (jnp.int32(0), sums))[1]
+    return lax.while_loop(lambda state: state[0] < end, add_run, (jnp.int32(low), sums))[1]
 
 
 def _meets(low, high, first, stop, already, BLOCK):
@@ -283,19 +283,19 @@ def _positions(first, count):
     return first + lax.iota(jnp.int32, count)
 
 
-def _lowest(tensor, first, stop, BLOCK):
-    """The least of tensor[first : stop]."""
-    return _entries(tensor, jnp.minimum(_positions(first, BLOCK), stop - 1), stop).min()
+def _lowest(tensor, b, first, stop, BLOCK):
+    """The least of tensor[b, first : stop]."""
+    return _entries(tensor, b, jnp.minimum(_positions(first, BLOCK), stop - 1), stop).min()
 
 
-def _highest(tensor, first, stop, BLOCK):
-    """The greatest of tensor[first : stop]."""
-    return _entries(tensor, jnp.minimum(_positions(first, BLOCK), stop - 1), stop).max()
+def _highest(tensor, b, first, stop, BLOCK):
+    """The greatest of tensor[b, first : stop]."""
+    return _entries(tensor, b, jnp.minimum(_positions(first, BLOCK), stop - 1), stop).max()
 
 
-def _entries(tensor, at, length):
-    """tensor[at], 0 beyond its end."""
-    return plgpu.load(tensor.at[at], mask=at < length, other=0)
+def _entries(tensor, b, at, length):
+    """tensor[b, at], 0 beyond its end."""
+    return plgpu.load(tensor.at[b, at], mask=at < length, other=0)
 
 
 def _dot(a, b):
@@ -303,24 +303,30 @@ def _dot(a, b):
     return jnp.dot(a, b, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
 
 
-def _rows(tensor, first, count, length, other, *head):
-    """tensor[first : first + count] of a head, `other` beyond its end."""
-    return plgpu.load(tensor.at[(*head, pl.ds(first, count))], mask=_positions(first, count) < length, other=other)
+def _row(tensor, b, n, first, count, length, other):
+    """tensor[b, n, first : first + count], `other` beyond its end."""
+    return plgpu.load(tensor.at[b, n, pl.ds(first, count)], mask=_positions(first, count) < length, other=other)
 
 
-def _load(tensor, first, count, length, width, at_end=True, *head):
-    """tensor[first : first + count] of a head, zero beyond its ends; rows are looked at only where they may be."""
-    there = lax.iota(jnp.int32, tensor.shape[-1])[None, :] < width
+def _load(tensor, b, first, count, length, n, width, at_end=True):
+    """tensor[b, first : first + count, n], zero beyond its ends; rows are looked at only where they may be."""
+    there = lax.iota(jnp.int32, tensor.shape[3])[None, :] < width
     if at_end:
         there = there & (_positions(first, count)[:, None] < length)
-    return plgpu.load(tensor.at[(pl.ds(first, count), *head, slice(None))], mask=there, other=0.0)
+    return plgpu.load(tensor.at[b, pl.ds(first, count), n, :], mask=there, other=0.0)
 
 
 def _store(tensor, first, length, width, values):
-    """tensor[first :] = values, up to its ends."""
+    """tensor[first :, :] = values, up to its ends."""
     rows, columns = _positions(first, values.shape[0]), lax.iota(jnp.int32, values.shape[1])
     there = (rows[:, None] < length) & (columns[None, :] < width)
     plgpu.store(tensor.at[pl.ds(first, values.shape[0]), :], values.astype(tensor.dtype), mask=there)
+
+
+def _store_row(tensor, first, length, values):
+    """tensor[first :] = values, up to its end."""
+    rows = _positions(first, values.shape[0])
+    plgpu.store(tensor.at[pl.ds(first, values.shape[0])], values, mask=rows < length)
 
 
 INTERPRET = os.environ.get("PALLAS_INTERPRET") == "1"  # kernels as programs of any device, a CPU too: slow, and to be checked
@@ -348,7 +354,8 @@ def _forward(
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
     output, lse = jax.ShapeDtypeStruct((B, T, N, V), query.dtype), jax.ShapeDtypeStruct((B, N, T), jnp.float32)
     if 0 in (*query.shape, S, V):
-        return jnp.zeros_like(output), jnp.full_like(lse, jnp.inf)
+        nothing: Any = jnp.zeros(output.shape, output.dtype), jnp.full(lse.shape, jnp.inf)
+        return nothing  # type: ignore[no-any-return]
     blocks, options = _launch("forward", query, value)
     found: tuple[Array, Array] = pl.pallas_call(
         functools.partial(_forward_kernel, scale=scale, **blocks),
@@ -356,9 +363,9 @@ def _forward(
         grid=(pl.cdiv(T, blocks["BLOCK_T"]), N, B),
         in_specs=[
             _heads(query), _heads(key, share=N // K), _heads(value, share=N // K),
-            *_shared(None, query_segment_ids, key_value_segment_ids),
+            *_shared(1, 1, query_segment_ids, key_value_segment_ids),
         ],
-        out_specs=(_heads(output), _numbers(lse)),
+        out_specs=(_own(output), _own(lse)),
         **options,
     )(query, key, value, query_segment_ids, key_value_segment_ids)  # fmt: skip
     return found
@@ -371,14 +378,13 @@ def _saved(
     return (output, lse), (query, key, value, query_segment_ids, key_value_segment_ids, output, lse)
 
 
-def _gradients(scale: float, saved: tuple[Any, ...], d_outputs: tuple[Array, Array]) -> tuple[Array | None, ...]:
+def _gradients(scale: float, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
     query, key, value, query_segment_ids, key_value_segment_ids, output, lse = saved
     (B, T, N, _), (S, K, V), d_output = query.shape, value.shape[1:], d_outputs[0]
     if 0 in (*query.shape, S, V):
-        return jnp.zeros_like(query), jnp.zeros_like(key), jnp.zeros_like(value), None, None
+        return tuple(map(_zeros, (query, key, value, query_segment_ids, key_value_segment_ids)))
     delta = _delta(output, d_output)
-    inputs = query, key, value, query_segment_ids, key_value_segment_ids, d_output, lse, delta
     blocks, options = _launch("query_gradient", query, value)
     d_query = pl.pallas_call(
         functools.partial(_query_gradient_kernel, scale=scale, **blocks),
@@ -386,12 +392,12 @@ def _gradients(scale: float, saved: tuple[Any, ...], d_outputs: tuple[Array, Arr
         grid=(pl.cdiv(T, blocks["BLOCK_T"]), N, B),
         in_specs=[
             _heads(query), _heads(key, share=N // K), _heads(value, share=N // K),
-            *_shared(None, query_segment_ids, key_value_segment_ids),
-            _heads(d_output), _numbers(lse), _numbers(delta),
+            *_shared(1, 1, query_segment_ids, key_value_segment_ids),
+            _heads(d_output), _rows(lse), _rows(delta),
         ],
-        out_specs=_heads(query),
+        out_specs=_own(query),
         **options,
-    )(*inputs)  # fmt: skip
+    )(query, key, value, query_segment_ids, key_value_segment_ids, d_output, lse, delta)  # fmt: skip
     blocks, options = _launch("key_gradients", query, value)
     d_key, d_value = pl.pallas_call(
         functools.partial(_key_gradients_kernel, scale=scale, **blocks),
@@ -399,16 +405,21 @@ def _gradients(scale: float, saved: tuple[Any, ...], d_outputs: tuple[Array, Arr
         grid=(pl.cdiv(S, blocks["BLOCK_S"]), K, B),
         in_specs=[
             _heads(query, N // K), _heads(key), _heads(value),
-            *_shared(N // K, query_segment_ids, key_value_segment_ids),
-            _heads(d_output, N // K), _numbers(lse, N // K), _numbers(delta, N // K),
+            *_shared(1, N // K, query_segment_ids, key_value_segment_ids),
+            _heads(d_output, N // K), _rows(lse, N // K), _rows(delta, N // K),
         ],
-        out_specs=(_heads(key), _heads(value)),
+        out_specs=(_own(key), _own(value)),
         **options,
-    )(*inputs)  # fmt: skip
+    )(query, key, value, query_segment_ids, key_value_segment_ids, d_output, lse, delta)  # fmt: skip
     return d_query, d_key, d_value, None, None
 
 
 _attention.defvjp(_saved, _gradients)
+
+
+def _zeros(array: Array | None) -> Array | None:
+    """The gradient of what nothing depends on."""
+    return None if array is None or not jnp.issubdtype(array.dtype, jnp.floating) else jnp.zeros_like(array)
 
 
 def _delta(output: Array, d_output: Array) -> Array:
@@ -416,22 +427,39 @@ def _delta(output: Array, d_output: Array) -> Array:
     return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)
 
 
-def _heads(tensor: Array | jax.ShapeDtypeStruct, count: int | None = None, share: int = 1) -> pl.BlockSpec:
-    """What a program has of a tensor: all rows of a head, which `share` programs have in common, or of `count` heads."""
+def _heads(tensor: Array, heads: int = 1, share: int = 1, batches: int = 1) -> pl.BlockSpec:
+    """What a program has of a tensor: all rows of that many heads, which `share` programs have in common."""
     _, length, _, width = tensor.shape
-    return pl.BlockSpec((None, length, count, _padded(width)), lambda i, n, b: (b, 0, n // share, 0))
+    return pl.BlockSpec((batches, length, heads, _padded(width)), lambda i, n, b: (b, 0, n // share, 0))
 
 
-def _numbers(tensor: Array | jax.ShapeDtypeStruct, count: int | None = None) -> pl.BlockSpec:
+def _rows(tensor: Array, heads: int = 1, batches: int = 1) -> pl.BlockSpec:
     """The same of numbers per row."""
-    return pl.BlockSpec((None, count, tensor.shape[2]), lambda i, n, b: (b, n, 0))
+    return pl.BlockSpec((batches, heads, tensor.shape[2]), lambda i, n, b: (b, n, 0))
 
 
-def _shared(count: int | None, *arrays: Array | None) -> Iterator[pl.BlockSpec | None]:
-    """The same of what masks look up."""
-    for tensor in arrays:
-        rest = () if tensor is None else tensor.shape[1:]
-        yield None if tensor is None else pl.BlockSpec((None, *rest), lambda i, n, b, rest=rest: (b, *(0 for _ in rest)))
+def _own(tensor: Array | jax.ShapeDtypeStruct) -> pl.BlockSpec:
+    """The head of a result that a program makes."""
+    if len(tensor.shape) == 3:
+        return pl.BlockSpec((None, None, tensor.shape[2]), lambda i, n, b: (b, n, 0))
+    return pl.BlockSpec((None, tensor.shape[1], None, _padded(tensor.shape[3])), lambda i, n, b: (b, 0, n, 0))
+
+
+def _shared(batches: int, heads: int, *arrays: Array | None) -> Iterator[pl.BlockSpec | None]:
+    """The same of tensors that masks and logits read, which may be broadcast over batch rows and heads."""
+    for array in arrays:
+        yield None if array is None else _part(array, (batches, heads) if array.ndim == 4 else (batches,))
+
+
+def _part(array: Array, parts: tuple[int, ...]) -> pl.BlockSpec:
+    """So many batch rows, or so many of them and of heads."""
+    rest = array.shape[len(parts) :]
+    block = (*map(min, parts, array.shape), *rest)
+
+    def place(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
+        return (*(at * (size > 1) for at, size in zip((b, n), array.shape[: len(parts)], strict=False)), *(0 for _ in rest))
+
+    return pl.BlockSpec(block, place)
 
 
 def _padded(width: int) -> int:

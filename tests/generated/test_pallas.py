@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,8 @@ from attnspec.harness.subjects import generated, load
 from attnspec.spec.loader import find
 
 pytestmark = pytest.mark.xdist_group("jax")
-COVERED = ("causal_gqa", "gemma2", "longformer", "packed_documents")
+JAX_NN, KERAS = "jax.nn.dot_product_attention", "keras.ops.dot_product_attention"
+SDPA = "torch.nn.functional.scaled_dot_product_attention"
 TRITON = "__gpu$xla.gpu.triton"  # the call into a kernel
 IN_HASTE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 Arrays = dict[str, Any]
@@ -83,29 +85,50 @@ def test_what_no_kernel_can_do_is_refused_with_the_reason() -> None:
         called("causal_gqa", H=257)
     with pytest.raises(NotImplementedError, match="`left` = 2147483647 is not supported; kernels count in 32 bits"):
         called("gemma2", left=2**31 - 1)
+    with pytest.raises(NotImplementedError, match="dropout is not supported"):
+        called(SDPA, dropout_p=0.5)
     with pytest.raises(NotImplementedError, match="a traced `scale` is not supported; it is a part of the kernels"):
         jax.jit(lambda scale: called("gemma2", scale=scale))(0.5)
 
 
-def shapes(name: str, dtype: str, width: int) -> tuple[list[jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
-    """A call: grouped heads, queries and keys that blocks do not divide."""
-    B, T, S, N, K = 2, 1000, 1030, 8, 2
-    tensors = [jax.ShapeDtypeStruct((B, T, N, width), dtype), *[jax.ShapeDtypeStruct((B, S, K, width), dtype)] * 2]
-    others = {"query_segment_ids": (B, T), "key_value_segment_ids": (B, S)} if name == "packed_documents" else {}
-    return tensors, {name: jax.ShapeDtypeStruct(shape, "int32") for name, shape in others.items()}
+def shape(*sizes: int, dtype: str = "float32") -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(sizes, dtype)
+
+
+B, T, S, N, K = 2, 1000, 1030, 8, 2  # grouped heads, queries and keys that blocks do not divide
+PAIRS = {"bias": shape(1, N, T, S, dtype="bfloat16"), "mask": shape(B, 1, 1, S, dtype="bool")}
+LENGTHS = {f"{name}_seq_lengths": shape(B, dtype="int32") for name in ("query", "key_value")}
+SEGMENTS = {"query_segment_ids": shape(B, T, dtype="int32"), "key_value_segment_ids": shape(B, S, dtype="int32")}
+CALLS: list[tuple[str, dict[str, jax.ShapeDtypeStruct], dict[str, Any]]] = [
+    ("causal_gqa", {}, {}),
+    ("gemma2", {}, {"left": 300}),
+    ("longformer", {}, {"left": 300, "right": 20}),
+    ("packed_documents", SEGMENTS, {}),
+    (JAX_NN, PAIRS | LENGTHS, {"is_causal": True, "local_window_size": (300, 0)}),
+    (KERAS, PAIRS, {"is_causal": True}),
+    (SDPA, {"attn_mask": shape(N, 1, S)}, {"enable_gqa": True}),
+]
 
 
 @pytest.mark.parametrize(("platform", "dtype", "width"), [("cuda", "bfloat16", 128), ("rocm", "float32", 48)])
-@pytest.mark.parametrize("name", COVERED)
-def test_every_kernel_is_lowered_for_gpus(name: str, platform: str, dtype: str, width: int) -> None:
-    """Three kernels in the gradient, without a GPU; T x S is nowhere."""
-    function, (tensors, others) = kernel(name, interpret=False), shapes(name, dtype, width)
+@pytest.mark.parametrize(("name", "others", "arguments"), CALLS, ids=lambda value: value if isinstance(value, str) else "")
+def test_every_kernel_is_lowered_for_gpus(
+    name: str, others: Arrays, arguments: Arrays, platform: str, dtype: str, width: int
+) -> None:
+    """Those of the gradients, without a GPU and within seconds; T x S is nowhere but in a bias and its gradient."""
+    function = kernel(name, interpret=False)
+    sizes = ((B, T, N, width), (B, S, K, width), (B, S, K, width))
+    tensors = [shape(*((b, n, t, h) if name == SDPA else (b, t, n, h)), dtype=dtype) for b, t, n, h in sizes]
+    floating = {name: tensor for name, tensor in others.items() if jnp.issubdtype(tensor.dtype, jnp.floating)}
+    fixed = {name: tensor for name, tensor in others.items() if name not in floating}
 
-    def loss(*given: jax.Array, **others: jax.Array) -> jax.Array:
-        return function(*given, **others).astype(jnp.float32).sum()
+    def loss(tensors: list[jax.Array], floating: Arrays, fixed: Arrays) -> jax.Array:
+        return function(*tensors, **floating, **fixed, **arguments).astype(jnp.float32).sum()
 
+    started = time.process_time()
     unchecked = [export.DisabledSafetyCheck.custom_call(TRITON)]
-    exported = export.export(jax.jit(jax.grad(loss, (0, 1, 2))), platforms=[platform], disabled_checks=unchecked)
-    text = exported(*tensors, **others).mlir_module()
-    assert text.count(f"@{TRITON}") == 3
-    assert "1000x1030" not in text
+    exported = export.export(jax.jit(jax.grad(loss, (0, 1))), platforms=[platform], disabled_checks=unchecked)
+    text = exported(tensors, floating, fixed).mlir_module()
+    assert text.count(f"@{TRITON}") == 3 + len(floating)
+    assert time.process_time() - started < 20
+    assert "bias" in floating or f"{T}x{S}x" not in text

@@ -1,0 +1,92 @@
+"""What Pallas's kernels have of what Triton's have, in its own words."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from attnspec.codegen.index_notation import LoweringError
+from attnspec.codegen.kernels.coverage import reasons
+from attnspec.codegen.kernels.holes import holes_of
+from attnspec.codegen.kernels.refusals import refusals
+from attnspec.codegen.pallas.language import LANGUAGE
+from attnspec.codegen.pallas.module import module_text
+from attnspec.codegen.triton.language import LANGUAGE as TRITON
+from attnspec.spec.loader import builtin, find
+from compiling import GENERATED, SPECS, spec_of
+
+COVERED = [name for name, spec in builtin().items() if not any(reasons(spec, TRITON))]
+PLACEHOLDERS = {"FACTOR", "NUMBERS", "Shares", "operand", "tensors", "numbers", "named_numbers", "given", "tensor_gradients"}
+PLACEHOLDERS |= {"UNIFORM", "ROWS", "SINK", "OPERANDS"}
+PLACEHOLDERS |= {f"{part}_parameters" for part in ("logit", "mask", "block", "row", "sink")}
+
+
+def test_it_covers_what_triton_covers() -> None:
+    assert len(COVERED) == 7
+    assert [name for name in COVERED if any(reasons(find(name), LANGUAGE))] == []
+
+
+def test_a_rule_that_counts_heads_has_no_kernel(tmp_path: Path) -> None:
+    """A program counts the heads that it is given from 0 on."""
+    text = """
+        variant = "some_heads"
+        summary = "Every other head."
+        masks = ["heads"]
+        [mask.heads]
+        attends = "n % 2 == 0 or s <= t"
+    """
+    spec = spec_of(text, tmp_path)
+    assert list(reasons(spec, TRITON)) == []
+    with pytest.raises(LoweringError, match=r"pallas: some_heads: `mask\.heads` reads `n`"):
+        module_text(spec)
+
+
+def test_holes_are_those_of_triton_in_jax() -> None:
+    longformer = holes_of(find("longformer"), LANGUAGE)
+    assert (
+        "_meets(low, end, 0, jnp.where(start < global_tokens, S, jnp.int32(0)), False, BLOCK)"
+        in longformer.bodies["_run_of_keys"]
+    )
+    jax_nn = holes_of(find("jax.nn.dot_product_attention"), LANGUAGE)
+    loaded = "bias_block = _entries_of_pairs(bias, b, n, t, s, T, S).astype(jnp.float32)"
+    assert f"if bias is not None:\n    {loaded}" in jax_nn.bodies["_logits"]
+    assert "query_seq_lengths_here = query_seq_lengths[b]" in jax_nn.bodies["_keeps"]
+    assert jax_nn.placeholders["tensors"] == ("bias", "mask", "query_seq_lengths", "key_value_seq_lengths")
+    assert jax_nn.placeholders["numbers"] == ("scale", "is_causal", "left", "right")
+
+
+def test_what_a_call_has_besides_comes_as_tensors_and_then_as_numbers() -> None:
+    text = module_text(find("jax.nn.dot_product_attention"))
+    assert "nondiff_argnums=(7, 8, 9, 10, ))" in text
+    assert "return d_query, d_key, d_value, _bias_gradient(query, key, value, output, lse, d_output, bias, mask," in text
+    assert "left, right), None, None, None\n" in text
+
+
+def test_a_sink_has_its_gradient_and_is_where_every_row_begins() -> None:
+    text = module_text(find(str(SPECS / "sink.toml")))
+    assert "top = _sink(top, b, n, sink) * LOG2_E" in text
+    assert "return d_query, d_key, d_value, _sink_gradient(sink, output, lse, d_output)" in text
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_a_file_is_whole_and_has_nothing_it_does_not_use(name: str) -> None:
+    text = (GENERATED / "pallas" / f"{find(name).module_name}.py").read_text(encoding="utf-8")
+    own = text[: text.index("# -- helpers")]
+    words = {node.id for node in ast.walk(ast.parse(own)) if isinstance(node, ast.Name)}
+    assert not words & PLACEHOLDERS
+    assert ("shares" in words) == ("jax" in name or "keras" in name)
+    assert ("_bias_gradient" in words) == ("jax" in name or "keras" in name)
+    assert ("_square" in words) == (name == "gemma2")
+    page = (GENERATED / "pallas" / "README.md").read_text(encoding="utf-8")
+    assert [each for each in refusals(text) if each not in page] == []
+
+
+def test_plain_causal_kernels_are_short_enough_to_read() -> None:
+    """The forward kernel with all that it calls, and all kernels."""
+    text = module_text(find("causal_gqa"))
+    kernels = text[text.index("def _forward_kernel(") : text.index("INTERPRET = ")]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in ast.parse(kernels).body if hasattr(node, "name")}
+    assert sum(count for name, count in lengths.items() if "gradient" not in name and "queries" not in name) <= 130
+    assert sum(lengths.values()) <= 230
