@@ -20,8 +20,8 @@ from attnspec.codegen.blockwise.layouts import Layouts
 from attnspec.codegen.derivative import reverse_stages
 from attnspec.codegen.index_notation import Scope
 from attnspec.codegen.lower import Body
-from attnspec.codegen.program import Assign, For, Line, Op, Program, Ref, Statement
-from attnspec.spec.expression import to_text
+from attnspec.codegen.program import Assign, For, If, Line, Op, Program, Ref, Statement
+from attnspec.spec.expression import Name, to_text
 from attnspec.spec.model import Path, Spec
 
 _HEAD = ("dtype", "compute")
@@ -70,25 +70,45 @@ def backward_program(spec: Spec, words: Words = WORDS["torch"]) -> Program:
 
 
 def at_edges(statements: Iterable[Statement]) -> Iterator[Statement]:
-    """The statements, masks only where a key is hidden from some query of the block: on the columns of the tested runs."""
-    for tested, group in groupby(statements, _is_mask):
-        if not tested:
-            yield from group
-            continue
-        body = tuple(_on_edge(s) for s in group if isinstance(s, Assign))
-        name = body[0].target.name.removesuffix("_edge")
-        columns = f"{name}[..., column : column + high - low]"
-        bounds = (Ref("low"), Ref("high"))
-        positions = Assign(Ref("s", ("S",)), Op("arange", bounds, ("S",), (("like", "query"),)))
-        yield For(
-            ("column", "low", "high"),
-            "_tested(runs)",
-            (positions, Line(f"{name}_edge = {columns}"), *body, Line(f"{columns} = {name}_edge")),
-        )
+    """The statements, masks and the rule for empty rows only where blocks need them."""
+    for clause, group in groupby(statements, _kind):
+        assigns = [s for s in group if isinstance(s, Assign)]
+        if clause == "mask":
+            yield _tested(assigns)
+        elif clause == "empty":
+            yield from _without_empty_rows(assigns)
+            yield If(_MAY_BE_EMPTY, tuple(assigns), clause="policy.empty_row")
+        else:
+            yield from assigns
 
 
-def _is_mask(statement: Statement) -> bool:
-    return isinstance(statement, Assign) and statement.clause.startswith("mask.")
+def _kind(statement: Statement) -> str:
+    clause = getattr(statement, "clause", "")
+    return "mask" if clause.startswith("mask.") else "empty" if clause == "policy.empty_row" else ""
+
+
+def _tested(masks: list[Assign]) -> For:
+    """Masks where a key is hidden from some query of the block: on the columns of the tested runs."""
+    body = tuple(map(_on_edge, masks))
+    name = masks[0].target.name
+    columns = f"{name}[..., column : column + high - low]"
+    bounds = (Ref("low"), Ref("high"))
+    positions = Assign(Ref("s", ("S",)), Op("arange", bounds, ("S",), (("like", "query"),)))
+    edges: tuple[Statement, ...] = (positions, Line(f"{name}_edge = {columns}"), *body, Line(f"{columns} = {name}_edge"))
+    return For(("column", "low", "high"), "_tested(runs)", edges)
+
+
+_MAY_BE_EMPTY = Name("some_empty")
+
+
+def _without_empty_rows(assigns: list[Assign]) -> Iterator[Assign]:
+    """What the rule for empty rows leaves where there are none: `safe_logits = logits`."""
+    for statement in assigns:
+        assert isinstance(statement.value, Op)
+        if statement.value.name == "where":
+            kept = next(argument for argument in reversed(statement.value.arguments) if isinstance(argument, Ref))
+            if kept.name != statement.target.name:
+                yield replace(statement, value=kept)
 
 
 def _on_edge(statement: Assign) -> Assign:
@@ -142,6 +162,9 @@ class _Block:
     def slices(self) -> Iterator[Statement]:
         yield Line("stop = min(start + BLOCK, T)")
         yield Line(f"runs = _visible({', '.join(visible_names(self.spec))})")
+        yield Line(
+            f"{_MAY_BE_EMPTY.name} = all(tested for _, _, tested in runs)  # a run without a test is seen by every query"
+        )
         yield Line(f"query_block = {self.rows('query')}")
         yield from (Line(f"{name}_block = _taken({name}, {self.axis(name)}, runs)") for name in ("key", "value"))
         if self.words.names_block_sizes:

@@ -38,6 +38,7 @@ def _forward(query: np.ndarray, key: np.ndarray, value: np.ndarray, scale: float
     for start in range(0, T, BLOCK):
         stop = min(start + BLOCK, T)
         runs = _visible(start, stop, S)
+        some_empty = all(tested for _, _, tested in runs)  # a run without a test is seen by every query
         query_block = query[:, start:stop]
         key_block = _taken(key, 1, runs)
         value_block = _taken(value, 1, runs)
@@ -58,12 +59,15 @@ def _forward(query: np.ndarray, key: np.ndarray, value: np.ndarray, scale: float
             logits_edge = np.where(s <= t[:, None], logits_edge, hidden)
             logits[..., column : column + high - low] = logits_edge
         # policy.empty_row: zero
-        empty = np.isneginf(logits).all(axis=-1, keepdims=True)
-        safe_logits = np.where(empty, 0.0, logits)
+        safe_logits = logits
+        if some_empty:
+            empty = np.isneginf(logits).all(axis=-1, keepdims=True)
+            safe_logits = np.where(empty, 0.0, logits)
         # softmax.plain: logit
         weights = _softmax(safe_logits)
         # policy.empty_row: zero
-        weights = np.where(empty, 0.0, weights)
+        if some_empty:
+            weights = np.where(empty, 0.0, weights)
         # policy.weights.dtype: input
         weights = weights.astype(dtype)
         # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
@@ -91,6 +95,7 @@ def _backward(
     for start in range(0, T, BLOCK):
         stop = min(start + BLOCK, T)
         runs = _visible(start, stop, S)
+        some_empty = all(tested for _, _, tested in runs)  # a run without a test is seen by every query
         query_block = query[:, start:stop]
         key_block = _taken(key, 1, runs)
         value_block = _taken(value, 1, runs)
@@ -112,13 +117,16 @@ def _backward(
             logits_edge = np.where(s <= t[:, None], logits_edge, hidden)
             logits[..., column : column + high - low] = logits_edge
         # policy.empty_row: zero
-        empty = np.isneginf(logits).all(axis=-1, keepdims=True)
-        safe_logits = np.where(empty, 0.0, logits)
+        safe_logits = logits
+        if some_empty:
+            empty = np.isneginf(logits).all(axis=-1, keepdims=True)
+            safe_logits = np.where(empty, 0.0, logits)
         # softmax.plain: logit
         weights = _softmax(safe_logits)
         weights_after_plain = weights
         # policy.empty_row: zero
-        weights = np.where(empty, 0.0, weights)
+        if some_empty:
+            weights = np.where(empty, 0.0, weights)
         # policy.weights.dtype: input
         weights = weights.astype(dtype)
         # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
@@ -128,11 +136,14 @@ def _backward(
         grouped_weights = weights.reshape(B, K, G, rows, columns)
         d_value_block = np.einsum("bkgts,btkgv->bskv", grouped_weights, grouped_d_output, dtype=compute, optimize=True)
         # policy.empty_row: zero
-        d_weights = np.where(empty, 0, d_weights)
+        if some_empty:
+            d_weights = np.where(empty, 0, d_weights)
         # softmax.plain: logit
         d_safe_logits = _softmax_vjp(weights_after_plain, d_weights)
         # policy.empty_row: zero
-        d_logits = np.where(empty, 0, d_safe_logits)
+        d_logits = d_safe_logits
+        if some_empty:
+            d_logits = np.where(empty, 0, d_safe_logits)
         for column, low, high in _tested(runs):
             s = np.arange(low, high)
             d_logits_edge = d_logits[..., column : column + high - low]

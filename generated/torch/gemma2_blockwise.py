@@ -56,6 +56,7 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float, cap: float
     for start in range(0, T, BLOCK):
         stop = min(start + BLOCK, T)
         runs = _visible(start, stop, S, left)
+        some_empty = all(tested for _, _, tested in runs)  # a run without a test is seen by every query
         query_block = query[:, start:stop]
         key_block = _taken(key, 1, runs)
         value_block = _taken(value, 1, runs)
@@ -79,12 +80,15 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float, cap: float
             logits_edge = torch.where((-left <= s - t[:, None]) & (s - t[:, None] <= 0), logits_edge, hidden)
             logits[..., column : column + high - low] = logits_edge
         # policy.empty_row: zero
-        empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
-        safe_logits = torch.where(empty, 0.0, logits)
+        safe_logits = logits
+        if some_empty:
+            empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
+            safe_logits = torch.where(empty, 0.0, logits)
         # softmax.plain: logit
         weights = torch.softmax(safe_logits, dim=-1)
         # policy.empty_row: zero
-        weights = torch.where(empty, 0.0, weights)
+        if some_empty:
+            weights = torch.where(empty, 0.0, weights)
         # policy.weights.dtype: input
         weights = weights.to(dtype)
         # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
@@ -113,6 +117,7 @@ def _backward(
     for start in range(0, T, BLOCK):
         stop = min(start + BLOCK, T)
         runs = _visible(start, stop, S, left)
+        some_empty = all(tested for _, _, tested in runs)  # a run without a test is seen by every query
         query_block = query[:, start:stop]
         key_block = _taken(key, 1, runs)
         value_block = _taken(value, 1, runs)
@@ -138,13 +143,16 @@ def _backward(
             logits_edge = torch.where((-left <= s - t[:, None]) & (s - t[:, None] <= 0), logits_edge, hidden)
             logits[..., column : column + high - low] = logits_edge
         # policy.empty_row: zero
-        empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
-        safe_logits = torch.where(empty, 0.0, logits)
+        safe_logits = logits
+        if some_empty:
+            empty = torch.isneginf(logits).all(dim=-1, keepdim=True)
+            safe_logits = torch.where(empty, 0.0, logits)
         # softmax.plain: logit
         weights = torch.softmax(safe_logits, dim=-1)
         weights_after_plain = weights
         # policy.empty_row: zero
-        weights = torch.where(empty, 0.0, weights)
+        if some_empty:
+            weights = torch.where(empty, 0.0, weights)
         # policy.weights.dtype: input
         weights = weights.to(dtype)
         # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
@@ -154,11 +162,14 @@ def _backward(
         grouped_weights = weights.unflatten(1, (K, G))
         d_value_block = torch.einsum("bkgts,btkgv->bskv", grouped_weights.to(compute), grouped_d_output.to(compute))
         # policy.empty_row: zero
-        d_weights = torch.where(empty, 0, d_weights)
+        if some_empty:
+            d_weights = torch.where(empty, 0, d_weights)
         # softmax.plain: logit
         d_safe_logits = _softmax_vjp(weights_after_plain, d_weights)
         # policy.empty_row: zero
-        d_logits = torch.where(empty, 0, d_safe_logits)
+        d_logits = d_safe_logits
+        if some_empty:
+            d_logits = torch.where(empty, 0, d_safe_logits)
         for column, low, high in _tested(runs):
             s = torch.arange(low, high, device=query.device)
             d_logits_edge = d_logits[..., column : column + high - low]

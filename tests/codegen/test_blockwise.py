@@ -12,8 +12,9 @@ import pytest
 from attnspec.codegen.blockwise.coverage import supports_blockwise
 from attnspec.codegen.blockwise.module import blockwise_modules
 from attnspec.codegen.blockwise.rows import backward_program, forward_program
-from attnspec.codegen.program import For, Program, statements
+from attnspec.codegen.program import Assign, For, If, Op, Program, statements
 from attnspec.codegen.targets import TARGETS
+from attnspec.spec.expression import to_text
 from attnspec.spec.loader import builtin, find, load
 from by_hand import random_arrays
 from compiling import SPECS, module_of, spec_of
@@ -64,12 +65,18 @@ def test_other_targets_have_none_yet(target: str) -> None:
 
 
 @pytest.mark.parametrize("program", [forward_program(GEMMA2), backward_program(GEMMA2)], ids=["forward", "backward"])
-def test_the_loop_is_part_of_the_program_and_tests_masks_only_at_edges(program: Program) -> None:
+def test_the_loop_is_part_of_the_program_and_tests_only_what_may_be_there(
+    program: Program,
+) -> None:
     (loop,) = (statement for statement in program.body if isinstance(statement, For))
     (*edges,) = (statement for statement in loop.body if isinstance(statement, For))
     assert {edge.over for edge in edges} == {"_tested(runs)"}
     outside = {getattr(statement, "clause", "") for statement in loop.body}
     assert not {clause for clause in outside if clause.startswith("mask.")}
+    (*rules,) = (statement for statement in loop.body if isinstance(statement, If))
+    assert {to_text(rule.test) for rule in rules} == {"some_empty"}
+    always = [statement for statement in loop.body if isinstance(statement, Assign) and isinstance(statement.value, Op)]
+    assert "policy.empty_row" not in {statement.clause for statement in always}
 
 
 @pytest.mark.parametrize(
