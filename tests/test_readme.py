@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from attnspec.harness.cli import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -41,3 +43,13 @@ def test_the_users_variant_has_15_lines_compiles_and_passes(tmp_path: Path) -> N
     assert main(["generate", str(file), "--out", str(folder)]) == 0
     few = ["--cases", "32", "--gradient-cases", "32", "--targets", "numpy,torch", "--dtypes", "float32"]
     assert main(["check", str(file), "--generated", str(folder), *few]) == 0
+
+
+def test_the_shares_of_time_are_those_that_were_measured() -> None:
+    """Every number of the table is one of the committed results."""
+    cases = json.loads((ROOT / "benchmarks" / "results" / "blockwise.json").read_text(encoding="utf-8"))["cases"]
+    rows = [line for line in README.splitlines() if re.match(r"\| (torch|jax|NumPy), ", line)]
+    shown = {(row.split(",")[0][2:].lower(), number) for row in rows for number in re.findall(r"\d\.\d\d(?= )", row)}
+    measured = {(name.partition("-")[0], f"{case['ratio']:.2f}") for name, case in cases.items()}
+    assert len(rows) == 11
+    assert shown <= measured

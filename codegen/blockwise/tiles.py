@@ -41,6 +41,8 @@ def parts(spec: Spec, target: Target) -> Iterator[str]:
     yield _visible(spec, target)
     yield loops.forward()
     yield loops.backward()
+    yield loops.direct()
+    yield _SECOND
     yield _RULE.format(**_names(spec))
     yield _public(spec, target)
 
@@ -164,6 +166,18 @@ class _Loops:
         )
         return self.function(_BACKWARD, inner)
 
+    def direct(self) -> str:
+        """The direct form, of which second derivatives are."""
+        spec, printer = (
+            self.spec,
+            Printer(self.printer.target, batched=False, sizes=aliases(self.spec), rules=rules_of(self.spec)),
+        )
+        body = Body(spec, spec.paths[0], self.layouts.scope, frozenset()).stages()
+        stages = tuple(s for s in body if isinstance(s, Assign) and s.target.name not in ("dtype", "compute"))
+        text = printer.branch((*stages, Line("return output")), "")
+        head = printer.block(tuple(self.layouts.head(text)))
+        return _DIRECT.format(body=_at(1, f"{head}\n{text}"), **_names(spec))
+
     def tile(self) -> Iterator[Statement]:
         yield Line("at = visible[i]")
         yield Line("key_block, value_block = keys[at], values[at]")
@@ -226,7 +240,8 @@ _FILLED_UP = Line(
     "if T % rows or S % columns:  # what the last blocks are filled up with is no query and no key\n"
     "    logits = jnp.where((s < S) & (t[:, None] < T), logits, -jnp.inf)"
 )
-_FORWARD = '''def _forward(query: jax.Array, key: jax.Array, value: jax.Array{parameters}) -> tuple[jax.Array, jax.Array]:
+_FORWARD = '''@jax.custom_jvp
+def _forward(query: jax.Array, key: jax.Array, value: jax.Array{parameters}) -> tuple[jax.Array, jax.Array]:
     """The output, and in blocks the log-sum-exp of every row, 0 where it is empty."""
 {head}
     queries = _in_blocks({query}, rows)
@@ -251,13 +266,14 @@ _FORWARD = '''def _forward(query: jax.Array, key: jax.Array, value: jax.Array{pa
     visible, counts = _visible(T, S, rows, columns{read})
     outputs, residuals = jax.lax.map(of_queries, (rows * jnp.arange(len(queries)), queries, visible, counts))
     return {output_returned}, residuals'''
-_BACKWARD = '''def _backward(
+_BACKWARD = '''@jax.custom_jvp
+def _backward(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array{parameters},
+    gradient_output: jax.Array,
     output: jax.Array,
     residuals: jax.Array,
-    gradient_output: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Gradients of query, key and value; the weights are computed again, tile by tile."""
 {head}
@@ -290,9 +306,28 @@ _BACKWARD = '''def _backward(
     d_query = {query_returned}
     d_key, d_value = {key_returned}, {value_returned}
     return d_query.astype(dtype), d_key.astype(dtype), d_value.astype(dtype)'''
+_DIRECT = '''def _direct(query: jax.Array, key: jax.Array, value: jax.Array{parameters}) -> jax.Array:
+    """The direct form: second derivatives, in either mode, are its own, in memory that grows with T times S."""
+{body}'''
+_SECOND = '''@_forward.defjvp
+def _forward_changes(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    """Of the residuals only `_backward` knows anything, which does not ask how they change."""
+    output, residuals = _forward(*primals)
+    return (output, residuals), (jax.jvp(_direct, primals, tangents)[1], jnp.zeros_like(residuals))
+
+
+@_backward.defjvp
+def _backward_changes(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    """The output and the residuals follow from the rest: of how these change the direct form knows."""
+
+    def gradients(query: jax.Array, key: jax.Array, value: jax.Array, *rest: Any) -> Any:
+        *numbers, gradient_output = rest
+        return jax.vjp(lambda *at: _direct(*at, *numbers), query, key, value)[1](gradient_output)
+
+    return _backward(*primals), jax.jvp(gradients, primals[:-2], tangents[:-2])[1]'''
 _RULE = '''@jax.custom_vjp
 def _attend(query: jax.Array, key: jax.Array, value: jax.Array{parameters}) -> jax.Array:
-    """The loops as one step with a derivative of its own: jax cannot reverse loops whose length it does not know."""
+    """The loops as one step with a derivative of its own: jax cannot reverse loops of a length that it does not know."""
     return _forward(query, key, value{names})[0]
 
 
@@ -303,11 +338,12 @@ def _kept(query: Any, key: Any, value: Any{parameters}) -> tuple[jax.Array, tupl
             raise NotImplementedError(f"jax: the blockwise form has no derivative by `{{name}}`; the direct form has")
     given = query.value, key.value, value.value{values}
     output, residuals = _forward(*given)
-    return output, (*given, output, residuals)
+    return output, (given, output, residuals)
 
 
-def _pulled_back(kept: tuple[Any, ...], gradient_output: jax.Array) -> tuple[jax.Array | None, ...]:
-    return (*_backward(*kept, gradient_output){nones})
+def _pulled_back(kept: Any, gradient_output: jax.Array) -> tuple[jax.Array | None, ...]:
+    given, output, residuals = kept
+    return (*_backward(*given, gradient_output, output, residuals){nones})
 
 
 _attend.defvjp(_kept, _pulled_back, symbolic_zeros=True)'''

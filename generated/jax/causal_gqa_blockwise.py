@@ -29,6 +29,7 @@ def _visible(T: int, S: int, rows: int, columns: int) -> tuple[jax.Array, jax.Ar
     return jnp.argsort(~seen, axis=1, stable=True), seen.sum(axis=1)
 
 
+@jax.custom_jvp
 def _forward(query: jax.Array, key: jax.Array, value: jax.Array, scale: Any) -> tuple[jax.Array, jax.Array]:
     """The output, and in blocks the log-sum-exp of every row, 0 where it is empty."""
     dtype = query.dtype
@@ -87,14 +88,15 @@ def _forward(query: jax.Array, key: jax.Array, value: jax.Array, scale: Any) -> 
     return _joined(outputs, T).transpose(0, 2, 1, 3), residuals
 
 
+@jax.custom_jvp
 def _backward(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
     scale: Any,
+    gradient_output: jax.Array,
     output: jax.Array,
     residuals: jax.Array,
-    gradient_output: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Gradients of query, key and value; the weights are computed again, tile by tile."""
     dtype = query.dtype
@@ -171,9 +173,64 @@ def _backward(
     return d_query.astype(dtype), d_key.astype(dtype), d_value.astype(dtype)
 
 
+def _direct(query: jax.Array, key: jax.Array, value: jax.Array, scale: Any) -> jax.Array:
+    """The direct form: second derivatives, in either mode, are its own, in memory that grows with T times S."""
+    dtype = query.dtype
+    compute = jnp.promote_types(query.dtype, jnp.float32)
+    B, T, N, H = query.shape
+    S, K = key.shape[1], key.shape[2]
+    V = value.shape[3]
+    G = N // K
+    t = jnp.arange(T)
+    s = jnp.arange(S)
+    # policy.mask.fill: replace
+    hidden = -jnp.inf
+    # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+    grouped_query = query.reshape(B, T, K, G, H)
+    logits = jnp.einsum("btkgh,bskh->bkgts", grouped_query, key, preferred_element_type=compute)
+    logits = logits.reshape(B, N, T, S)
+    # modifier.scale: logit * scale
+    logits = logits * scale
+    # mask.causal: s <= t
+    logits = jnp.where(s <= t[:, None], logits, hidden)
+    # policy.empty_row: zero
+    empty = jnp.isneginf(logits).all(axis=-1, keepdims=True)
+    safe_logits = jnp.where(empty, 0.0, logits)
+    # softmax.plain: logit
+    weights = jax.nn.softmax(safe_logits, axis=-1)
+    # policy.empty_row: zero
+    weights = jnp.where(empty, 0.0, weights)
+    # policy.weights.dtype: input
+    weights = weights.astype(dtype)
+    # combine.weighted: sum(s, weight[b, n, t, s] * value[b, s, n // G, v])
+    grouped_weights = weights.reshape(B, K, G, T, S)
+    output = jnp.einsum("bkgts,bskv->btkgv", grouped_weights, value, preferred_element_type=compute)
+    output = output.reshape(B, T, N, V)
+    output = output.astype(dtype)
+    return output
+
+
+@_forward.defjvp
+def _forward_changes(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    """Of the residuals only `_backward` knows anything, which does not ask how they change."""
+    output, residuals = _forward(*primals)
+    return (output, residuals), (jax.jvp(_direct, primals, tangents)[1], jnp.zeros_like(residuals))
+
+
+@_backward.defjvp
+def _backward_changes(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    """The output and the residuals follow from the rest: of how these change the direct form knows."""
+
+    def gradients(query: jax.Array, key: jax.Array, value: jax.Array, *rest: Any) -> Any:
+        *numbers, gradient_output = rest
+        return jax.vjp(lambda *at: _direct(*at, *numbers), query, key, value)[1](gradient_output)
+
+    return _backward(*primals), jax.jvp(gradients, primals[:-2], tangents[:-2])[1]
+
+
 @jax.custom_vjp
 def _attend(query: jax.Array, key: jax.Array, value: jax.Array, scale: Any) -> jax.Array:
-    """The loops as one step with a derivative of its own: jax cannot reverse loops whose length it does not know."""
+    """The loops as one step with a derivative of its own: jax cannot reverse loops of a length that it does not know."""
     return _forward(query, key, value, scale)[0]
 
 
@@ -184,11 +241,12 @@ def _kept(query: Any, key: Any, value: Any, scale: Any) -> tuple[jax.Array, tupl
             raise NotImplementedError(f"jax: the blockwise form has no derivative by `{name}`; the direct form has")
     given = query.value, key.value, value.value, scale.value
     output, residuals = _forward(*given)
-    return output, (*given, output, residuals)
+    return output, (given, output, residuals)
 
 
-def _pulled_back(kept: tuple[Any, ...], gradient_output: jax.Array) -> tuple[jax.Array | None, ...]:
-    return (*_backward(*kept, gradient_output), None)
+def _pulled_back(kept: Any, gradient_output: jax.Array) -> tuple[jax.Array | None, ...]:
+    given, output, residuals = kept
+    return (*_backward(*given, gradient_output, output, residuals), None)
 
 
 _attend.defvjp(_kept, _pulled_back, symbolic_zeros=True)

@@ -63,6 +63,26 @@ def results(attend: Attention, arrays: dict[str, np.ndarray]) -> list[jax.Array]
         return list(jax.jit(both)(*arrays.values()))
 
 
+def test_second_derivatives_are_those_of_the_direct_form() -> None:
+    """Reverse mode over reverse mode, and forward mode over reverse mode, by a number too."""
+    spec, arrays = SPECS["chunks of a window"], list(lengths(5, 6).values())
+
+    def derivatives(attend: Attention) -> Any:
+        def slopes(query: jax.Array, scale: jax.Array) -> jax.Array:
+            return jax.grad(lambda at: jnp.square(attend(at, *arrays[1:], scale=scale)).sum())(query)
+
+        def both(query: jax.Array, scale: jax.Array) -> Any:
+            twice = jax.grad(lambda at: jnp.square(slopes(at, scale)).sum())(query)
+            return twice, jax.jvp(slopes, (query, scale), (jnp.cos(query), jnp.ones(())))[1]
+
+        with jax.enable_x64(True):
+            return jax.jit(both)(arrays[0], 0.5)
+
+    for found, expected in zip(derivatives(blockwise(spec, 4).tried), derivatives(module_of(spec, "jax").tried), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-11)
+        assert np.abs(expected).max() > 0.01
+
+
 def lengths(rows: int, keys: int) -> dict[str, np.ndarray]:
     return random_arrays(rows, query=(1, rows, 2, 3), key=(1, keys, 1, 3), value=(1, keys, 1, 2))
 
