@@ -17,6 +17,7 @@ from attnspec.spec.expression import Name
 from attnspec.spec.model import Spec
 
 BOOL, INT, NUMBER, COMPUTE = "bool", "int", "number", "compute"
+_KINDS = {"bool": BOOL, "bool or number": BOOL, "integer": INT}
 _PRECEDENCE = ("dtype", "float32", COMPUTE)
 """Floating kinds that win over those before them, and all of them over an argument's own."""
 
@@ -40,7 +41,7 @@ def _kinds(spec: Spec) -> dict[str, str]:
     for argument in spec.tensor_arguments:
         shared = argument.dtype == "floating" and (not argument.optional or isinstance(argument.unset, Name))
         own = f"{argument.name}.dtype"
-        kinds[argument.name] = "dtype" if shared else {"bool": BOOL, "integer": INT}.get(argument.dtype, own)
+        kinds[argument.name] = "dtype" if shared else _KINDS.get(argument.dtype, own)
     return kinds | {weight.name: f"{weight.name}.dtype" for weight in spec.weights}
 
 

@@ -260,14 +260,14 @@ def _common(spec: Spec) -> Iterator[str]:
 def _call(spec: Spec, target: Target, dense: tuple[Dense, ...]) -> Iterator[str]:
     inputs = {a.feeds or a.name: a.name for a in spec.arguments if a.role == "tensor"}
     printer = Printer(target, batched=False)
-    for check in call_checks(spec):
-        yield printer.statement(replace(check, fails=substitute(check.fails, _held(spec))))
     if _keeps_wish(spec):
         yield f"self._{_WANTED} = {_WANTED}"
     for argument in spec.arguments:
         if argument.role == "tensor" and isinstance(argument.unset, Name):
             yield f"{argument.name} = {argument.unset.name} if {argument.name} is None else {argument.name}"
     yield from (printer.statement(statement) for statement in tensor_checks(spec))
+    for check in call_checks(spec):
+        yield printer.statement(replace(check, fails=substitute(check.fails, _held(spec))))
     yield from _joined(spec)
     first = [each for each in dense if each.source in inputs]
     for each in sorted(first, key=lambda each: each.defines in INNER):
@@ -307,7 +307,7 @@ def _joined(spec: Spec) -> Iterator[str]:
 
 
 def _mask_names(spec: Spec) -> list[str]:
-    return [a.name for a in spec.arguments if a.role == "tensor" and a.dtype == "bool"]
+    return [a.name for a in spec.arguments if a.role == "tensor" and "bool" in a.dtype]
 
 
 def _asked_by(spec: Spec) -> frozenset[str]:
@@ -330,6 +330,8 @@ def _masks(spec: Spec, target: Target) -> Iterator[str]:
         assert stage.when is not None
         if stage.clause in _POSITIONS:
             text = f"self.{_POSITIONS[stage.clause]}(query, value)"
+        elif stage.expression == Name(MASK):
+            text = MASK  # of whatever axes it has
         else:
             text = printer.node(align(lower(stage.expression, _MASKED, scope, stage.clause), _MASKED))[0]
         yield printer.comment(stage.clause)

@@ -191,7 +191,9 @@ def _tensor(spec: Spec, argument: Argument) -> Iterator[Statement]:
         other = _written(swapped(argument.layouts)[0])
         kept = _written(argument.layouts[0])
         layouts = layouts.replace(f'"{kept}"', f'"{kept}" if {argument.swapped_unless} else "{other}"', 1)
-    call = f'{argument.name} = _tensor(sizes, "{argument.name}", {argument.name}, "{argument.dtype}", {layouts})'
+    truth = argument.dtype == "bool or number"
+    value, kind = (f"_truth({argument.name})", "bool") if truth else (argument.name, argument.dtype)
+    call = f'{argument.name} = _tensor(sizes, "{argument.name}", {value}, "{kind}", {layouts})'
     stands_in = isinstance(argument.unset, Name)
     yield Line(call if not argument.optional or stands_in else f"if {argument.name} is not None:\n    {call}")
 

@@ -31,6 +31,7 @@ _PART = np.uint64(2**21 - 1)
 MOST_LOGIT = 40_000.0  # scaled logits beyond it are uncertain by more than a bound in float32 can say
 MOST_UNCERTAIN = 2.0**-8  # typical |logit| u of logits held in half precision: at several times that bounds say nothing
 _CENTRE = np.int64(3 * (2**21 - 1))
+_TRUE = np.array([1, 2, -1, 7])  # numbers that are True in a mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +140,15 @@ def _operand(sheet: Sheet, normal: Array, values: Values, recipe: Recipe) -> Arr
 
 
 def _integers(sheet: Sheet, words: NDArray[np.uint64], masks: Masks) -> Array:
-    """A boolean mask, lengths or segment ids."""
-    if sheet.dtype == "bool":
+    """A boolean mask, one of numbers, lengths or segment ids."""
+    if sheet.dtype == "bool" or sheet.role == "numbers":
         eighths = max(masks.eighths, 2) if sheet.role == "rows" else masks.eighths  # no row left would show nothing
         drawn = _attending(words, eighths, sheet.masks).reshape(sheet.shape)
         if masks.empty:
             rows = (words >> np.uint64(8) & np.uint64(3)).reshape(sheet.shape)[..., :1]
             drawn = drawn & (rows != 0)
-        return drawn
+        numbers = _TRUE[words >> np.uint64(20) & np.uint64(3)].reshape(sheet.shape)
+        return drawn if sheet.dtype == "bool" else (numbers * drawn).astype(sheet.dtype)
     if sheet.role == "length":
         return _lengths(sheet, words, masks.lengths).reshape(sheet.shape).astype(sheet.dtype)
     most = 1 if masks.sorted_segments else sheet.most  # two documents in order; with more, short rows would see nothing
@@ -233,7 +235,8 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
     others: list[Sheet] = []
     stages = [stage for path in spec.paths for stage in path.stages]
     rows = frozenset[str]().union(*(names(stage.expression) for stage in stages if stage.kind == "rows"))
-    masks = sum(dtype == "bool" and feeds.get(name, name) not in rows for name, _, dtype in wanted)
+    predicates = {a.name for a in spec.tensor_arguments if a.dtype == "bool or number"}
+    masks = sum((dtype == "bool" or name in predicates) and feeds.get(name, name) not in rows for name, _, dtype in wanted)
     place = {"float": 0, "other": 0}
     for name, shape, dtype in sorted(wanted, key=lambda each: "float" not in each[2]):
         kind = "float" if "float" in dtype else "other"
@@ -248,7 +251,7 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
             floats.append(Sheet(name, shape, dtype, role, start, start + prod(shape), scale, offset))
         else:
             most = _length_limit(spec, operator, sizes)
-            role = "length" if most >= 0 else "rows" if operator in rows else "segments"
+            role = "length" if most >= 0 else "rows" if operator in rows else "numbers" if name in predicates else "segments"
             others.append(
                 Sheet(name, shape, dtype, role, start, start + prod(shape), most=most if most >= 0 else 3, masks=max(masks, 1))
             )

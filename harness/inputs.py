@@ -101,7 +101,7 @@ def _dtype(found: Mapping[str, Array], floating: list[str]) -> str:
 
 def _plan(argument: Argument, array: Array, dtype: str) -> TensorPlan:
     """The tensor's plan, if its dtype is one that the argument takes."""
-    allowed = {"floating": "f", "bool": "b", "integer": "iu", "bool or floating": "bf"}[argument.dtype]
+    allowed = {"floating": "f", "bool": "b", "integer": "iu", "bool or floating": "bf", "bool or number": "biu"}[argument.dtype]
     kind = array.dtype.kind
     if kind not in allowed or (kind == "f" and str(array.dtype) != dtype):
         what = argument.dtype.replace("floating", dtype)

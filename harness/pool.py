@@ -21,7 +21,7 @@ from attnspec.harness.configuration import Configuration, TensorPlan
 from attnspec.harness.sizes import LARGE, SHAPES, sizes_for
 from attnspec.spec.binding import ShapeMismatch, Tensor, tensors_of
 from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary
-from attnspec.spec.model import Argument, Default, Layout, Spec
+from attnspec.spec.model import Argument, Default, DType, Layout, Spec
 from attnspec.spec.resolve import EvaluationError, Facts, evaluate, facts_of, holds, resolve
 from attnspec.spec.returns import parts
 
@@ -136,7 +136,11 @@ _PICKS: tuple[Callable[[int], bool], ...] = (
 
 def dtypes_of(argument: Argument, dtype: str) -> tuple[str, ...]:
     """The dtypes that a tensor may have in a call of `dtype`, the usual one first."""
-    return {"floating": (dtype,), "bool": ("bool",), "integer": ("int32",), "bool or floating": ("bool", dtype)}[argument.dtype]
+    kinds: dict[DType, tuple[str, ...]] = {
+        "floating": (dtype,), "bool": ("bool",), "integer": ("int32",),
+        "bool or floating": ("bool", dtype), "bool or number": ("bool", "int32"),
+    }  # fmt: skip
+    return kinds[argument.dtype]
 
 
 # -- configurations -----------------------------------------------------------------------------------------------

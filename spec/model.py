@@ -17,7 +17,7 @@ from attnspec.spec.expression import Expression, Name, names, substitute
 Default = None | bool | int | float | str | tuple[int, ...]
 Kind = Literal["positional", "keyword-only"]
 Role = Literal["tensor", "tensors", "number", "integer", "flag", "choice", "sizes", "training", "seed", "object", "placement"]
-DType = Literal["floating", "bool", "integer", "bool or floating"]
+DType = Literal["floating", "bool", "integer", "bool or floating", "bool or number"]
 Source = Literal["documented", "observed", "ruled"]
 Initializer = Literal["glorot_uniform", "glorot_normal", "linear_uniform", "zeros", "ones"]
 

@@ -118,7 +118,7 @@ class Scope:
     def sorts(self) -> Sorts:
         """Which names are predicates: flags and bool tensors; what may be either is both."""
         dtypes = self.declared.dtypes | {a.feeds or a.name: a.dtype for a in self.passed}
-        found: dict[str, Sort] = {name: "predicate" for name, dtype in dtypes.items() if dtype == "bool"}
+        found: dict[str, Sort] = {name: "predicate" for name, dtype in dtypes.items() if dtype in ("bool", "bool or number")}
         found |= {name: "either" for name, dtype in dtypes.items() if dtype == "bool or floating"}
         sorts: dict[str, Sort] = {"flag": "predicate", "training": "predicate", "choice": "text"}
         return Sorts(found | {name: sorts[a.role] for name, a in self.scalars.items() if a.role in sorts})

@@ -19,7 +19,13 @@ _SCALARS = {
     "number": "a number", "integer": "a whole number", "flag": "TRUE or FALSE", "sizes": "a whole number or two of them",
     "tensors": "a list of arrays", "training": "TRUE or FALSE", "seed": "a whole number",
 }  # fmt: skip
-_KINDS = {"floating": "numeric", "integer": "whole numbers", "bool": "logical", "bool or floating": "logical or double"}
+_KINDS = {
+    "floating": "numeric",
+    "integer": "whole numbers",
+    "bool": "logical",
+    "bool or floating": "logical or double",
+    "bool or number": "logical or numeric",
+}
 
 
 @dataclass(frozen=True, slots=True)

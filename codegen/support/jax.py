@@ -20,6 +20,12 @@ def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: 
     return array
 
 
+def _truth(mask: Any) -> jax.Array:
+    """A mask of numbers as one of bools: True unless 0."""
+    array = jnp.asarray(mask)
+    return array != 0 if jnp.issubdtype(array.dtype, jnp.number) else array
+
+
 def _is_kind(dtype: Any, kind: str) -> bool:
     if dtype == jnp.bool_:
         return "bool" in kind

@@ -66,6 +66,11 @@ def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: 
     return ops.cast(tensor, _INTEGER) if dtype == "integer" and _INTEGER == "int64" else tensor
 
 
+def _truth(mask: Any) -> Tensor:
+    """A mask of numbers as one of bools: True unless 0."""
+    return ops.cast(mask, "bool")
+
+
 def _dtype(tensor: Tensor) -> str:
     return str(backend.standardize_dtype(tensor.dtype))
 

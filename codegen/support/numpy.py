@@ -22,6 +22,12 @@ def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: 
     return array
 
 
+def _truth(mask: Any) -> np.ndarray:
+    """A mask of numbers as one of bools: True unless 0."""
+    array = np.asarray(mask)
+    return array != 0 if array.dtype.kind in "iuf" else array
+
+
 def _same_dtype(**arrays: np.ndarray) -> None:
     (first, reference), *others = arrays.items()
     for name, array in others:

@@ -52,6 +52,12 @@
   array(if (is.logical(value)) value else as.double(value), shape)
 }
 
+.truth <- function(mask) {
+  # A mask of numbers as one of logicals: TRUE unless 0.
+  if (!is.numeric(mask)) return(mask)
+  array(is.nan(mask) | mask != 0, if (is.null(dim(mask))) length(mask) else dim(mask))
+}
+
 .bind <- function(sizes, name, shape, layouts) {
   # Give the dims of the layout that fits the number of axes their sizes. `X|1` may also be 1.
   for (layout in layouts) {

@@ -27,6 +27,11 @@ def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: 
     return tf.cast(tensor, tf.int64) if tensor.dtype.is_integer else tensor
 
 
+def _truth(mask: Any) -> Any:
+    """A mask of numbers as one of bools: True unless 0."""
+    return tf.cast(mask, tf.bool)
+
+
 def _is_kind(dtype: tf.DType, kind: str) -> bool:
     if dtype == tf.bool:
         return "bool" in kind

@@ -24,6 +24,11 @@ def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: 
     return value
 
 
+def _truth(mask: Any) -> Any:
+    """A mask of numbers as one of bools: True unless 0."""
+    return mask != 0 if isinstance(mask, Tensor) else mask
+
+
 def _is_kind(dtype: torch.dtype, kind: str) -> bool:
     if dtype == torch.bool:
         return "bool" in kind

@@ -202,10 +202,6 @@ class GroupedQueryAttention(keras.layers.Layer):
         training: bool | None = None,
         use_causal_mask: bool = False,
     ) -> Any:
-        if self._flash_attention and return_attention_scores:
-            raise ValueError(
-                "Returning attention scores is not supported when flash attention is enabled. Please disable flash attention to access attention scores."
-            )
         self._return_attention_scores = return_attention_scores
         key = value if key is None else key
         sizes: dict[str, tuple[int, str]] = {}
@@ -220,6 +216,10 @@ class GroupedQueryAttention(keras.layers.Layer):
             key_mask = _tensor(sizes, "key_mask", key_mask, "bool", "B S")
         if attention_mask is not None:
             attention_mask = _tensor(sizes, "attention_mask", attention_mask, "bool", "B|1 T|1 S|1", "T|1 S|1")
+        if self._flash_attention and return_attention_scores:
+            raise ValueError(
+                "Returning attention scores is not supported when flash attention is enabled. Please disable flash attention to access attention scores."
+            )
         own = type(self)._compute_attention is GroupedQueryAttention._compute_attention
         others = (query_mask, value_mask, key_mask, attention_mask, self.sliding_window)
         alone = {"use_causal_mask": True} if own and use_causal_mask and all(each is None for each in others) else {}

@@ -73,6 +73,7 @@ class Compiler:
         self.attention: Attention = resolve(spec, self.facts)
         self.units = Units.of(self.attention.path.policies, configuration.dtype)
         self.inputs: dict[str, tuple[Slot, Port]] = {}
+        self.kinds = {argument.name: argument.dtype for argument in spec.tensor_arguments}
         self.taps: dict[str, Term] = {}
         self.visible: Fixed | Exact | None = None
         self.value = self.logit = self.softmax = self.combined = -1
@@ -146,6 +147,8 @@ class Compiler:
             self.inputs[tensor.name] = slot, way
             return slot
         name = tensor.name
+        if self.kinds.get(name) == "bool or number":
+            return Exact(way.axes, way.shape, lambda arrays: way.into(arrays[name] != 0))
         return Exact(way.axes, way.shape, lambda arrays: way.into(arrays[name]))
 
     # -- stages ---------------------------------------------------------------------------------------------------

@@ -37,6 +37,21 @@ def test_a_size_may_be_that_of_an_input_or_a_sequence_of_one() -> None:
         module.multi_head_attention(params, query, query, **heads, output_shape=(7, 2))
 
 
+def test_a_mask_of_numbers_hides_where_it_is_0() -> None:
+    """keras.layers.MultiHeadAttention takes numbers for True and False, and a mask by head beside none of padding."""
+    module = imported(GENERATED / "numpy" / "keras_layers_multi_head_attention.py")
+    heads, rng = {"num_heads": 2, "key_dim": 3}, np.random.default_rng(0)
+    params, query = module.multi_head_attention_init(rng, **heads, E=5), rng.standard_normal((2, 4, 5))
+    mask = rng.random((2, 2, 4, 4)) < 0.6
+    by_head = module.multi_head_attention(params, query, query, **heads, attention_mask=mask)
+    for number in (mask * 2, mask * -0.5):
+        assert np.array_equal(module.multi_head_attention(params, query, query, **heads, attention_mask=number), by_head)
+    with pytest.raises(ValueError, match="`attention_mask` must be bool, got dtype complex128"):
+        module.multi_head_attention(params, query, query, **heads, attention_mask=mask * 1j)
+    with pytest.raises(ValueError, match="with an axis of heads cannot be combined with `query_mask`"):
+        module.multi_head_attention(params, query, query, **heads, attention_mask=mask, value_mask=mask[:, 0, 0])
+
+
 def by_numpy(params: Weights, settings: dict[str, Any], **call: Any) -> Any:
     return NUMPY.group_query_attention(params, **call, **settings)
 

@@ -21,9 +21,9 @@ Generated: Any = imported(GENERATED / "keras" / "keras_layers_multi_head_attenti
 HEADS = {"num_heads": 2, "key_dim": 4}
 REFUSED = (
     *("high_dim_attention", "axes_negative_indexing", "different_proj", "shape_high_dim", "different_qv", "as_tuple"),
-    *("non_4d_inputs", "test_masking"),
+    "non_4d_inputs",
 )
-"""Tests of several attention axes, of inputs of a higher rank, of an output of several axes, or of numbers as a mask."""
+"""Tests of several attention axes, of inputs of a higher rank, or of an output of several axes."""
 # Keras's own on jax has no value_dim of its own without weights: a known deviation.
 SETTINGS: list[dict[str, Any]] = [
     {"output_shape": 5, "use_gate": True, "sliding_window": 2} | ({} if BACKEND == "jax" else {"value_dim": 3}),

@@ -202,8 +202,8 @@ def test_all_errors_of_a_file_come_at_once() -> None:
     text = changed(text, 'requires = "left >= 0 and right >= 0"', 'requires = "left >= 0 and right => 0"')
     text = changed(text, 'value = "replace"', 'value = "replaces"')
     assert sorted(errors(text)) == [
-        'argument.mask.dtype: expected one of "floating", "bool", "integer", "bool or floating", got "boolean".'
-        ' Did you mean "bool"?',
+        'argument.mask.dtype: expected one of "floating", "bool", "integer", "bool or floating", "bool or number",'
+        ' got "boolean". Did you mean "bool"?',
         'argument.query.dok: unknown key. Did you mean "doc"?',
         'path.xla.policies."mask.fill".value: expected "replace" or "add", got "replaces". Did you mean "replace"?',
         'path.xla.stage."mask.causal".when: column 1: unknown argument `is_casual`. Did you mean "is_causal"?',
