@@ -1,12 +1,14 @@
 """What a layer has in R beside its function: initial weights, and the constructor that users of the keras3 package know.
 
-`layer_group_query_attention(object, ...)` composes as layers do there: called on arrays it is the layer's result, without them
-the layer itself, a function of such arrays. Weights are explicit: `params`, or drawn at the first call.
+`layer_group_query_attention(object, ...)` and `layer_multi_head_attention(inputs, ...)` compose as layers do there: called on
+arrays they are the layer's result, without them the layer itself, a function of such arrays. Weights are explicit: `params`, or
+drawn at the first call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from attnspec.codegen.layer import fans, size_names
@@ -20,18 +22,41 @@ from attnspec.codegen.targets.r import R
 from attnspec.spec.expression import Expression, names, substitute
 from attnspec.spec.model import Argument, Spec, Weight
 
-# What the constructor of the R package keras3 takes by name, as document 001 has it; the rest comes through `...`.
+_OF_WEIGHTS = (
+    "kernel_initializer", "bias_initializer", "kernel_regularizer", "bias_regularizer", "activity_regularizer",
+    "kernel_constraint", "bias_constraint",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Constructor:
+    """A constructor of the R package keras3, as its documents have it: its first argument, and what it takes by name.
+
+    The rest comes through `...`. An example has arguments by place, and by name.
+    """
+
+    first: str
+    named: tuple[str, ...]
+    example: tuple[str, str]
+
+
 KERAS3 = {
-    "keras.layers.GroupQueryAttention": (
-        "head_dim", "num_query_heads", "num_key_value_heads", "dropout", "use_bias", "kernel_initializer", "bias_initializer",
-        "kernel_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint",
+    "keras.layers.GroupQueryAttention": Constructor(
+        "object",
+        ("head_dim", "num_query_heads", "num_key_value_heads", "dropout", "use_bias", *_OF_WEIGHTS),
+        ("4, 4, 2", "head_dim = 4, num_query_heads = 4, num_key_value_heads = 2"),
     ),
-}  # fmt: skip
+    "keras.layers.MultiHeadAttention": Constructor(
+        "inputs",
+        ("num_heads", "key_dim", "value_dim", "dropout", "use_bias", "output_shape", "attention_axes", *_OF_WEIGHTS, "seed"),
+        ("2, 4", "num_heads = 2, key_dim = 4"),
+    ),
+}
 _EXAMPLE = """\
 query <- array(rnorm(2 * 3 * 6), c(2, 3, 6))
 value <- array(rnorm(2 * 5 * 6), c(2, 5, 6))
-list(query, value) |> layer_group_query_attention(4, 4, 2) |> str()
-layer <- layer_group_query_attention(head_dim = 4, num_query_heads = 4, num_key_value_heads = 2)
+list(query, value) |> {0}({1}) |> str()
+layer <- {0}({2})
 identical(layer(list(query, value)), layer(list(query, value)))"""
 _CHECKS = {"integer": ".integer", "seed": ".integer", "number": ".number", "flag": ".flag"}
 
@@ -96,14 +121,19 @@ def has_layer(spec: Spec) -> bool:
 
 def layer_parameters(spec: Spec) -> tuple[tuple[str, str], ...]:
     """The documented ones, in their order."""
-    documented = (spec.argument(name) for name in KERAS3[spec.name])
-    return (("object", ""), *((a.name, "" if a.required else literal(a.default)) for a in documented), ("...", ""))
+    documented = (spec.argument(name) for name in KERAS3[spec.name].named)
+    return (
+        (KERAS3[spec.name].first, ""),
+        *((a.name, "" if a.required else literal(a.default)) for a in documented),
+        ("...", ""),
+    )
 
 
 def layer_text(spec: Spec, printer: RPrinter) -> str:
     """The constructor, its checks, and the layer that it returns."""
     settings = [a for a in spec.constructor if a.role != "object"]
     inputs = [a for a in spec.arguments if a.role == "tensor" and a.feeds]
+    first = KERAS3[spec.name].first
     checks = [printer.statement(check) for check in constructor_checks(spec)]
     body = [
         f"more <- .named(list(...), {literal(tuple(_more(spec)))})",
@@ -112,19 +142,19 @@ def layer_text(spec: Spec, printer: RPrinter) -> str:
         *checks,
         f"settings <- {calling('list', *(f'{a.name} = {a.name}' for a in settings))}",
         'weights <- more[["params"]]',
-        "layer <- function(object, ...) {",
+        f"layer <- function({first}, ...) {{",
         indent("\n".join(_call(spec, inputs))),
         "}",
         f"asked <- more[names(more) %in% {literal(tuple(_call_time(spec)))}]",
-        "if (missing(object)) return(layer)",
-        "return(do.call(layer, c(list(object), asked)))",
+        f"if (missing({first})) return(layer)",
+        f"return(do.call(layer, c(list({first}), asked)))",
     ]
     return _function(layer_name(spec), layer_parameters(spec), body)
 
 
 def _more(spec: Spec) -> Iterator[str]:
     """What `...` may hold."""
-    yield from (a.name for a in spec.constructor if a.name not in KERAS3[spec.name])
+    yield from (a.name for a in spec.constructor if a.name not in KERAS3[spec.name].named)
     yield "params"
     yield from _call_time(spec)
 
@@ -142,13 +172,14 @@ def _is_for_training(spec: Spec, argument: Argument) -> bool:
 def _taken(spec: Spec) -> Iterator[str]:
     """Every setting by its name, checked, those of `...` too."""
     for a in spec.constructor:
-        given = a.name if a.name in KERAS3[spec.name] else f"more[[{string(a.name)}]]"
+        given = a.name if a.name in KERAS3[spec.name].named else f"more[[{string(a.name)}]]"
         if a.role == "object":
             continue
-        if a.role == "flag" and a.name not in KERAS3[spec.name]:
+        if a.role == "flag" and a.name not in KERAS3[spec.name].named:
             yield f"{a.name} <- .optional_flag({string(a.name)}, {given})"
         elif a.optional:
-            yield f"{a.name} <- {given}"
+            if given != a.name:
+                yield f"{a.name} <- {given}"
             yield f"if (!is.null({a.name})) {a.name} <- {_CHECKS[a.role]}({string(a.name)}, {a.name})"
         else:
             yield f"{a.name} <- {_CHECKS[a.role]}({string(a.name)}, {given})"
@@ -156,7 +187,8 @@ def _taken(spec: Spec) -> Iterator[str]:
 
 def _call(spec: Spec, inputs: Sequence[Argument]) -> Iterator[str]:
     least = sum(argument.required for argument in inputs)
-    yield f"inputs <- .inputs(object, {literal(tuple(a.name for a in inputs))}, {least})"
+    first = KERAS3[spec.name].first
+    yield f"inputs <- .inputs({string(first)}, {first}, {literal(tuple(a.name for a in inputs))}, {least})"
     sizes = []
     for dim in size_names(spec):
         owner = next(a for a in inputs if dim in a.layouts[0].dims)
@@ -177,9 +209,10 @@ def layer_page(spec: Spec, header: str) -> Manual:
     """The documentation of the constructor."""
     inputs = [a.name for a in spec.arguments if a.feeds]
     required = ", ".join(a.name for a in spec.arguments if a.feeds and a.required)
-    later = ", ".join(a.name for a in spec.constructor if a.name not in KERAS3[spec.name])
+    known = KERAS3[spec.name]
+    later = ", ".join(a.name for a in spec.constructor if a.name not in known.named)
     parameters = layer_parameters(spec)
-    named = [(variable(a), of_argument(spec.argument(a))) for a in KERAS3[spec.name]]
+    named = [(variable(a), of_argument(spec.argument(a))) for a in known.named]
     usage = calling(layer_name(spec), *(f"{name} = {default}" if default else name for name, default in parameters))
     return Manual(
         name=layer_name(spec),
@@ -187,8 +220,8 @@ def layer_page(spec: Spec, header: str) -> Manual:
         description=spec.summary,
         usage=usage,
         arguments=(
-            ("object", f"a list of arrays ({required}) or ({', '.join(inputs)}), or one array for all of them. Without it the "
-             "layer itself is returned: a function of such a list and of the arguments of the call."),
+            (known.first, f"a list of arrays ({required}) or ({', '.join(inputs)}), or one array for all of them. Without it "
+             "the layer itself is returned: a function of such a list and of the arguments of the call."),
             *named,
             ("...", f"{later}; params, a list of weights as {init_name(spec)}() makes it, otherwise drawn at the first call; "
              f"and the arguments of the call: {', '.join(_call_time(spec))}."),
@@ -199,6 +232,6 @@ def layer_page(spec: Spec, header: str) -> Manual:
             "and must stay NULL. An initialiser is glorot_uniform, zeros, ones, or a function of a shape.",
         ),
         source=f"{spec.documented.url} ({spec.documented.version})",
-        example=_EXAMPLE,
+        example=_EXAMPLE.format(layer_name(spec), *known.example),
         header=header,
     )  # fmt: skip

@@ -30,7 +30,7 @@ def test_a_package_has_a_function_and_a_page_for_every_spec() -> None:
     own = {"DESCRIPTION", "NAMESPACE"}
     assert {path for path, spec in files.items() if not spec} == own
     modules = {spec.module_name for spec in COVERED}
-    pages = {*modules, "layer_group_query_attention"}
+    pages = {*modules, "layer_group_query_attention", "layer_multi_head_attention"}
     assert files.keys() - own == {f"R/{m}.R" for m in modules} | {f"man/{m}.Rd" for m in pages}
     assert list(package([])) == []
 

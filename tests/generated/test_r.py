@@ -32,6 +32,7 @@ v <- array(1:20, c(1, 5, 2, 2))
 x <- array(sin(1:36), c(2, 3, 6))
 y <- array(cos(1:60), c(2, 5, 6))
 layer <- layer_group_query_attention
+many <- layer_multi_head_attention
 gqa <- keras_layers_group_query_attention
 weights <- function(...) {{
   keras_layers_group_query_attention_init(6, head_dim = 4, num_query_heads = 4, num_key_value_heads = 2, ...)
@@ -186,6 +187,18 @@ SAID = [
          "ValueError: `object` must be an array or a list (query, value, key) of 2 to 3 arrays, got 2 of them named q, v"),
     Said("a matrix for a batch of them",
          "layer(list(x[1, , ], y), 4, 4, 2)", "ValueError: `query` must be an array of 3 axes, got 2"),
+    Said("multi-head attention composes", "dim(list(x, y) |> many(2, 4))", "c(2L, 3L, 6L)"),
+    Said("multi-head attention of one array, by name",
+         "f <- many(num_heads = 2, key_dim = 4, value_dim = 3, output_shape = 5); "
+         "c(dim(f(x)), same(f(inputs = x), f(list(value = x, query = x))))", "c(2L, 3L, 5L, 1L)"),
+    Said("the call of multi-head attention", "a <- list(x, y) |> many(2, 4, seed = 1, sliding_window = 2, "
+         "use_causal_mask = TRUE, return_attention_scores = TRUE); sum(a$attention_scores[, , 3, c(1, 4, 5)])", "0"),
+    Said("numbers for a mask of multi-head attention", "f <- many(, 2, 4); m <- array(c(3, 0, 1), c(3, 5)); "
+         "same(f(list(x, y), attention_mask = m), f(list(x, y), attention_mask = m != 0))", "TRUE"),
+    Said("NA in a mask of numbers", "many(list(x, y), 2, 4, attention_mask = array(c(1, NA), c(3, 5)))",
+         "ValueError: `attention_mask` must not hold NA; element 2 of 15 does"),
+    Said("too many inputs of multi-head attention", "many(list(x, x, x, x), 2, 4)",
+         "ValueError: `inputs` must be an array or a list (query, value, key) of 2 to 3 arrays, got 4 of them"),
     Said("torch's layer", "a <- mha(init(8, 2), z, z, z); c(dim(a$attn_output), dim(a$attn_output_weights))",
          "c(3L, 2L, 8L, 2L, 3L, 3L)"),
     Said("weights that are not asked for are NULL",

@@ -440,7 +440,7 @@ layer_group_query_attention <- function(object, head_dim, num_query_heads, num_k
       seed = seed)
   weights <- more[["params"]]
   layer <- function(object, ...) {
-    inputs <- .inputs(object, c("query", "value", "key"), 2)
+    inputs <- .inputs("object", object, c("query", "value", "key"), 2)
     if (is.null(weights)) {
       weights <<- keras_layers_group_query_attention_init(E = .axis_size(inputs, 3, 3, "query"),
           D = .axis_size(inputs, 3, 3, "key", "value"), head_dim = head_dim,
@@ -731,16 +731,16 @@ layer_group_query_attention <- function(object, head_dim, num_query_heads, num_k
   }
 }
 
-.inputs <- function(object, known, least) {
+.inputs <- function(name, object, known, least) {
   # The inputs of a layer by name: a list of them, or one array for all that it needs.
   if (!is.list(object)) object <- rep(list(object), least)
   named <- names(object)
   fits <- length(object) >= least && length(object) <= length(known)
   if (!fits || !all(named %in% known) || anyDuplicated(named)) {
-    text <- "`object` must be an array or a list (%s) of %d to %d arrays, got %d of them%s"
+    text <- "`%s` must be an array or a list (%s) of %d to %d arrays, got %d of them%s"
     said <- if (length(named)) paste(" named", paste(named, collapse = ", ")) else ""
     listed <- paste(known, collapse = ", ")
-    .raise("ValueError", sprintf(text, listed, least, length(known), length(object), said))
+    .raise("ValueError", sprintf(text, name, listed, least, length(known), length(object), said))
   }
   if (is.null(named)) names(object) <- known[seq_along(object)]
   object

@@ -398,6 +398,119 @@ keras_layers_multi_head_attention_init <- function(E, D = E, F = E, num_heads, k
   return(params)
 }
 
+#' MultiHeadAttention as a Layer in Base R
+#'
+#' Multi-head attention with projections, as the Keras layer computes it.
+#'
+#' @param inputs a list of arrays (query, value) or (query, value, key), or one array for all of
+#'   them. Without it the layer itself is returned: a function of such a list and of the arguments
+#'   of the call.
+#' @param num_heads a whole number: number of heads.
+#' @param key_dim a whole number: size of each head of query and key.
+#' @param value_dim a whole number: size of each head of value; NULL means key_dim.
+#' @param dropout a number: share of the weights that dropout zeroes in training.
+#' @param use_bias TRUE or FALSE: whether the projections have biases.
+#' @param output_shape a whole number: features of the output; NULL means those of query.
+#' @param attention_axes a whole number: the axis over which queries attend: the length, which
+#'   NULL, 1 and -2 mean.
+#' @param kernel_initializer initialiser of the kernels.
+#' @param bias_initializer initialiser of the biases.
+#' @param kernel_regularizer regulariser of the kernels.
+#' @param bias_regularizer regulariser of the biases.
+#' @param activity_regularizer regulariser of what the projections return.
+#' @param kernel_constraint constraint of the kernels.
+#' @param bias_constraint constraint of the biases.
+#' @param seed a whole number: seed of dropout.
+#' @param ... sliding_window, flash_attention, use_gate; params, a list of weights as
+#'   keras_layers_multi_head_attention_init() makes it, otherwise drawn at the first call; and the
+#'   arguments of the call: query_mask, value_mask, key_mask, attention_mask,
+#'   return_attention_scores, training, use_causal_mask.
+#' @return What keras_layers_multi_head_attention() returns, or the layer.
+#' @details The signature is that of the R package keras3; sizes may be doubles. Regularisers and
+#'   constraints act in training and must stay NULL. An initialiser is glorot_uniform, zeros, ones,
+#'   or a function of a shape.
+#' @source https://keras.io/api/layers/attention_layers/multi_head_attention/ (3.15.1)
+#' @export
+layer_multi_head_attention <- function(inputs, num_heads, key_dim, value_dim = NULL, dropout = 0,
+    use_bias = TRUE, output_shape = NULL, attention_axes = NULL,
+    kernel_initializer = "glorot_uniform", bias_initializer = "zeros", kernel_regularizer = NULL,
+    bias_regularizer = NULL, activity_regularizer = NULL, kernel_constraint = NULL,
+    bias_constraint = NULL, seed = NULL, ...) {
+  more <- .named(list(...),
+      c("sliding_window", "flash_attention", "use_gate", "params", "query_mask", "value_mask",
+      "key_mask", "attention_mask", "return_attention_scores", "training", "use_causal_mask"))
+  num_heads <- .integer("num_heads", num_heads)
+  key_dim <- .integer("key_dim", key_dim)
+  if (!is.null(value_dim)) value_dim <- .integer("value_dim", value_dim)
+  dropout <- .number("dropout", dropout)
+  use_bias <- .flag("use_bias", use_bias)
+  if (!is.null(output_shape)) output_shape <- .integer("output_shape", output_shape)
+  if (!is.null(attention_axes)) attention_axes <- .integer("attention_axes", attention_axes)
+  sliding_window <- more[["sliding_window"]]
+  if (!is.null(sliding_window)) sliding_window <- .integer("sliding_window", sliding_window)
+  flash_attention <- .optional_flag("flash_attention", more[["flash_attention"]])
+  use_gate <- .optional_flag("use_gate", more[["use_gate"]])
+  if (!is.null(seed)) seed <- .integer("seed", seed)
+  .untrained("kernel_regularizer", kernel_regularizer)
+  .untrained("bias_regularizer", bias_regularizer)
+  .untrained("activity_regularizer", activity_regularizer)
+  .untrained("kernel_constraint", kernel_constraint)
+  .untrained("bias_constraint", bias_constraint)
+  if (num_heads <= 0) {
+    .raise("ValueError",
+        sprintf("Received an invalid value for argument `num_heads`, expected a positive integer. Received: num_heads=%s", num_heads))
+  }
+  if (key_dim <= 0) {
+    .raise("ValueError",
+        sprintf("Received an invalid value for argument `key_dim`, expected a positive integer. Received: key_dim=%s", key_dim))
+  }
+  if (!is.null(value_dim) && value_dim <= 0) {
+    .raise("ValueError",
+        sprintf("Received an invalid value for argument `value_dim`, expected a positive integer or `None`. Received: value_dim=%s", value_dim))
+  }
+  if (!is.null(attention_axes) && (attention_axes != 1 && attention_axes != -2)) {
+    .raise("ValueError",
+        sprintf("An axis of `attention_axes` other than the length, which 1 and -2 mean, is not covered. Received: attention_axes=%s", attention_axes))
+  }
+  if (!is.null(output_shape) && output_shape <= 0) {
+    .raise("ValueError",
+        sprintf("Invalid `output_shape`: %s. When specified, the `output_shape` should be of type tuple, list, or int.", output_shape))
+  }
+  if (!is.null(sliding_window) && sliding_window <= 0) {
+    .raise("ValueError",
+        sprintf("`sliding_window` must be `None` or a positive integer. Received: sliding_window=%s", sliding_window))
+  }
+  if (flash_attention && dropout > 0) {
+    .raise("ValueError",
+        "Dropout is not supported when flash attention is enabled. Please set dropout to 0.0 to use flash attention.")
+  }
+  if (0 > dropout || dropout > 1) {
+    .raise("ValueError",
+        sprintf("Invalid value received for argument `rate`. Expected a float value between 0 and 1. Received: rate=%s", dropout))
+  }
+  settings <- list(num_heads = num_heads, key_dim = key_dim, value_dim = value_dim,
+      dropout = dropout, use_bias = use_bias, output_shape = output_shape,
+      attention_axes = attention_axes, sliding_window = sliding_window,
+      flash_attention = flash_attention, use_gate = use_gate, seed = seed)
+  weights <- more[["params"]]
+  layer <- function(inputs, ...) {
+    inputs <- .inputs("inputs", inputs, c("query", "value", "key"), 2)
+    if (is.null(weights)) {
+      weights <<- keras_layers_multi_head_attention_init(E = .axis_size(inputs, 3, 3, "query"),
+          D = .axis_size(inputs, 3, 3, "key", "value"), F = .axis_size(inputs, 3, 3, "value"),
+          num_heads = num_heads, key_dim = key_dim, value_dim = value_dim, use_bias = use_bias,
+          output_shape = output_shape, kernel_initializer = kernel_initializer,
+          bias_initializer = bias_initializer, use_gate = use_gate)
+    }
+    do.call(keras_layers_multi_head_attention,
+        c(list(params = weights), inputs, list(...), settings))
+  }
+  asked <- more[names(more) %in% c("query_mask", "value_mask", "key_mask", "attention_mask",
+      "return_attention_scores", "training", "use_causal_mask")]
+  if (missing(inputs)) return(layer)
+  return(do.call(layer, c(list(inputs), asked)))
+}
+
 # -- helpers: argument checks, and what base R lacks ------------------------------------------------
 
 .raise <- function(class, message) {
@@ -659,4 +772,46 @@ keras_layers_multi_head_attention_init <- function(E, D = E, F = E, num_heads, k
   # Numbers between 0 and 1, neither of them included.
   most <- .Machine$integer.max
   (sample.int(most, count, replace = TRUE) - 0.5) / most
+}
+
+.named <- function(more, known) {
+  # The arguments of `...`, each by a name that is known.
+  unknown <- if (length(more)) setdiff(if (is.null(names(more))) "" else names(more), known)
+  if (length(unknown)) {
+    text <- "unknown argument `%s`; known are %s"
+    .raise("TypeError", sprintf(text, unknown[1], paste(known, collapse = ", ")))
+  }
+  more
+}
+
+.untrained <- function(name, value) {
+  # What acts on weights in training must stay NULL.
+  if (!is.null(value)) {
+    .raise("NotImplementedError", sprintf("`%s` acts in training, which is not done here", name))
+  }
+}
+
+.inputs <- function(name, object, known, least) {
+  # The inputs of a layer by name: a list of them, or one array for all that it needs.
+  if (!is.list(object)) object <- rep(list(object), least)
+  named <- names(object)
+  fits <- length(object) >= least && length(object) <= length(known)
+  if (!fits || !all(named %in% known) || anyDuplicated(named)) {
+    text <- "`%s` must be an array or a list (%s) of %d to %d arrays, got %d of them%s"
+    said <- if (length(named)) paste(" named", paste(named, collapse = ", ")) else ""
+    listed <- paste(known, collapse = ", ")
+    .raise("ValueError", sprintf(text, name, listed, least, length(known), length(object), said))
+  }
+  if (is.null(named)) names(object) <- known[seq_along(object)]
+  object
+}
+
+.axis_size <- function(inputs, rank, axis, name, otherwise = name) {
+  # The size of one axis of an input, or of the one that stands in for it.
+  x <- inputs[[if (is.null(inputs[[name]])) otherwise else name]]
+  if (length(dim(x)) != rank) {
+    text <- "`%s` must be an array of %d axes, got %d"
+    .raise("ValueError", sprintf(text, name, rank, length(dim(x))))
+  }
+  dim(x)[axis]
 }
