@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from attnspec.codegen.adjoint import SELF, Leaf, adjoint
+from attnspec.codegen.folding import folded, unfolded
 from attnspec.codegen.index_notation import elementwise
 from attnspec.codegen.printer import at_axis
 from attnspec.codegen.program import Assign, Dims, If, Line, Node, Op, Program, Ref, Return, Statement, reads, statements, walk
@@ -156,6 +157,7 @@ class _Reverse:
             text = f"d_{output.name}"
             if lifted:
                 text = f"{at_axis(text, lacking_axis(output.layouts), 'None')} if lifted else {text}"
+            text = folded(self.spec, f"d_{output.name}", output.layouts[0], text)
             body: list[Statement] = [Line(f"d_{output.name} = np.asarray({text}).astype(compute)")]
             before = set(self.live)
             if output.swapped_unless:
@@ -310,11 +312,13 @@ class _Reverse:
                 yield Line(f"if not {argument.name}_given:\n    d_{other} = d_{other} + d_{argument.name}")
         yield from self.swapped()
         lifted = set(lift_names(self.spec))
-        for name in [a.name for a in self.spec.tensor_arguments] + [w.name for w in self.spec.weights]:
+        layouts = {a.name: a.layouts[0] for a in self.spec.tensor_arguments} | {w.name: w.layout for w in self.spec.weights}
+        for name, layout in layouts.items():
             if name in self.live or name in self.needs_zero():
                 text = f"d_{name}"
                 if name in lifted:
                     text = f"({at_axis(text, lacking_axis(self.spec.argument(name).layouts), '0')} if lifted else {text})"
+                text = unfolded(self.spec, layout, text)
                 given = f"if {name}_given:\n    " if self.stands_in(name) else ""
                 yield self.where_given(name, Line(f'{given}gradients["{name}"] = {text}.astype({name}.dtype)'))
         yield from self.regrouped()

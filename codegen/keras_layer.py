@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from attnspec.codegen.folding import axes_argument, several
 from attnspec.codegen.index_notation import align, lower
 from attnspec.codegen.keras_hooks import APPLIED, ATTEND, INNER, MASK, SCORES, SOFTMAX, hook_specs
 from attnspec.codegen.keras_projections import Dense, dense_layers
@@ -37,6 +38,8 @@ _HOOK = {
 }
 """What a layer's own attention may take beside query, key and value."""
 _WANTED, _CAUSAL = "return_attention_scores", "use_causal_mask"
+_SPARE = "opqruwxyz"
+"""Letters of an equation that no dim of a projection has."""
 
 
 def keras_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
@@ -85,8 +88,9 @@ def kept(spec: Spec, name: str) -> str:
 
 
 def _held(spec: Spec) -> dict[str, Expression]:
-    """The constructor's arguments as the layer holds them."""
-    return {argument.name: Name(kept(spec, argument.name)) for argument in spec.constructor}
+    """The constructor's arguments as the layer holds them; of axes, which it has once it is built, their number."""
+    held = {argument.name: kept(spec, argument.name) for argument in spec.constructor}
+    return {a.name: Name(f"len({held[a.name]})" if a.role == "axes" else held[a.name]) for a in spec.constructor}
 
 
 def _constructor(spec: Spec, target: Target) -> Iterator[str]:
@@ -95,13 +99,16 @@ def _constructor(spec: Spec, target: Target) -> Iterator[str]:
     for argument in spec.constructor:
         if argument.name in _SETTING:
             yield f"{argument.name} = {_SETTING[argument.name]}"
-        if argument.single:
-            yield f'{argument.name} = _single("{argument.name}", {argument.name})'
+        if argument.several:
+            yield f"{argument.axes_name} = _listed({argument.name})"
+            yield f"{argument.name} = None if {argument.name} is None else _product({argument.axes_name})"
     printer = Printer(target, batched=False)
     yield from (printer.statement(replace(_strict(spec, check), numbers=())) for check in constructor_checks(spec))
     for argument in spec.constructor:
         kind, value = _object_kind(argument), argument.name
-        if argument.tells and argument.unset is not None and not is_late(spec, argument):
+        if argument.several or argument.role == "axes":
+            value = argument.axes_name if argument.several else f"_listed({argument.name})"
+        elif argument.tells and argument.unset is not None and not is_late(spec, argument):
             value = f"{to_text(argument.unset)} if {value} is None else {value}"
         yield f"{kept(spec, argument.name)} = {f'keras.{kind}.get({value})' if kind else value}"
     yield from (f"self.{name} = {printer.guard(rule)[0]}" for name, rule in spec.attributes.items())
@@ -135,7 +142,11 @@ def _object_kind(argument: Argument) -> str:
 
 def _build(spec: Spec, dense: tuple[Dense, ...], tensors: list[Argument]) -> Iterator[str]:
     shape_of = {a.feeds or a.name: f"{a.name}_shape" for a in tensors}
-    yield from _shapes(tensors)
+    axes = axes_argument(spec)
+    if axes is not None:
+        own = kept(spec, axes.name)
+        yield f'{own} = tuple(_places("{axes.name}", {own}, len({tensors[0].name}_shape)))'
+    yield from _shapes(spec, tensors)
     for dim, attribute in _NAMED.items():
         first = next(a for a in tensors if dim in a.layouts[0].dims)
         yield f"self.{attribute} = {first.name}_shape[{first.layouts[0].dims.index(dim)}]"
@@ -170,6 +181,10 @@ def _made_by(spec: Spec, dense: tuple[Dense, ...], method: str) -> Iterator[str]
         yield from _between(spec)
     else:
         yield '"""The last projection."""'
+        last = several(spec, dense[-1].kernel.layout)
+        if last is not None:
+            dim = dense[-1].kernel.layout.dims[-1].lower()
+            yield f'{dim} = "{dim}{_SPARE}"[: len({kept(spec, last.name)} or "{dim}")]'
         yield f"return {_einsum_dense(spec, dense[-1], 'name=name', '**common_kwargs')}"
 
 
@@ -202,11 +217,16 @@ def _built(spec: Spec, dense: Dense, shape: str) -> Iterator[str]:
 def _einsum_dense(spec: Spec, dense: Dense, *more: str) -> str:
     made = spec.tensors[dense.defines][2:]
     bias = "".join(dense.bias.layout.dims).lower() if dense.bias else ""
+    equation, biases = f'"{dense.equation}"', f'"{bias}"'
+    last = several(spec, dense.kernel.layout)
+    if last is not None:
+        dim = dense.kernel.layout.dims[-1].lower()
+        equation, biases = f'f"{dense.equation.replace(dim, f"{{{dim}}}")}"', dim
     only = f" if {_own(spec, dense.bias.when, dense.kernel.when)} else None" if dense.bias and dense.bias.when else ""
     arguments = [
-        f'"{dense.equation}"',
+        equation,
         f"output_shape=(None, {', '.join(_size(spec, dim) for dim in made)})",
-        f'bias_axes="{bias}"{only}' if bias else "bias_axes=None",
+        f"bias_axes={biases}{only}" if bias else "bias_axes=None",
         *([f'activation="{dense.activation}"'] if dense.activation else []),
         *more,
     ]
@@ -231,15 +251,22 @@ def _size(spec: Spec, dim: str, known: Mapping[str, str] = MappingProxyType({}))
     if not is_late(spec, teller):
         return own
     assert isinstance(teller.unset, Name)
-    return f"{_size(spec, teller.unset.name, known)} if {own} is None else {own}"
+    other = _size(spec, teller.unset.name, known)
+    return f"*(({other},) if {own} is None else {own})" if teller.several else f"{other} if {own} is None else {own}"
 
 
-def _shapes(tensors: list[Argument]) -> Iterator[str]:
+def _shapes(spec: Spec, tensors: list[Argument]) -> Iterator[str]:
     """The shapes of the inputs, which fit their layouts and each other."""
     for argument in tensors:
         if isinstance(argument.unset, Name):
             name = f"{argument.name}_shape"
             yield f"{name} = {argument.unset.name}_shape if {name} is None else {name}"
+    axes, names_ = axes_argument(spec), [f"{a.name}_shape" for a in tensors]
+    if axes is not None:
+        query, value, key = names_
+        yield f"_equal_but_last({value}={value}, {key}={key})"
+        yield f'spans = _spans("{axes.name}", {kept(spec, axes.name)}, {query}, {value})'
+        yield f"{', '.join(names_)} = (_plain_shape(shape, spans) for shape in ({', '.join(names_)}))"
     given = (f'{a.name}_shape=({a.name}_shape, "{" ".join(a.layouts[0].dims)}")' for a in tensors)
     yield f"_fit({', '.join(given)})"
 
@@ -265,6 +292,7 @@ def _call(spec: Spec, target: Target, dense: tuple[Dense, ...]) -> Iterator[str]
     for argument in spec.arguments:
         if argument.role == "tensor" and isinstance(argument.unset, Name):
             yield f"{argument.name} = {argument.unset.name} if {argument.name} is None else {argument.name}"
+    yield from _spans(spec)
     yield from (printer.statement(statement) for statement in tensor_checks(spec))
     for check in call_checks(spec):
         yield printer.statement(replace(check, fails=substitute(check.fails, _held(spec))))
@@ -279,7 +307,9 @@ def _call(spec: Spec, target: Target, dense: tuple[Dense, ...]) -> Iterator[str]
             "if not own:\n"
             "    key, value = (ops.repeat(heads, query.shape[2] // heads.shape[2], axis=2) for heads in (key, value))"
         )
-    passed = [f"{name}={name}" for name in spec.hook if name != _CAUSAL] + ["**alone"] * (_CAUSAL in spec.hook)
+    folds = axes_argument(spec) is not None
+    wish = {_WANTED: f"{_WANTED} or bool(spans)"} if folds else {}  # with more axes weights are always computed
+    passed = [f"{name}={wish.get(name, name)}" for name in spec.hook if name != _CAUSAL] + ["**alone"] * (_CAUSAL in spec.hook)
     yield f"output, scores = self._compute_attention(query, key, value, {', '.join(passed)})"
     projections = {stage.clause for each in dense for stage in each.stages}
     for stage in spec.paths[-1].stages:
@@ -289,7 +319,18 @@ def _call(spec: Spec, target: Target, dense: tuple[Dense, ...]) -> Iterator[str]
     for each in dense:
         if each.source not in inputs:
             yield f"output = self.{each.attribute}(output)"
-    yield "return (output, scores) if return_attention_scores else output"
+    if folds:
+        yield 'output = _unfold(output, "T", spans)'
+    scores = "_unfold_pairs(scores, spans)" if folds else "scores"
+    yield f"return (output, {scores}) if return_attention_scores else output"
+
+
+def _spans(spec: Spec) -> Iterator[str]:
+    """How the axes of a call's inputs are put together; the layer knows which are the length once it is built."""
+    axes = axes_argument(spec)
+    if axes is not None:
+        query, value, *_ = (a.name for a in spec.arguments if a.feeds)
+        yield f'spans = _spans("{axes.name}", {kept(spec, axes.name)}, _sizes_of({query}), _sizes_of({value}))'
 
 
 def _joined(spec: Spec) -> Iterator[str]:
@@ -389,7 +430,15 @@ def _attention(spec: Spec) -> Iterator[str]:
 def _asked(spec: Spec, when: Expression) -> str:
     """A guard of a path, over what the layer holds."""
     wish = {_WANTED: Name(f"self._{_WANTED}")} if _keeps_wish(spec) else {}
-    return to_text(substitute(when, {**_held(spec), **wish}))
+    return to_text(substitute(_without_folding(when), {**_held(spec), **wish}))
+
+
+def _without_folding(when: Expression) -> Expression:
+    """The guard without the question after further axes, which the layer's call answers by asking for weights."""
+    match when:
+        case Binary("or", left, Call("folded")):
+            return left
+    return when
 
 
 def _called(spec: Spec, function: Spec) -> str:
@@ -406,8 +455,13 @@ def _softmax() -> Iterator[str]:
 
 
 def _output_shape(spec: Spec, tensors: list[Argument]) -> Iterator[str]:
-    yield from _shapes(tensors)
     made = spec.outputs[0].layouts[0].dims
+    if axes_argument(spec) is not None:
+        yield f"shape = tuple({tensors[0].name}_shape)"
+        yield from _shapes(spec, tensors)
+        yield f"return (*shape[:-1], {_size(spec, made[-1], {'E': 'shape[-1]'})})"
+        return
+    yield from _shapes(spec, tensors)
     same = [a.name for a in tensors if a.layouts[0].dims == made]
     yield f"return tuple({same[0]}_shape)" if same else f"return ({', '.join(_shape_size(spec, dim, tensors) for dim in made)})"
 
@@ -426,7 +480,17 @@ def _output_spec(spec: Spec, tensors: list[Argument]) -> Iterator[str]:
     for output in spec.outputs[1:]:
         sizes = ", ".join(_spec_size(spec, dim, tensors) for dim in output.layouts[0].dims)
         assert output.when is not None
-        yield f"if {to_text(output.when)}:\n    return output, keras.KerasTensor(({sizes}), dtype=self.compute_dtype)"
+        body = f"return output, keras.KerasTensor(({sizes}), dtype=self.compute_dtype)"
+        axes = axes_argument(spec)
+        if axes is not None:
+            query, value, *_ = (a.name for a in tensors)
+            wide = f'(*spans["B"], {_size(spec, "N")}, *spans["T"], *spans["S"])'
+            body = (
+                f'spans = _spans("{axes.name}", {kept(spec, axes.name)}, {query}.shape, {value}.shape)\n'
+                f"shape = {wide} if spans else ({sizes})\n"
+                "return output, keras.KerasTensor(shape, dtype=self.compute_dtype)"
+            )
+        yield f"if {to_text(output.when)}:\n{indent(body)}"
     yield "return output"
 
 

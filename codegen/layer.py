@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
+from attnspec.codegen.folding import several
 from attnspec.codegen.printer import Printer, Target, indent
-from attnspec.codegen.prologue import axis_size, constructor_checks, is_grouped
+from attnspec.codegen.prologue import axis_size, constructor_checks, is_grouped, several_sizes
 from attnspec.spec.expression import Access, Expression, Name, Sum, names, substitute, to_text, walk
 from attnspec.spec.model import Argument, Axis, Spec, Weight
 
@@ -180,11 +181,11 @@ def _construction(spec: Spec, target: Target) -> Iterator[str]:
     if own:
         yield f"_default_only({', '.join(own)})"
     for argument in spec.constructor:
-        if argument.tells and argument.unset is not None:
-            given = f'_single("{argument.name}", {argument.name})' if argument.single else argument.name
-            yield f"{argument.name} = {to_text(argument.unset)} if {argument.name} is None else {given}"
-        elif argument.single:
-            yield f'{argument.name} = _single("{argument.name}", {argument.name})'
+        if argument.several and argument.unset is not None:
+            yield several_sizes(argument, to_text(argument.unset))
+            yield f"{argument.name} = _product({argument.axes_name})"
+        elif argument.tells and argument.unset is not None:
+            yield f"{argument.name} = {to_text(argument.unset)} if {argument.name} is None else {argument.name}"
     printer = Printer(target, batched=False)
     for statement in constructor_checks(spec):
         yield printer.statement(statement)
@@ -196,7 +197,7 @@ def _construction(spec: Spec, target: Target) -> Iterator[str]:
 def _kept(spec: Spec, target: Target) -> Iterator[str]:
     """The constructor's arguments, and what dropout draws from: a seed starts it, and every call goes on with it."""
     for argument in (argument for argument in spec.constructor if argument.role != "placement"):
-        yield f"self.{argument.name} = {argument.name}"
+        yield f"self.{argument.name} = {argument.axes_name if argument.several else argument.name}"
         if argument.role == "seed":
             yield f"self._generator = None if {argument.name} is None else {_SEEDED[target.name].format(argument.name)}"
 
@@ -232,6 +233,9 @@ def _contracted(spec: Spec, name: str) -> set[str]:
 
 def _shape(spec: Spec, weight: Weight) -> str:
     sizes = [_axis_size(spec, axis) for axis in weight.layout.axes]
+    last = several(spec, weight.layout)
+    if last is not None:
+        sizes[-1] = f"*{last.axes_name}"
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
@@ -271,7 +275,9 @@ def _reset(spec: Spec, weight: Weight) -> str:
     if weight.initializer not in _DRAWS or is_grouped(weight.layout) or (weight.fans and not read):
         return line
     dims = weight.layout.dims
-    return f"{', '.join(dims)}{',' if len(dims) == 1 else ''} = self.{weight.name}.shape\n{line}"
+    last = f"\n{dims[-1]} = _product({dims[-1]})" if several(spec, weight.layout) else ""
+    starred = (*dims[:-1], f"*{dims[-1]}") if last else dims
+    return f"{', '.join(starred)}{',' if len(dims) == 1 else ''} = self.{weight.name}.shape{last}\n{line}"
 
 
 def _each(

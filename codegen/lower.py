@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from attnspec.codegen.folding import unfolding
 from attnspec.codegen.index_notation import LoweringError, Scope, align, elementwise, lower, transpose
 from attnspec.codegen.program import (
     ELEMENTWISE,
@@ -420,8 +421,14 @@ def _returns(spec: Spec, body: Body) -> Iterator[Statement]:
     always = [output for output in outputs if output.when is None]
     yield from (made[output] for output in always if made[output].value != made[output].target)
     yield from _swapped_back(always)
+    yield from _unfolded(spec, always)
     for number, output in enumerate(optional):
-        branch = (made[output], *_swapped_back([output]), _return(spec, _places(spec, outputs), [*always, output], made))
+        branch = (
+            made[output],
+            *_swapped_back([output]),
+            *_unfolded(spec, [output]),
+            _return(spec, _places(spec, outputs), [*always, output], made),
+        )
         others = [other.when for other in optional[:number]]
         if output.when in [Unary("not", when) for when in others if when is not None]:
             yield from branch
@@ -443,6 +450,12 @@ def _return(spec: Spec, names: Iterable[str], outputs: Iterable[Output], made: M
     places = [chosen.get(name) for name in names]
     lifted = tuple(lacking_axis(output.layouts) if output else 0 for output in places) if lift_names(spec) else ()
     return Return(tuple(made[output].target if output else Ref("None") for output in places), lifted)
+
+
+def _unfolded(spec: Spec, outputs: list[Output]) -> Iterator[Statement]:
+    """Outputs with all axes that inputs and weights came with."""
+    for output in outputs:
+        yield from unfolding(spec, output.name, output.layouts[0])
 
 
 def _swapped_back(outputs: list[Output]) -> Iterator[Statement]:

@@ -28,6 +28,7 @@ from attnspec.spec.model import Argument, Layout, Spec
 HELPERS = "# -- helpers: argument checks, and what the framework lacks " + "-" * 60
 _PYTHON_TYPES = {
     "number": "float", "integer": "int", "flag": "bool", "choice": "str", "sizes": "int | tuple[int, int]",
+    "axes": "int | tuple[int, ...]",
     "training": "bool", "seed": "int", "object": "str", "placement": "",
 }  # fmt: skip
 
@@ -182,6 +183,7 @@ def _starred(arguments: Iterable[Argument], target: Target) -> Iterator[str]:
 def _parameter(argument: Argument, target: Target) -> str:
     base = {"tensor": target.array_type, "tensors": f"list[{target.array_type} | None]"}.get(argument.role)
     role, base = argument.role, "Any" if argument.role == "object" and target.name == "keras" else base
+    role = "axes" if argument.several else role  # an int, or several
     kind = base or (f"{target.name}.{argument.name}" if role == "placement" else _PYTHON_TYPES[role])
     if argument.required:
         return f"{argument.name}: {kind}{' | None' if argument.nullable else ''}"

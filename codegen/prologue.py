@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from functools import reduce
 from itertools import groupby
 
+from attnspec.codegen.folding import axes_argument, folded, spans_line
 from attnspec.codegen.printer import at_axis
 from attnspec.codegen.program import Assign, Check, Default, Derived, Dims, If, Line, Op, Ref, Sizes, Statement
 from attnspec.spec.expression import Binary, Call, Expression, IsNone, Name, Number, Unary, names, substitute, to_text, walk
 from attnspec.spec.layouts import layout_text, swapped
-from attnspec.spec.model import Argument, Layout, Precondition, Spec
+from attnspec.spec.model import Argument, Layout, Precondition, Spec, Weight
 
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 
@@ -27,6 +28,7 @@ def prologue(spec: Spec) -> Iterator[Statement]:
             yield _stand_in(argument)
     early = _told_by_rule(spec)
     yield from _told(spec)
+    yield from spans_line(spec)
     if early:
         yield from _constructed(spec)
     yield _first_sizes(spec)
@@ -36,6 +38,9 @@ def prologue(spec: Spec) -> Iterator[Statement]:
     yield from _weights(spec)
     yield from _same_dtype(spec)
     yield from _sizes(spec)
+    axes = axes_argument(spec)
+    if axes is not None:
+        yield Line(f"{axes.name} = _attended(spans)")
     for argument in (*(() if early else spec.constructor), *spec.arguments):
         yield from _scalars(argument, spec.preconditions)
     done = _own_preconditions(spec) if early else ()
@@ -67,7 +72,7 @@ def tensor_checks(spec: Spec) -> Iterator[Statement]:
 
 def _own_preconditions(spec: Spec) -> tuple[Precondition, ...]:
     """The preconditions over the constructor's arguments alone, of a function over those that tell sizes."""
-    own = {argument.name for argument in (*spec.constructor, *spec.tellers)}
+    own = {argument.name for argument in (*spec.constructor, *spec.tellers) if argument.role != "axes"}
 
     def named(precondition: Precondition) -> frozenset[str]:
         parts = (part for part in (precondition.when, precondition.requires) if part is not None)
@@ -124,14 +129,22 @@ def _late(spec: Spec) -> Iterator[Statement]:
     for argument in spec.tellers:
         if is_late(spec, argument) and argument.unset is not None:
             bound = substitute(argument.unset, {dim: Name(f'sizes["{dim}"][0]') for dim in names(argument.unset)})
-            yield Line(f"{argument.name} = {to_text(bound)} if {argument.name} is None else {_as_integer(argument)}")
+            if argument.several:
+                yield Line(several_sizes(argument, to_text(bound)))
+                yield Line(f"{argument.name} = _product({argument.axes_name})")
+            else:
+                yield Line(f"{argument.name} = {to_text(bound)} if {argument.name} is None else {_as_integer(argument)}")
             yield from (Line(f'sizes["{dim}"] = ({argument.name}, "{argument.name}")') for dim in argument.tells)
 
 
 def _as_integer(argument: Argument) -> str:
     """The argument, checked."""
-    given = f'_single("{argument.name}", {argument.name})' if argument.single else argument.name
-    return f'_{argument.role}("{argument.name}", {given})'
+    return f'_{argument.role}("{argument.name}", {argument.name})'
+
+
+def several_sizes(argument: Argument, default: str) -> str:
+    """The statement that gives the sizes of the axes of a dim."""
+    return f'{argument.axes_name} = _several("{argument.name}", {argument.name}, {default})'
 
 
 def _first_sizes(spec: Spec) -> Line:
@@ -193,6 +206,7 @@ def _tensor(spec: Spec, argument: Argument) -> Iterator[Statement]:
         layouts = layouts.replace(f'"{kept}"', f'"{kept}" if {argument.swapped_unless} else "{other}"', 1)
     truth = argument.dtype == "bool or number"
     value, kind = (f"_truth({argument.name})", "bool") if truth else (argument.name, argument.dtype)
+    value = folded(spec, argument.name, argument.layouts[0], value)
     call = f'{argument.name} = _tensor(sizes, "{argument.name}", {value}, "{kind}", {layouts})'
     stands_in = isinstance(argument.unset, Name)
     yield Line(call if not argument.optional or stands_in else f"if {argument.name} is not None:\n    {call}")
@@ -215,10 +229,15 @@ def _bound_by_call(dims: Dims) -> Line:
 def _weights(spec: Spec) -> Iterator[Statement]:
     for when, weights in groupby(spec.weights, key=lambda weight: weight.when):
         lines = [
-            Line(f'{w.name} = _tensor(sizes, "{w.name}", params["{w.name}"], "floating", "{_written(w.layout)}")')
+            Line(f'{w.name} = _tensor(sizes, "{w.name}", {_given(spec, w)}, "floating", "{_written(w.layout)}")')
             for w in weights
         ]
         yield from lines if when is None else (If(when, tuple(lines)),)
+
+
+def _given(spec: Spec, weight: Weight) -> str:
+    """A weight as it is passed, with one axis for each dim."""
+    return folded(spec, weight.name, weight.layout, f'params["{weight.name}"]')
 
 
 def _same_dtype(spec: Spec) -> Iterator[Statement]:

@@ -17,6 +17,7 @@ from random import Random
 
 from hypothesis import strategies as st
 
+from attnspec.harness.arrangement import split
 from attnspec.harness.configuration import Configuration, TensorPlan
 from attnspec.harness.sizes import LARGE, SHAPES, sizes_for
 from attnspec.spec.binding import ShapeMismatch, Tensor, tensors_of
@@ -106,7 +107,7 @@ def _values(argument: Argument) -> Iterator[Default]:
     if argument.role in ("tensor", "tensors", "object", "placement", "seed") or argument.inert:
         return
     if argument.tells and not argument.required:  # left out, or told
-        yield from (None, True)
+        yield from (None, True, "several") if argument.several else (None, True)
         return
     tried: list[Default] = [] if argument.required else [argument.default]
     if argument.role in ("flag", "training") and not argument.examples:
@@ -151,7 +152,7 @@ def configuration(factors: Factors, sizes: Mapping[str, int], choice: Choice) ->
     spec = factors.spec
     sizes = _agreeing(factors, sizes, choice)
     told = [a for a in spec.tellers if choice.get(a.name, True)]
-    choice = {**choice, **{a.name: sizes[a.tells[0]] for a in told}}
+    choice = {**choice, **{a.name: _told_size(a, sizes, choice) for a in told}}
     chosen = {a.name: choice[a.name] for a in (*spec.constructor, *spec.arguments) if a.name in choice and a.role != "tensor"}
     chosen |= _places(spec, choice)
     values = {name: value for name, value in chosen.items() if differs(spec.argument(name), value)}
@@ -173,6 +174,12 @@ def configuration(factors: Factors, sizes: Mapping[str, int], choice: Choice) ->
         tuple(values.items()),  # type: ignore[arg-type]
         tuple((name, tensors[name]) for name in ordered if name in tensors),
     )
+
+
+def _told_size(argument: Argument, sizes: Mapping[str, int], choice: Choice) -> int | tuple[int, ...]:
+    """The size that an argument tells, perhaps that of two axes."""
+    size = sizes[argument.tells[0]]
+    return split(size, 2) if choice.get(argument.name) == "several" else size
 
 
 def _forms_of(tensors: Mapping[str, TensorPlan]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:

@@ -28,6 +28,7 @@ FITS: dict[Role, tuple[Callable[[Default], bool], str]] = {
     "flag": (lambda value: value is None or isinstance(value, bool), 'true, false or "None"'),
     "choice": (lambda value: value is None or isinstance(value, str), 'a choice or "None"'),
     "sizes": (lambda value: value is None or _is_integer(value) or _is_pair(value), 'an integer, a pair or "None"'),
+    "axes": (lambda value: value is None or _is_integer(value) or isinstance(value, tuple), 'integers or "None"'),
     "training": (lambda value: value is None or isinstance(value, bool), 'true, false or "None"'),
     "seed": (lambda value: value is None or _is_integer(value), 'an integer or "None"'),
     "placement": (lambda value: value is None, '"None"'),
@@ -67,7 +68,7 @@ class ArgumentReader:
             feeds=table.feeds,
             inert=table.inert,
             tells=tuple(table.tells),
-            single=table.single,
+            several=table.several,
             mode=table.mode,
             swapped_unless=table.swapped_unless,
             examples=tuple(literal(example) for example in table.examples),
@@ -123,7 +124,7 @@ class ArgumentReader:
             "names": (bool(argument.names), "sizes"),
             "choices": (bool(argument.choices), "choice"),
         }
-        for name, given in (("tells", argument.tells), ("single", argument.single)):
+        for name, given in (("tells", argument.tells), ("several", argument.several)):
             if given and argument.role != "integer":
                 self.reading.errors.add((*key, name), f'only an argument of role "integer" has it, got role "{argument.role}"')
         for name, (given, role) in keys.items():

@@ -32,7 +32,8 @@ class Facts:
     `values` are the Python values of scalar arguments (defaults filled in), `shapes` and `dtypes` those of the tensors that
     are given, `sizes` the dims they bind and what derives from these, `batch` the broadcast leading axes of batched
     layouts (`B` is their product), `same` the pairs of arguments that are one object, `scope` every scalar by name:
-    sizes, arguments with `unset` filled in, the members of pairs.
+    sizes, arguments with `unset` filled in, the members of pairs. `folded` says that inputs have more axes than their
+    layouts: `shapes` are those with the axes of a dim together.
     """
 
     values: Mapping[str, Default]
@@ -42,6 +43,7 @@ class Facts:
     batch: tuple[int, ...] = ()
     same: frozenset[frozenset[str]] = frozenset()
     scope: Mapping[str, Scalar] = field(default_factory=dict)
+    folded: bool = False
 
 
 NO_FACTS = Facts({}, {}, {}, {})
@@ -173,6 +175,7 @@ _GUARDS: dict[str, Callable[..., Scalar]] = {
     "is_floating": _is_floating,
     "same": _same,
     "given": lambda scope, facts, name: _given(name, scope, facts),
+    "folded": lambda scope, facts, name: facts.folded,
 }
 
 

@@ -16,7 +16,9 @@ from attnspec.spec.expression import Expression, Name, names, substitute
 
 Default = None | bool | int | float | str | tuple[int, ...]
 Kind = Literal["positional", "keyword-only"]
-Role = Literal["tensor", "tensors", "number", "integer", "flag", "choice", "sizes", "training", "seed", "object", "placement"]
+Role = Literal[
+    "tensor", "tensors", "number", "integer", "flag", "choice", "sizes", "axes", "training", "seed", "object", "placement"
+]
 DType = Literal["floating", "bool", "integer", "bool or floating", "bool or number"]
 Source = Literal["documented", "observed", "ruled"]
 Initializer = Literal["glorot_uniform", "glorot_normal", "linear_uniform", "zeros", "ones"]
@@ -56,7 +58,9 @@ class Argument:
     result; every other argument must act. `examples` are the values the harness tries. `optional` marks what may be None.
 
     `tells` are the dims whose size an integer is (`num_query_heads` tells N), of a layer's constructor or a function's call.
-    A sequence of one integer stands for a `single` one.
+    A sequence of integers stands for one where `several` says so: the dim is then the last axes of what has it.
+    `axes` are the axes of inputs that are together T of a query and S of a key; all others but the last are then B. To
+    expressions it is their number.
     `training` is a flag whose None means the mode of the model around the layer, false where there is none. `seed` decides
     what dropout draws. An `object` is the owner's own (an initialiser, a regulariser): it acts on the weights, never in the
     call, and other targets take its default alone. A `placement` (device, dtype) says where the owner makes the weights;
@@ -83,13 +87,18 @@ class Argument:
     feeds: str = ""
     inert: str = ""
     tells: tuple[str, ...] = ()
-    single: bool = False
+    several: bool = False
     mode: bool = False
     swapped_unless: str = ""
     examples: tuple[Default, ...] = ()
     nullable: bool = False
     when: Expression | None = None
     doc: str = ""
+
+    @property
+    def axes_name(self) -> str:
+        """The variable that holds the sizes of the axes of a dim which this argument tells, and may tell several of."""
+        return self.name.removesuffix("_shape") + "_axes"
 
     @property
     def optional(self) -> bool:

@@ -32,7 +32,7 @@ from attnspec.spec.suggestions import did_you_mean
 MAX_EXPONENT = 16
 
 ELEMENTWISE = ("floor", "min", "max", "exp", "log", "tanh", "sigmoid", "where", "abs")
-GUARD_FUNCTIONS = ("rank", "is_boolean", "is_floating", "same", "given")
+GUARD_FUNCTIONS = ("rank", "is_boolean", "is_floating", "same", "given", "folded")
 FUNCTIONS = (*ELEMENTWISE, *GUARD_FUNCTIONS, "sum", "concat")
 
 _COUNTS = {"where": 3, "same": 2}

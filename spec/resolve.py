@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
+from math import prod
 
+from attnspec.spec.axes import PLAIN_RANK, least_rank
 from attnspec.spec.binding import Binder, ShapeMismatch, Tensor, tensors_of
 from attnspec.spec.evaluate import NO_FACTS, EvaluationError, Evaluator, Facts, Scalar, evaluate, evaluator
 from attnspec.spec.model import Argument, Default, Output, Path, Spec, Stage
@@ -93,12 +95,13 @@ def facts_of(
     _tell(plan, binder, _scope(plan, filled, {}))
     binder.bind(tuple(tensor.under(filled) for tensor in plan.tensors), shapes)
     scope: dict[str, Scalar] = {**binder.sizes}
-    scope.update((name, value) for name, value in filled.items() if isinstance(value, int))
+    scope.update((name, value) for name, value in _scope(plan, filled, {}).items() if isinstance(value, int))
     bound = binder.sizes
     for name, needed, rule in plan.sizes:
         if name not in bound and needed <= scope.keys():
             _derive(name, rule, scope, bound)
-    return Facts(filled, shapes, dtypes, bound, binder.batch, same, _scope(plan, filled, bound))
+    folded = any(least_rank(filled[axes.name]) > PLAIN_RANK for axes in plan.scalars if axes.role == "axes")
+    return Facts(filled, shapes, dtypes, bound, binder.batch, same, _scope(plan, filled, bound), folded)
 
 
 def _tell(plan: _Plan, binder: Binder, scope: Mapping[str, Scalar]) -> None:
@@ -132,6 +135,10 @@ def _scope(plan: _Plan, values: Mapping[str, Default], sizes: Mapping[str, int])
         if value is None and argument.unset is not None:
             with suppress(EvaluationError):
                 scope[argument.name] = evaluator(argument.unset)(scope, NO_FACTS)
+        elif argument.role == "axes":
+            scope[argument.name] = len(value) if isinstance(value, tuple) else 1
+        elif argument.several and isinstance(value, tuple):
+            scope[argument.name] = prod(value)
         elif argument.role != "sizes" and not isinstance(value, tuple):
             scope[argument.name] = value
         elif value is not None:

@@ -127,7 +127,7 @@ class ArgumentTable(Table):
     feeds: str = ""
     inert: Line = ""
     tells: list[Dim] = Field(default=[], max_length=MAX_ITEMS)
-    single: bool = False
+    several: bool = False
     mode: bool = False
     swapped_unless: str = ""
     examples: list[Literal_] = Field(default=[], max_length=MAX_ITEMS)

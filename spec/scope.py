@@ -30,7 +30,7 @@ from attnspec.spec.reading import column
 from attnspec.spec.sorts import Sort, Sorts
 from attnspec.spec.suggestions import did_you_mean
 
-SCALARS = ("number", "integer", "flag", "choice", "training")
+SCALARS = ("number", "integer", "flag", "choice", "axes", "training")
 
 
 @dataclass

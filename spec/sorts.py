@@ -11,7 +11,7 @@ from attnspec.spec.unparser import to_text
 
 Sort = Literal["number", "predicate", "either", "text"]
 
-_PREDICATES = ("is_boolean", "is_floating", "same", "given")
+_PREDICATES = ("is_boolean", "is_floating", "same", "given", "folded")
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from attnspec.codegen.folding import axes_argument, several
 from attnspec.codegen.layer import fans, size_names
 from attnspec.codegen.printer import indent
 from attnspec.codegen.prologue import axis_size, constructor_checks
@@ -77,8 +78,12 @@ def init_parameters(spec: Spec) -> tuple[tuple[str, str], ...]:
 
 def init_text(spec: Spec, printer: RPrinter) -> str:
     """`<name>_init`: a list of weights by name, with the documented distributions."""
-    unset = (a for a in spec.constructor if a.tells and a.unset is not None)
-    lines = [f"if (is.null({a.name})) {a.name} <- {printer.guard(a.unset)[0]}" for a in unset if a.unset is not None]
+    lines: list[str] = []
+    for a in (a for a in spec.constructor if a.tells):
+        if a.unset is not None:
+            lines.append(f"if (is.null({a.name})) {a.name} <- {printer.guard(a.unset)[0]}")
+        if a.several:
+            lines += [f"{a.axes_name} <- {a.name}", f"{a.name} <- prod({a.name})"]
     lines.append("params <- list()")
     for when, weights in groupby(spec.weights, key=lambda weight: weight.when):
         text = "\n".join(_initial(spec, weight, printer) for weight in weights)
@@ -89,6 +94,9 @@ def init_text(spec: Spec, printer: RPrinter) -> str:
 def _initial(spec: Spec, weight: Weight, printer: RPrinter) -> str:
     inner, outer = (printer.guard(fan)[0] for fan in _fans(spec, weight))
     lengths = [printer.guard(axis_size(spec, axis.dims))[0] for axis in weight.layout.axes]
+    last = several(spec, weight.layout)
+    if last is not None:
+        lengths[-1] = last.axes_name
     shape = calling("c", *lengths) if len(lengths) > 1 else next(iter(lengths), "1")
     how = weight.chosen_by or string(weight.initializer)
     return f"params${weight.name} <- {calling('.initial', how, shape, inner, outer)}"
@@ -140,7 +148,7 @@ def layer_text(spec: Spec, printer: RPrinter) -> str:
         *_taken(spec),
         *(f".untrained({string(a.name)}, {a.name})" for a in spec.constructor if _is_for_training(spec, a)),
         *checks,
-        f"settings <- {calling('list', *(f'{a.name} = {a.name}' for a in settings))}",
+        f"settings <- {calling('list', *(f'{a.name} = {_setting(a)}' for a in settings))}",
         'weights <- more[["params"]]',
         f"layer <- function({first}, ...) {{",
         indent("\n".join(_call(spec, inputs))),
@@ -150,6 +158,11 @@ def layer_text(spec: Spec, printer: RPrinter) -> str:
         f"return(do.call(layer, c(list({first}), asked)))",
     ]
     return _function(layer_name(spec), layer_parameters(spec), body)
+
+
+def _setting(argument: Argument) -> str:
+    """The variable that holds a setting; checks are about the product of several sizes."""
+    return argument.axes_name if argument.several else argument.name
 
 
 def _more(spec: Spec) -> Iterator[str]:
@@ -180,6 +193,12 @@ def _taken(spec: Spec) -> Iterator[str]:
         elif a.optional:
             if given != a.name:
                 yield f"{a.name} <- {given}"
+            if a.role == "axes":
+                continue  # what they name depends on the inputs
+            if a.several:
+                yield f"{a.axes_name} <- {a.name}"
+                yield f"if (!is.null({a.name})) {a.name} <- prod(.whole({string(a.name)}, {a.name}))"
+                continue
             yield f"if (!is.null({a.name})) {a.name} <- {_CHECKS[a.role]}({string(a.name)}, {a.name})"
         else:
             yield f"{a.name} <- {_CHECKS[a.role]}({string(a.name)}, {given})"
@@ -194,8 +213,10 @@ def _call(spec: Spec, inputs: Sequence[Argument]) -> Iterator[str]:
         owner = next(a for a in inputs if dim in a.layouts[0].dims)
         layout = owner.layouts[0].dims
         stands_in = f", {string(next(iter(names(owner.unset))))}" if owner.unset is not None else ""
-        sizes.append(f"{dim} = .axis_size(inputs, {len(layout)}, {layout.index(dim) + 1}, {string(owner.name)}{stands_in})")
-    own = (f"{name} = {name}" for name, _ in init_parameters(spec) if name not in size_names(spec))
+        rank = "NULL" if axes_argument(spec) else len(layout)
+        sizes.append(f"{dim} = .axis_size(inputs, {rank}, {layout.index(dim) + 1}, {string(owner.name)}{stands_in})")
+    names_ = (name for name, _ in init_parameters(spec) if name not in size_names(spec))
+    own = (f"{name} = {_setting(spec.argument(name))}" for name in names_)
     yield "if (is.null(weights)) {"
     yield f"    weights <<- {calling(init_name(spec), *sizes, *own)}"
     yield "}"

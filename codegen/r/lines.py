@@ -154,8 +154,6 @@ class _Translation:
                 # A pair of a size and where it was told is a list: the two are of different kinds.
                 kinds = {type(member.value) if isinstance(member, ast.Constant) else None for member in members}
                 return calling("list" if None in kinds or len(kinds) > 1 else "c", *map(self.node, members))
-            case ast.Call(ast.Name("_single"), [_, value]):
-                return self.node(value)  # one number is a vector of one
             case ast.Call(ast.Name(function), arguments, keywords):
                 named = [f"{variable(k.arg)} = {self.node(k.value)}" for k in keywords if k.arg]
                 own = ["sizes"] if function in _ASKING_SIZES else []

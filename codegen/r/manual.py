@@ -18,6 +18,7 @@ SIZES = {"B": 2, "T": 3, "S": 5, "N": 2, "K": 2, "H": 4, "V": 4, "E": 6}
 _SCALARS = {
     "number": "a number", "integer": "a whole number", "flag": "TRUE or FALSE", "sizes": "a whole number or two of them",
     "tensors": "a list of arrays", "training": "TRUE or FALSE", "seed": "a whole number",
+    "axes": "a whole number, or several",
 }  # fmt: skip
 _KINDS = {
     "floating": "numeric",
@@ -99,7 +100,7 @@ def _kind(argument: Argument) -> str:
         return f"{_KINDS[argument.dtype]}, {shapes(argument.layouts)}{swap}"
     if argument.role == "choice":
         return f"one of {', '.join(map(literal, argument.choices))}"
-    return _SCALARS.get(argument.role, "")
+    return _SCALARS.get("axes" if argument.several else argument.role, "")
 
 
 def shapes(layouts: tuple[Layout, ...]) -> str:

@@ -85,13 +85,142 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
     return pair[0], pair[1]
 
 
-def _single(name: str, value: Any) -> Any:
-    """The member of a sequence of one; of several axes nothing is known here."""
-    if not isinstance(value, (tuple, list)):
-        return value
-    if len(value) != 1:
-        raise NotImplementedError(f"`{name}` of {len(value)} axes is not covered, got {value!r}")
-    return value[0]
+def _several(name: str, value: Any, default: Any) -> tuple[Any, ...]:
+    """The sizes of the axes that one dim has: an int is that of a single one, None means the default."""
+    sizes = (default,) if value is None else tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if value is not None and (not sizes or any(isinstance(size, bool) or not isinstance(size, int) for size in sizes)):
+        raise TypeError(f"`{name}` must be an int or a sequence of ints, got {value!r}")
+    return sizes
+
+
+def _product(sizes: Sequence[Any]) -> Any:
+    """How many entries axes of these sizes have together."""
+    total: Any = 1
+    for size in sizes:
+        total = total * size
+    return total
+
+
+def _spans(name: str, axes: Any, query: Sequence[Any], value: Sequence[Any]) -> dict[str, Any]:
+    """The sizes of the axes that are together one dim, for inputs that have more axes than dims, and the order of them all.
+
+    Those that `axes` names are T of a query and S of a value; all others before the last one are B.
+    """
+    length = _places(name, axes, len(query))
+    if len(query) < 4:
+        return {}
+    if len(value) != len(query):
+        raise _LayoutError(f"`value` must have as many axes as `query`, {len(query)}, got {len(value)}")
+    others = [axis for axis in range(len(query) - 1) if axis not in length]
+    sizes = {
+        "B": [query[axis] for axis in others],
+        "T": [query[axis] for axis in length],
+        "S": [value[axis] for axis in length],
+    }
+    return {**sizes, "order": (*others, *length)}
+
+
+def _places(name: str, axes: Any, rank: int) -> list[int]:
+    """The places of the axes that are named, counted from the front; None names all but the first and the last."""
+    inner = range(1, rank - 1)
+    named = inner if axes is None else axes if isinstance(axes, (tuple, list)) else (axes,)
+    if any(isinstance(axis, bool) or not isinstance(axis, int) for axis in named):
+        raise TypeError(f"`{name}` must be an int or a sequence of ints, got {axes!r}")
+    places = [axis + rank if axis < 0 else axis for axis in named]
+    if rank > 2 and (not places or len({*places}) < len(places) or not {*places} <= {*inner}):
+        raise _LayoutError(f"`{name}` must name axes between the first and the last of {rank}, each once, got {axes!r}")
+    return places
+
+
+def _attended(spans: dict[str, Any]) -> int:
+    """How many axes are together the length."""
+    return len(spans["T"]) if spans else 1
+
+
+def _fit_sizes(name: str, shape: Sequence[Any], found: Sequence[Any], wanted: Sequence[Any]) -> None:
+    """Sizes are those of other tensors; what is not known yet fits."""
+    known = [(a, b) for a, b in zip(found, wanted, strict=False) if isinstance(a, int) and isinstance(b, int)]
+    if len(found) != len(wanted) or any(a != b for a, b in known):
+        raise _LayoutError(f"`{name}` must have axes of the sizes {(*wanted,)} for a dim, got {(*found,)} in {(*shape,)}")
+
+
+def _fold(name: str, tensor: Any, dim: str, spans: dict[str, Any]) -> Any:
+    """A tensor with the axes of B together in front, then those of `dim`, then its own last ones."""
+    if not spans:
+        return tensor
+    shape, sizes, rank = _sizes_of(tensor), [*spans["B"], *spans[dim]], len(spans["order"])
+    _fit_sizes(name, shape, [shape[axis] for axis in spans["order"] if axis < len(shape)], sizes)
+    moved = _transposed(tensor, (*spans["order"], *range(rank, len(shape))))
+    return _reshaped(moved, (_product(spans["B"]), _product(spans[dim]), *shape[rank:]))
+
+
+def _unfold(tensor: Any, dim: str, spans: dict[str, Any]) -> Any:
+    """The inverse of `_fold`."""
+    if not spans:
+        return tensor
+    rest, rank = _sizes_of(tensor)[2:], len(spans["order"])
+    apart = _reshaped(tensor, (*spans["B"], *spans[dim], *rest))
+    return _transposed(apart, (*map(spans["order"].index, range(rank)), *range(rank, rank + len(rest))))
+
+
+def _fold_pairs(name: str, tensor: Any, spans: dict[str, Any]) -> Any:
+    """A mask or weights: axes of B, perhaps one of heads, those of T and S. Later ones of B may be lacking, all may be 1."""
+    if not spans:
+        return tensor
+    shape, width = _sizes_of(tensor), len(spans["T"])
+    front = shape[: max(len(shape) - 2 * width, 0)]
+    batch, heads = front[: len(spans["B"])], front[len(spans["B"]) :]
+    if len(shape) < 2 * width or len(heads) > 1:
+        raise _LayoutError(
+            f"`{name}` must have {2 * width} axes of queries and keys, and before them those of the batch, got {shape}"
+        )
+    batch = (*batch, *(1,) * (len(spans["B"]) - len(batch)))
+    last = shape[len(front) :]
+    groups = [(batch, spans["B"]), (heads, heads), (last[:width], spans["T"]), (last[width:], spans["S"])]
+    whole: list[Any] = []
+    joint: list[Any] = []
+    for number, (found, wanted) in enumerate(groups):
+        ones = all(isinstance(size, int) and size == 1 for size in found)
+        _fit_sizes(name, shape, [b if isinstance(a, int) and a == 1 else a for a, b in zip(found, wanted, strict=True)], wanted)
+        whole += found if ones else wanted
+        joint += found if number == 1 else [1 if ones else _product(wanted)]
+    return _reshaped(_spread(_reshaped(tensor, (*batch, *heads, *last)), whole), joint)
+
+
+def _unfold_pairs(tensor: Any, spans: dict[str, Any]) -> Any:
+    """Weights (B, N, T, S) with every axis of B, T and S."""
+    return _reshaped(tensor, (*spans["B"], _sizes_of(tensor)[1], *spans["T"], *spans["S"])) if spans else tensor
+
+
+def _fold_last(name: str, tensor: Any, sizes: Sequence[Any]) -> Any:
+    """A tensor with its last axes together, which have these sizes."""
+    if len(sizes) == 1:
+        return tensor
+    shape = _sizes_of(tensor)
+    _fit_sizes(name, shape, shape[-len(sizes) :], sizes)
+    return _reshaped(tensor, (*shape[: -len(sizes)], _product(sizes)))
+
+
+def _unfold_last(tensor: Any, sizes: Sequence[Any]) -> Any:
+    """The inverse of `_fold_last`."""
+    return tensor if len(sizes) == 1 else _reshaped(tensor, (*_sizes_of(tensor)[:-1], *sizes))
+
+
+def _sizes_of(tensor: Any) -> Any:
+    """The sizes of the axes; with the next three, what a framework says in its own words."""
+    return tensor.shape
+
+
+def _reshaped(tensor: Any, shape: Sequence[Any]) -> Any:
+    return tensor.reshape(tuple(shape))
+
+
+def _transposed(tensor: Any, order: Sequence[int]) -> Any:
+    return tensor.transpose(tuple(order))
+
+
+def _spread(tensor: Any, shape: Sequence[Any]) -> Any:
+    return tensor.broadcast_to(tuple(shape))
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,6 +25,22 @@ def _truth(mask: Any) -> jax.Array:
     """A mask of numbers as one of bools: True unless 0."""
     array = jnp.asarray(mask)
     return array != 0 if jnp.issubdtype(array.dtype, jnp.number) else array
+
+
+def _sizes_of(array: Any) -> Any:
+    return jnp.shape(array)
+
+
+def _reshaped(array: Any, shape: Sequence[int]) -> jax.Array:
+    return jnp.reshape(array, tuple(shape))
+
+
+def _transposed(array: Any, order: Sequence[int]) -> jax.Array:
+    return jnp.transpose(array, tuple(order))
+
+
+def _spread(array: Any, shape: Sequence[int]) -> jax.Array:
+    return jnp.broadcast_to(array, tuple(shape))
 
 
 def _is_kind(dtype: Any, kind: str) -> bool:

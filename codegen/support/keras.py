@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -69,6 +69,22 @@ def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: 
 def _truth(mask: Any) -> Tensor:
     """A mask of numbers as one of bools: True unless 0."""
     return ops.cast(mask, "bool")
+
+
+def _sizes_of(tensor: Any) -> Any:
+    return _shape(ops.convert_to_tensor(tensor))
+
+
+def _reshaped(tensor: Any, shape: Sequence[Any]) -> Tensor:
+    return ops.reshape(tensor, tuple(shape))
+
+
+def _transposed(tensor: Any, order: Sequence[int]) -> Tensor:
+    return ops.transpose(tensor, tuple(order))
+
+
+def _spread(tensor: Any, shape: Sequence[Any]) -> Tensor:
+    return ops.broadcast_to(tensor, tuple(shape))
 
 
 def _dtype(tensor: Tensor) -> str:
@@ -143,6 +159,26 @@ def _fit(**shapes: tuple[Any, str]) -> None:
                 sizes[dim] = (size, name)
             elif size not in (None, known):
                 raise ValueError(f"{dim} of `{owner}` and of `{name}` must be equal. Received: {received}")
+
+
+def _listed(value: Any) -> tuple[Any, ...] | None:
+    """A number as a sequence of one."""
+    return None if value is None else tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _equal_but_last(**shapes: Any) -> None:
+    """Two shapes have the same axes before the last one."""
+    one, other = (tuple(shape)[:-1] for shape in shapes.values())
+    if len(one) != len(other) or any(None not in pair and pair[0] != pair[1] for pair in zip(one, other, strict=True)):
+        received = ", ".join(f"{name}={shape}" for name, shape in shapes.items())
+        raise ValueError(
+            f"All axes of {' and '.join(f'`{name}`' for name in shapes)} but the last must be equal. Received: {received}"
+        )
+
+
+def _plain_shape(shape: Any, spans: dict[str, Any]) -> Any:
+    """The shape with an axis for each dim, of the size of none but the last."""
+    return (None, None, shape[-1]) if spans else shape
 
 
 def _alike(**tensors: tuple[Tensor | None, int]) -> None:

@@ -28,6 +28,22 @@ def _truth(mask: Any) -> np.ndarray:
     return array != 0 if array.dtype.kind in "iuf" else array
 
 
+def _sizes_of(array: Any) -> Any:
+    return np.shape(array)
+
+
+def _reshaped(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    return np.reshape(array, tuple(shape))
+
+
+def _transposed(array: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    return np.transpose(array, order)
+
+
+def _spread(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    return np.broadcast_to(array, tuple(shape))
+
+
 def _same_dtype(**arrays: np.ndarray) -> None:
     (first, reference), *others = arrays.items()
     for name, array in others:

@@ -58,6 +58,131 @@
   array(is.nan(mask) | mask != 0, if (is.null(dim(mask))) length(mask) else dim(mask))
 }
 
+.product <- function(sizes) prod(sizes)
+
+.sizes_of <- function(x) if (is.null(dim(x))) length(x) else dim(x)
+
+.whole <- function(name, value) {
+  # Whole numbers, one or several.
+  if (!is.numeric(value) || !length(value) || any(is.na(value) | value != trunc(value))) {
+    .raise("TypeError", sprintf("`%s` must be whole numbers, got %s", name, deparse(value)))
+  }
+  value
+}
+
+.several <- function(name, value, default) {
+  # The sizes of the axes that one dim has: a number is that of a single one, NULL the default.
+  if (is.null(value)) default else .whole(name, value)
+}
+
+.spans <- function(name, axes, query, value) {
+  # The sizes of the axes that are together one dim, for inputs that have more axes than dims, and
+  # the order of them all: those that `axes` names, counted from 0, are T of a query and S of a
+  # value; all others before the last one are B.
+  rank <- length(query)
+  inner <- seq_len(max(rank - 2, 0))
+  named <- if (is.null(axes)) inner else .whole(name, axes)
+  places <- ifelse(named < 0, named + rank, named)
+  if (rank > 2 && (anyDuplicated(places) || !all(places %in% inner))) {
+    text <- "`%s` must name axes between the first and the last of %d, each once, got %s"
+    .raise("ValueError", sprintf(text, name, rank, .shown(axes)))
+  }
+  if (rank < 4) {
+    return(NULL)
+  }
+  if (length(value) != rank) {
+    text <- "`value` must have as many axes as `query`, %d, got %d"
+    .raise("ValueError", sprintf(text, rank, length(value)))
+  }
+  others <- setdiff(c(0, inner), places)
+  list(
+    B = query[others + 1], T = query[places + 1], S = value[places + 1], order = c(others, places) + 1
+  )
+}
+
+.attended <- function(spans) if (is.null(spans)) 1 else length(spans$T)
+
+.fit_sizes <- function(name, shape, found, wanted) {
+  # Sizes are those of other tensors.
+  if (length(found) != length(wanted) || !isTRUE(all(found == wanted))) {
+    text <- "`%s` must have axes of the sizes %s for a dim, got %s in %s"
+    .raise("ValueError", sprintf(text, name, .shown(wanted), .shown(found), .shown(shape)))
+  }
+}
+
+.fold <- function(name, x, along, spans) {
+  # An array with the axes of B together in front, then those of `along`, then its own last ones.
+  if (is.null(spans)) {
+    return(x)
+  }
+  shape <- .sizes_of(x)
+  rank <- length(spans$order)
+  .fit_sizes(name, shape, shape[spans$order], c(spans$B, spans[[along]]))
+  rest <- shape[-seq_len(rank)]
+  moved <- aperm(array(x, shape), c(spans$order, rank + seq_along(rest)))
+  array(moved, c(prod(spans$B), prod(spans[[along]]), rest))
+}
+
+.unfold <- function(x, along, spans) {
+  # The inverse of `.fold`.
+  if (is.null(spans)) {
+    return(x)
+  }
+  rest <- dim(x)[-(1:2)]
+  apart <- array(x, c(spans$B, spans[[along]], rest))
+  aperm(apart, c(order(spans$order), length(spans$order) + seq_along(rest)))
+}
+
+.fold_pairs <- function(name, x, spans) {
+  # A mask: axes of B, perhaps one of heads, then those of T and S. The last of B may be lacking,
+  # and all be 1.
+  if (is.null(spans)) {
+    return(x)
+  }
+  shape <- .sizes_of(x)
+  width <- length(spans$T)
+  front <- length(shape) - 2 * width
+  first <- min(front, length(spans$B))
+  if (front < 0 || front - first > 1) {
+    text <- "`%s` must have %d axes of queries and keys, and before them those of the batch, got %s"
+    .raise("ValueError", sprintf(text, name, 2 * width, .shown(shape)))
+  }
+  batch <- c(shape[seq_len(first)], rep(1, length(spans$B) - first))
+  heads <- shape[seq_len(front - first) + first]
+  groups <- list(batch, heads, shape[front + seq_len(width)], shape[front + width + seq_len(width)])
+  wanted <- list(spans$B, heads, spans$T, spans$S)
+  whole <- joint <- c()
+  for (i in 1:4) {
+    found <- groups[[i]]
+    .fit_sizes(name, shape, ifelse(found == 1, wanted[[i]], found), wanted[[i]])
+    ones <- all(found == 1)
+    whole <- c(whole, if (ones) found else wanted[[i]])
+    joint <- c(joint, if (i == 2) heads else if (ones) 1 else prod(wanted[[i]]))
+  }
+  array(.spread(array(x, unlist(groups)), seq_along(whole), whole), joint)
+}
+
+.unfold_pairs <- function(x, spans) {
+  # Weights (B, N, T, S) with every axis of B, T and S.
+  if (is.null(spans)) x else array(x, c(spans$B, dim(x)[2], spans$T, spans$S))
+}
+
+.fold_last <- function(name, x, sizes) {
+  # An array with its last axes together, which have these sizes.
+  if (length(sizes) == 1) {
+    return(x)
+  }
+  shape <- .sizes_of(x)
+  last <- length(shape) - length(sizes)
+  .fit_sizes(name, shape, shape[last + seq_along(sizes)], sizes)
+  array(x, c(shape[seq_len(max(last, 0))], prod(sizes)))
+}
+
+.unfold_last <- function(x, sizes) {
+  # The inverse of `.fold_last`.
+  if (length(sizes) == 1) x else array(x, c(dim(x)[-length(dim(x))], sizes))
+}
+
 .bind <- function(sizes, name, shape, layouts) {
   # Give the dims of the layout that fits the number of axes their sizes. `X|1` may also be 1.
   for (layout in layouts) {
@@ -409,8 +534,12 @@
 }
 
 .axis_size <- function(inputs, rank, axis, name, otherwise = name) {
-  # The size of one axis of an input, or of the one that stands in for it.
+  # The size of one axis of an input, or of the one that stands in for it; of the last one where
+  # inputs may have any number of axes.
   x <- inputs[[if (is.null(inputs[[name]])) otherwise else name]]
+  if (is.null(rank)) {
+    return(.sizes_of(x)[length(.sizes_of(x))])
+  }
   if (length(dim(x)) != rank) {
     text <- "`%s` must be an array of %d axes, got %d"
     .raise("ValueError", sprintf(text, name, rank, length(dim(x))))

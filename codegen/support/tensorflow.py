@@ -5,6 +5,7 @@ A size that is not known while a function is traced is a scalar integer tensor: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -30,6 +31,22 @@ def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: 
 def _truth(mask: Any) -> Any:
     """A mask of numbers as one of bools: True unless 0."""
     return tf.cast(mask, tf.bool)
+
+
+def _sizes_of(tensor: Any) -> Any:
+    return _shape(tf.convert_to_tensor(tensor))
+
+
+def _reshaped(tensor: Any, shape: Sequence[Any]) -> tf.Tensor:
+    return tf.reshape(tensor, list(shape))
+
+
+def _transposed(tensor: Any, order: Sequence[int]) -> tf.Tensor:
+    return tf.transpose(tensor, order)
+
+
+def _spread(tensor: Any, shape: Sequence[Any]) -> tf.Tensor:
+    return tf.broadcast_to(tensor, list(shape))
 
 
 def _is_kind(dtype: tf.DType, kind: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,22 @@ def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: 
 def _truth(mask: Any) -> Any:
     """A mask of numbers as one of bools: True unless 0."""
     return mask != 0 if isinstance(mask, Tensor) else mask
+
+
+def _sizes_of(tensor: Any) -> Any:
+    return tuple(tensor.shape) if isinstance(tensor, Tensor) else ()
+
+
+def _reshaped(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    return tensor.reshape(tuple(shape))
+
+
+def _transposed(tensor: Tensor, order: Sequence[int]) -> Tensor:
+    return tensor.permute(tuple(order))
+
+
+def _spread(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    return tensor.expand(tuple(shape))
 
 
 def _is_kind(dtype: torch.dtype, kind: str) -> bool:

@@ -116,6 +116,7 @@ KERAS = Target(
         "is_floating": '_dtype({0}) != "bool"',
         "rank": "{0}.ndim",
         "given": "{0} is not None",
+        "folded": "spans",
         "is_integer": "isinstance({0}, int)",
     },
     infinity='float("-inf")',

@@ -115,6 +115,7 @@ NUMPY = Target(
         "is_floating": "{0}.dtype != bool",
         "rank": "{0}.ndim",
         "given": "{0} is not None",
+        "folded": "spans",
     },
     infinity="-np.inf",
     float32="np.float32",

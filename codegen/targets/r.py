@@ -141,6 +141,7 @@ R = Target(
         "is_floating": "is.double({0})",
         "rank": "length(dim({0}))",
         "given": "!is.null({0})",
+        "folded": "!is.null(spans)",
     },
     infinity="-Inf",
     float32="",

@@ -121,6 +121,7 @@ TENSORFLOW = Target(
         "is_floating": "{0}.dtype != tf.bool",
         "rank": "{0}.shape.rank",
         "given": "{0} is not None",
+        "folded": "spans",
     },
     infinity='float("-inf")',
     float32="tf.float32",

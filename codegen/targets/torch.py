@@ -127,6 +127,7 @@ TORCH = Target(
         "is_floating": "{0}.dtype != torch.bool",
         "rank": "{0}.ndim",
         "given": "{0} is not None",
+        "folded": "spans",
     },
     infinity='float("-inf")',
     float32="torch.float32",

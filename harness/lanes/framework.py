@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from attnspec.harness.arrangement import Arrangement
 from attnspec.harness.configuration import Configuration
 from attnspec.harness.lanes.messages import Array, Tensor
 from attnspec.harness.subjects import Loaded
@@ -46,6 +47,7 @@ class Call:
     values: Mapping[str, Default]
     outputs: tuple[str, ...] | None
     dtypes: Mapping[str, str]
+    arrangement: Arrangement | None = None  # how the axes of its tensors are spread
     layout: str = ""  # how its inputs lie in memory (memory.py)
     compiled: dict[str, Callable[..., dict[str, Any]]] = field(default_factory=dict)
 

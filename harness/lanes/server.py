@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from attnspec.harness.arrangement import Arrangement
 from attnspec.harness.arrays import arrays
 from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes import call
@@ -137,8 +138,12 @@ class Server:
             prepared = replace(prepared, layout=request["layout"]) if request.get("layout") else prepared
             adapter = prepared.subject.adapter
             given = adapter.into(prepared.spec, given) if adapter else given
+            spread = prepared.arrangement
+            given = spread.apart(given) if spread else given
             forward = self._framework.run(self._seeded(prepared, request), given)
             gradients = self._framework.gradients(self._seeded(prepared, request), given) if request["gradient"] else {}
+            if spread:
+                forward, gradients = spread.together(forward), spread.together(gradients)
             if adapter:
                 forward, gradients = adapter.back(prepared.spec, forward), adapter.back(prepared.spec, gradients)
         except Exception as error:  # whatever a subject raises is its answer
@@ -161,7 +166,10 @@ class Server:
             outputs = None if attempt else call.output_names(spec, configuration)
             dtypes = {name: plan.dtype for name, plan in configuration.tensors}
             values = dict(configuration.values)
-            self._calls[key] = Call(self._load(subject).under(spec), spec, configuration, values, outputs, dtypes)
+            spread = Arrangement.of(spec, configuration)
+            configuration = spread.configuration(configuration) if spread else configuration
+            loaded = self._load(subject).under(spec)
+            self._calls[key] = Call(loaded, spec, configuration, values, outputs, dtypes, arrangement=spread)
         return self._calls[key]
 
     def _load(self, subject: Mapping[str, str]) -> Loaded:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from attnspec.harness.adapter import Adapter
+from attnspec.harness.arrangement import Arrangement
 from attnspec.harness.arrays import arrays
 from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.lanes import call
@@ -48,6 +49,7 @@ class Author:
     dialect: Dialect
     adapter: Adapter | None = None
     given: Given | None = None
+    arrangement: Arrangement | None = None
 
     def arrays(self, case: Case) -> Given:
         """The arrays of a case: a user's own, or those that its seed makes."""
@@ -119,14 +121,16 @@ class Author:
 
     def place(self, name: str, index: Sequence[int]) -> tuple[int, ...]:
         """Where an element of a tensor is in the subject's own layout."""
-        return self.adapter.place(self.spec, name, tuple(index)) if self.adapter else tuple(index)
+        own = self.adapter.place(self.spec, name, tuple(index)) if self.adapter else tuple(index)
+        return self.arrangement.place(name, own) if self.arrangement else own
 
     def own_name(self, name: str) -> str:
         """The subject's name for a tensor."""
         return self.adapter.own_name(name) if self.adapter else name
 
     def _moved(self, given: Given) -> Given:
-        return self.adapter.into(self.spec, given) if self.adapter else given
+        own = self.adapter.into(self.spec, given) if self.adapter else given
+        return self.arrangement.apart(own) if self.arrangement else own
 
     def _tensors(self, configuration: Configuration, given: Given, leaves: bool) -> dict[str, str]:
         dtypes = {name: plan.dtype for name, plan in configuration.tensors}

@@ -12,6 +12,7 @@ from math import sqrt
 import numpy as np
 
 from attnspec.harness.adapter import Adapter
+from attnspec.harness.arrangement import Arrangement
 from attnspec.harness.checks import agreement, arguments, drawn, dropout, preconditions, related_calls
 from attnspec.harness.checks.failure import Failure, Worst
 from attnspec.harness.checks.setting import Related, setting_of
@@ -46,7 +47,8 @@ def script(
     """
     if subject.lane not in DIALECTS:
         return ""
-    author = Author(spec, subject, dialect_of(subject, spec.owner), adapter, given)
+    spread = Arrangement.of(spec, failure.case.configuration) if failure.case else None
+    author = Author(spec, subject, dialect_of(subject, spec.owner), adapter, given, spread)
     first, second, rest = _parts(author, failure)
     imports = _imports(author, failure.case, "\n".join([*first.values(), *second.values(), *rest]))
     room = LINES - len(imports) - len(rest)

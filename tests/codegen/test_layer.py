@@ -33,8 +33,12 @@ def test_a_size_may_be_that_of_an_input_or_a_sequence_of_one() -> None:
         assert module.multi_head_attention(params, query, query, **settings).shape == (1, 4, features)
     with pytest.raises(ValueError, match="M = 5 is bound by `output_shape`"):
         module.multi_head_attention(params, query, query, **heads)
-    with pytest.raises(NotImplementedError, match=r"`output_shape` of 2 axes is not covered, got \(7, 2\)"):
-        module.multi_head_attention(params, query, query, **heads, output_shape=(7, 2))
+    settings = heads | {"output_shape": (7, 2)}
+    params = module.multi_head_attention_init(np.random.default_rng(0), **settings, E=5)
+    assert params["attention_output_kernel"].shape == (2, 3, 7, 2)
+    assert module.multi_head_attention(params, query, query, **settings).shape == (1, 4, 7, 2)
+    gradients = module.multi_head_attention_vjp(np.ones((1, 4, 7, 2)), params, query, query, **settings)
+    assert gradients["attention_output_kernel"].shape == (2, 3, 7, 2)
 
 
 def test_a_mask_of_numbers_hides_where_it_is_0() -> None:

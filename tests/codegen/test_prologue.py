@@ -89,12 +89,14 @@ def test_a_pair_a_choice_and_a_list_have_helpers() -> None:
 
 
 def test_a_size_that_a_tensor_stands_in_for_waits_for_it() -> None:
-    """`output_shape` is told, as an int or a sequence of one, or is query's last axis."""
+    """`output_shape` is told, as an int or the sizes of several axes, or is query's last axis."""
     found = lines("keras.layers.MultiHeadAttention")
-    told = '_integer("output_shape", _single("output_shape", output_shape))'
-    line = f'output_shape = sizes["E"][0] if output_shape is None else {told}'
+    line = 'output_axes = _several("output_shape", output_shape, sizes["E"][0])'
     assert found.index(line) > next(number for number, text in enumerate(found) if text.startswith("query = _tensor"))
-    assert found[found.index(line) + 1] == 'sizes["M"] = (output_shape, "output_shape")'
+    assert found[found.index(line) + 1 :][:2] == [
+        "output_shape = _product(output_axes)",
+        'sizes["M"] = (output_shape, "output_shape")',
+    ]
 
 
 def test_only_tensors_with_layouts_of_two_ranks_are_lifted() -> None:

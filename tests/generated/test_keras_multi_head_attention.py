@@ -19,11 +19,6 @@ from keras.src.layers.attention.multi_head_attention_test import MultiHeadAttent
 Native = keras.layers.MultiHeadAttention
 Generated: Any = imported(GENERATED / "keras" / "keras_layers_multi_head_attention.py").MultiHeadAttention
 HEADS = {"num_heads": 2, "key_dim": 4}
-REFUSED = (
-    *("high_dim_attention", "axes_negative_indexing", "different_proj", "shape_high_dim", "different_qv", "as_tuple"),
-    "non_4d_inputs",
-)
-"""Tests of several attention axes, of inputs of a higher rank, or of an output of several axes."""
 # Keras's own on jax has no value_dim of its own without weights: a known deviation.
 SETTINGS: list[dict[str, Any]] = [
     {"output_shape": 5, "use_gate": True, "sliding_window": 2} | ({} if BACKEND == "jax" else {"value_dim": 3}),
@@ -41,13 +36,11 @@ either_way = pytest.mark.parametrize(("one", "other"), [(Native, Generated), (Ge
 
 
 class TestAsKerasTestsIt(MultiHeadAttentionTest):  # type: ignore[misc]
-    """Keras's own tests of its layer, of this one; what it does not cover it refuses."""
+    """Keras's own tests of its layer, of this one."""
 
     @pytest.fixture(autouse=True)
-    def _in_its_place(self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    def _in_its_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sources, "MultiHeadAttention", Generated)
-        if any(name in request.node.name for name in REFUSED):
-            request.applymarker(pytest.mark.xfail(strict=True, raises=(NotImplementedError, ValueError)))
 
 
 del MultiHeadAttentionTest
@@ -115,12 +108,39 @@ def test_a_model_of_it_trains_and_is_saved_whole(tmp_path: Path) -> None:
     agree(model(TOKENS), again(TOKENS))
 
 
-def test_what_it_does_not_cover_is_refused_by_name() -> None:
-    with pytest.raises(NotImplementedError, match="`attention_axes` of 2 axes is not covered"):
-        Generated(**HEADS, attention_axes=(1, 2))
-    with pytest.raises(NotImplementedError, match="`output_shape` of 2 axes is not covered"):
-        Generated(**HEADS, output_shape=(3, 2))
-    with pytest.raises(ValueError, match="An axis of `attention_axes` other than the length"):
-        Generated(**HEADS, attention_axes=2)
-    with pytest.raises(ValueError, match=r"The axes of `query_shape` and \(B, T, E\) must be equal in number"):
-        Generated(**HEADS)(np.ones((2, 3, 4, 8), np.float32), np.ones((2, 5, 8), np.float32))
+@pytest.mark.parametrize("axes", [None, 2, -3, (2, 1)], ids=str)
+def test_over_any_axes_it_gives_what_the_native_layer_gives(axes: Any) -> None:
+    settings = HEADS | {"attention_axes": axes, "output_shape": (3, 2), "use_gate": True}
+    native, generated = Native(**settings), Generated(**settings)
+    rng = np.random.default_rng(0)
+    query, value = rng.standard_normal((2, 3, 5, 8), np.float32), rng.standard_normal((2, 3, 5, 4), np.float32)
+    for layer in (native, generated):
+        layer(query, value)
+    assert [weight.shape for weight in generated.weights] == [weight.shape for weight in native.weights]
+    assert generated.attention_axes == native.attention_axes
+    generated.set_weights(native.get_weights())
+    width = 2 * len(native.attention_axes)
+    pairs = (3, 5, 3, 5) if axes is None else (5, 3, 5, 3) if axes == (2, 1) else (5, 5) if axes == 2 else (3, 3)
+    mask = rng.random((2, *pairs)) < 0.6
+    calls: list[dict[str, Any]] = [{}, {"attention_mask": mask}, {"attention_mask": mask[0]}]
+    for call in calls:
+        agree(native(query, value, **call), generated(query, value, **call))
+        both = [layer(query, value, **call, return_attention_scores=True) for layer in (native, generated)]
+        agree(*both)
+        assert len(both[1][1].shape) == 4 - width // 2 + width
+    config = generated.get_config()
+    assert config == native.get_config() | {"name": generated.name}
+    assert generated.compute_output_shape(query.shape, value.shape) == native.compute_output_shape(query.shape, value.shape)
+
+
+def test_what_means_nothing_is_refused() -> None:
+    grid = np.ones((2, 3, 4, 8), np.float32)
+    for axes in (0, 3, (1, 1), ()):
+        with pytest.raises(ValueError, match="`attention_axes` must name axes between the first and the last of 4"):
+            Generated(**HEADS, attention_axes=axes)(grid, grid)
+    with pytest.raises(ValueError, match="`use_causal_mask` and `sliding_window` need one attention axis"):
+        Generated(**HEADS)(grid, grid, use_causal_mask=True)
+    with pytest.raises(ValueError, match="`value` must have as many axes as `query`, 4, got 3"):
+        Generated(**HEADS)(grid, grid[0])
+    with pytest.raises(ValueError, match="`attention_mask` must have axes of the sizes"):
+        Generated(**HEADS)(grid, grid, attention_mask=np.ones((2, 3, 4, 3, 5), bool))

@@ -510,6 +510,8 @@ layer_group_query_attention <- function(object, head_dim, num_query_heads, num_k
   array(if (is.logical(value)) value else as.double(value), shape)
 }
 
+.sizes_of <- function(x) if (is.null(dim(x))) length(x) else dim(x)
+
 .bind <- function(sizes, name, shape, layouts) {
   # Give the dims of the layout that fits the number of axes their sizes. `X|1` may also be 1.
   for (layout in layouts) {
@@ -747,8 +749,12 @@ layer_group_query_attention <- function(object, head_dim, num_query_heads, num_k
 }
 
 .axis_size <- function(inputs, rank, axis, name, otherwise = name) {
-  # The size of one axis of an input, or of the one that stands in for it.
+  # The size of one axis of an input, or of the one that stands in for it; of the last one where
+  # inputs may have any number of axes.
   x <- inputs[[if (is.null(inputs[[name]])) otherwise else name]]
+  if (is.null(rank)) {
+    return(.sizes_of(x)[length(.sizes_of(x))])
+  }
   if (length(dim(x)) != rank) {
     text <- "`%s` must be an array of %d axes, got %d"
     .raise("ValueError", sprintf(text, name, rank, length(dim(x))))
