@@ -1,0 +1,19 @@
+# keras.layers.MultiHeadAttention@torch 3.15.1, answers. Documented over any axes; of inputs with more than three, masks
+# of positions have the sizes of the second axis, and those of padding get axes where no length is.
+import os
+os.environ["KERAS_BACKEND"] = "torch"
+import keras
+import torch
+query_mask, value_mask, attention_mask, query, value, key = torch.tensor([[[True], [True]], [[True], [False]]], dtype=torch.bool), torch.full((2, 2, 1), True, dtype=torch.bool), torch.tensor([[7], [-1]], dtype=torch.int32), torch.tensor([[[[-1.455, 0.03714, 0.28, -0.3755, 0.1726]], [[-1.028, -0.1621, 0.4177, -0.4153, -0.8623]]], [[[-0.6147, 0.857, -1.153, 1.317, 0.842]], [[-0.11084, 0.2273, -0.3552, 2.164, 0.0793]]]], dtype=torch.float16), torch.tensor([[[[0.2, 1.123, 1.481, 1.921, 0.961, 0.686, 0.357, 1.529, 1.513, 1.292]], [[-0.5596, -0.7744, -1.984, -1.46, -1.64, -0.549, -1.802, -0.8726, -1.4, -1.082]]], [[[1.436, 1.175, 1.1, 0.888, 0.815, 1.524, 1.747, 0.3145, 0.6504, 1.05]], [[-1.313, -1.221, -0.4648, -1.304, -1.576, -0.9487, -1.281, -1.797, -0.685, -0.9243]]]], dtype=torch.float16), torch.tensor([[[[0.3025, -0.314, -0.7515, 0.1029, 0.546, 1.394, 0.01724, 0.907]], [[-0.404, 0.5137, 0.1327, -0.3281, -0.613, 1.164, 1.232, 0.969]]], [[[-0.3206, 1.554, 0.4822, 0.891, -1.342, -0.1427, 0.7656, 0.411]], [[1.686, 0.00783, 0.886, 0.265, -1.275, -0.772, 0.01418, -0.2223]]]], dtype=torch.float16)
+try:
+    layer = keras.layers.MultiHeadAttention(num_heads=2, key_dim=3, use_bias=False, attention_axes=-3, sliding_window=1, dtype='float16')
+    layer(query, value, key=key, query_mask=query_mask, value_mask=value_mask, attention_mask=attention_mask, training=False, use_causal_mask=True)
+    weights = {'query_kernel': torch.tensor([[[0.2515, 0.1934, 0.2098], [0.397, -0.1442, 0.1365]], [[-0.1537, 0.0875, -0.0313], [-0.142, -0.02344, 0.0183]], [[-0.094, 0.0389, -0.4314], [0.3354, 0.0914, 0.1387]], [[-0.1437, -0.2922, -0.2517], [0.214, 0.01545, 0.335]], [[-0.0791, -0.0212, -0.0998], [0.1744, 0.2479, 0.1547]]], dtype=torch.float16), 'key_kernel': torch.tensor([[[-0.2094, 0.07697, -0.02777], [0.0299, 0.3232, -0.2181]], [[0.3438, 0.1763, -0.1982], [-0.00252, 0.2147, 0.001361]], [[0.2546, -0.0333, 0.01886], [-0.2281, 0.06696, -0.1271]], [[-0.1847, -0.1655, -0.1768], [0.1892, -0.039, 0.2024]], [[0.0861, -0.1729, 0.01624], [0.0325, 0.103, -0.0907]], [[-0.3242, 0.00692, -0.01299], [-0.1449, 0.258, 0.1605]], [[0.05145, 0.0971, 0.2493], [-0.0679, -0.2522, 0.2139]], [[-0.3306, -0.2896, -0.1658], [-0.145, 0.009544, -0.2534]]], dtype=torch.float16), 'value_kernel': torch.tensor([[[0.1018, 0.2184, -0.04752], [0.07697, 0.10693, 0.1777]], [[0.0116, 0.1521, -0.06], [0.0983, 0.2396, 0.02463]], [[0.0348, 0.1997, 0.0174], [-0.1159, 0.1153, 0.01422]], [[0.1697, 0.2397, 0.1245], [0.08154, 0.2456, 0.3345]], [[0.03873, 0.0662, 0.1898], [0.2068, -0.03568, -0.0576]], [[0.0788, 0.3306, 0.1561], [0.0991, 0.3127, 0.07806]], [[0.09094, -0.0743, 0.1198], [0.2734, 0.098, 0.03105]], [[0.2123, 0.11993, -0.05234], [-0.1129, 0.157, 0.1797]], [[0.01498, 0.2274, 0.2457], [0.1252, 0.0763, 0.05804]], [[-0.0918, -0.1505, 0.006527], [0.01009, 0.1635, 0.1703]]], dtype=torch.float16), 'attention_output_kernel': torch.tensor([[[0.1261, 0.4368, 0.3418, -0.1032, 0.28], [0.2089, 0.2413, -0.1163, 0.3142, 0.2683], [-0.02455, 0.279, 0.1252, 0.2747, 0.2673]], [[-0.02112, 0.2883, 0.11646, 0.2622, 0.10004], [0.0887, 0.1509, 0.326, 0.2069, 0.2642], [0.2817, -0.1511, -0.08746, 0.454, 0.06323]]], dtype=torch.float16)}
+    [each.assign(weights['_'.join(each.path.split('/')[-2:])]) for each in layer.weights]
+    with torch.no_grad():
+        output = layer(query, value, key=key, query_mask=query_mask, value_mask=value_mask, attention_mask=attention_mask, training=False, use_causal_mask=True)
+    got = "an answer"
+except Exception as error:
+    got = "raised " + repr(error)[:200]
+print("got ", got)
+print("want", 'an answer')
