@@ -483,6 +483,7 @@ def _over_blocks(run, low, end, BLOCK, add, sums):
 
 def _meets(low, high, first, stop, already, BLOCK):
     """Whether the block at `low` holds some of `first <= position < stop`, or did `already`; and up to where that is so."""
+    first, stop, high = (jnp.int32(bound) for bound in (first, stop, high))  # typed: jax 0.10 lowers Python's numbers wrongly
     begun = first < low + BLOCK
     inside = begun & (low < stop) & (first < stop)
     change = jnp.where(inside, stop + (BLOCK - 1), jnp.where(begun, high, first))  # in a later block: a loop gets on

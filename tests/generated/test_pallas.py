@@ -10,15 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import export
 
 from attnspec.harness.subjects import generated, load
 from attnspec.spec.loader import find
+from triton_of_pallas import exported, kernels
 
 pytestmark = pytest.mark.xdist_group("jax")
 JAX_NN, KERAS = "jax.nn.dot_product_attention", "keras.ops.dot_product_attention"
 SDPA = "torch.nn.functional.scaled_dot_product_attention"
-TRITON = "__gpu$xla.gpu.triton"  # the call into a kernel
 IN_HASTE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 Arrays = dict[str, Any]
 
@@ -126,9 +125,8 @@ def test_every_kernel_is_lowered_for_gpus(
         return function(*tensors, **floating, **fixed, **arguments).astype(jnp.float32).sum()
 
     started = time.process_time()
-    unchecked = [export.DisabledSafetyCheck.custom_call(TRITON)]
-    exported = export.export(jax.jit(jax.grad(loss, (0, 1))), platforms=[platform], disabled_checks=unchecked)
-    text = exported(tensors, floating, fixed).mlir_module()
-    assert text.count(f"@{TRITON}") == 3 + len(floating)
+    text = exported(jax.jit(jax.grad(loss, (0, 1))), platform, tensors, floating, fixed)
+    operands = {f"_{name}_gradient_kernel" for name in floating}
+    assert kernels(text).keys() == {"_forward_kernel", "_query_gradient_kernel", "_key_gradients_kernel", *operands}
     assert time.process_time() - started < 20
     assert "bias" in floating or f"{T}x{S}x" not in text
