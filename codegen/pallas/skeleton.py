@@ -85,16 +85,18 @@ def _forward_kernel(
         spread = empty & (t < T)
         if ROWS:
             spread = spread & kept
+        shown = jnp.where(spread, 1.0, 0.0)  # a number, as conditions cannot lie in shared memory
 
         def add_hidden(i, sums):
             total, summed = sums
             s = _positions(i * BLOCK_S, BLOCK_S)
             attends = _attends(t[:, None], s[None, :], mask_parameters)
-            weights = jnp.where(spread[:, None] & ~attends & (s[None, :] < S), 1.0, 0.0)
+            weights = jnp.where(attends | (s[None, :] >= S), 0.0, 1.0)
             value_block = _load(value, b, i * BLOCK_S, BLOCK_S, S, n, V)
-            return total + weights.sum(1), summed + _dot(weights.astype(value_block.dtype), value_block)
+            total = total + weights.sum(1) * shown
+            return total, summed + _dot(weights.astype(value_block.dtype), value_block) * shown[:, None]
 
-        blocks = jnp.where(_any(spread), pl.cdiv(S, BLOCK_S), jnp.int32(0))
+        blocks = jnp.where(shown.max() > 0.0, pl.cdiv(S, BLOCK_S), jnp.int32(0))
         total, summed = lax.fori_loop(0, blocks, add_hidden, (total, summed))
         empty = empty & ~spread
         _store_row(shares, start, T, jnp.where(spread, 1.0 / total, 0.0))
@@ -188,7 +190,7 @@ def _key_gradients_kernel(
                 return summed_values + _dot(weights.astype(d_output_block.dtype), d_output_block)
 
             def look(i, summed_values):
-                spread = _any(_row(shares, b, n, i * BLOCK_T, BLOCK_T, T, 0.0) > 0.0)
+                spread = _row(shares, b, n, i * BLOCK_T, BLOCK_T, T, 0.0).max() > 0.0
                 return lax.cond(spread, lambda: add_hidden(i, summed_values), lambda: summed_values)
 
             summed_values = lax.fori_loop(0, pl.cdiv(T, BLOCK_T), look, summed_values)
@@ -349,11 +351,6 @@ def _square(x):
 def _positions(first, count):
     """first, first + 1, and so on."""
     return first + lax.iota(jnp.int32, count)
-
-
-def _any(conditions):
-    """Whether one of them holds."""
-    return conditions.astype(jnp.int32).max() > 0
 
 
 def _entry_of_head(tensor, b, n):

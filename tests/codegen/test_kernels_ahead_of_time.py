@@ -5,10 +5,12 @@ A pairwise choice of kernels, specs, head dims and chips; `make kernels-full` co
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
 
+import triton_of_pallas
 from ahead_of_time import JAX, SDPA, Choice, excesses, measured
 
 pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
@@ -35,3 +37,16 @@ CHOICES = [
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda c: f"{c.chip}-{c.spec}-{c.kernel}-{c.width}-{c.dtype}")
 def test_a_kernel_compiles_to_matrix_instructions_within_its_registers(choice: Choice, tmp_path: Path) -> None:
     assert list(excesses(choice, measured(choice, tmp_path))) == []
+
+
+@pytest.mark.parametrize(("module", "function"), [("causal_gqa", "causal_gqa"), (JAX, "dot_product_attention")])
+def test_kernels_of_pallas_compile_as_jax_lowers_them(module: str, function: str, tmp_path: Path) -> None:
+    """The forward ones; one with a mask and where hidden keys share a row, in which conditions meet products."""
+    import jax
+
+    attention = getattr(importlib.import_module(f"attnspec.generated.pallas.{module}"), function)
+    heads = [jax.ShapeDtypeStruct((2, 1000, n, 128), "bfloat16") for n in (8, 2, 2)]
+    mask = {"mask": jax.ShapeDtypeStruct((2, 1, 1000, 1000), "bool")} if module == JAX else {}
+    text = triton_of_pallas.exported(jax.jit(lambda mask, *heads: attention(*heads, **mask)), "cuda", mask, *heads)
+    (kernel,) = triton_of_pallas.kernels(text).values()
+    assert "wgmma.mma_async" in triton_of_pallas.compiled(*kernel, tmp_path).asm["ptx"]

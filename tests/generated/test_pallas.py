@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +23,18 @@ IN_HASTE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_pas
 Arrays = dict[str, Any]
 
 
-def kernel(name: str, interpret: bool = True) -> Callable[..., jax.Array]:
-    """The function in small blocks, its kernels interpreted; or as it is."""
+def kernel(name: str) -> Callable[..., jax.Array]:
+    """The function in small blocks, its kernels interpreted."""
     function = load(next(generated(find(name), "pallas"))).function
-    module = vars(function).get("__wrapped__", function).__globals__
-    module["INTERPRET"] = interpret
+    vars(function).get("__wrapped__", function).__globals__["INTERPRET"] = True
     return function
+
+
+def on_gpus(name: str) -> Callable[..., jax.Array]:
+    """The function as it is."""
+    spec = find(name)
+    module = importlib.import_module(f"attnspec.generated.pallas.{spec.module_name}")
+    return getattr(module, spec.function_name)  # type: ignore[no-any-return]
 
 
 def direct(name: str) -> Callable[..., Arrays]:
@@ -115,7 +122,7 @@ def test_every_kernel_is_lowered_for_gpus(
     name: str, others: Arrays, arguments: Arrays, platform: str, dtype: str, width: int
 ) -> None:
     """Those of the gradients, without a GPU and within seconds; T x S is nowhere but in a bias and its gradient."""
-    function = kernel(name, interpret=False)
+    function = on_gpus(name)
     sizes = ((B, T, N, width), (B, S, K, width), (B, S, K, width))
     tensors = [shape(*((b, n, t, h) if name == SDPA else (b, t, n, h)), dtype=dtype) for b, t, n, h in sizes]
     floating = {name: tensor for name, tensor in others.items() if jnp.issubdtype(tensor.dtype, jnp.floating)}
