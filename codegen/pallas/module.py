@@ -17,7 +17,8 @@ from attnspec.spec.expression import names
 from attnspec.spec.model import Spec
 
 _TYPES = {"integer": "int", "sizes": "int", "flag": "bool", "tensor": "Array"}
-_SHARES = re.compile(r", (_own\(shares\)|_rows\(shares, N // K\)|shares\b|Shares\b)")
+_SHARES = re.compile(r", (_own\(shares\)|_full\(shares, 0\.0\)|_rows\(shares, N // K\)|shares\b|Shares\b)")
+_SHARED = re.compile(r"\n *\*_shared\(\w+, [^,]*\),(?=\n)")
 _STAND_INS = ("FACTOR", "NUMBERS", "Shares", "operand", "tensors")
 """What the skeleton defines so that it can be linted."""
 _IMPORTS = ("import functools", "import math", "import os", "from collections.abc import Iterator", "from typing import Any")
@@ -43,7 +44,7 @@ def _kernels(spec: Spec) -> dict[str, str]:
     }
     if not holes.derived:
         del parts["_d_product"]
-    return parts
+    return parts if holes.placeholders["tensors"] else {name: _SHARED.sub("", text) for name, text in parts.items()}
 
 
 def _gradients(spec: Spec, operands: list[str]) -> Iterator[str]:

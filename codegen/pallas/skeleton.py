@@ -440,11 +440,8 @@ def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array,
     output, lse = jax.ShapeDtypeStruct((B, T, N, V), query.dtype), jax.ShapeDtypeStruct((B, N, T), jnp.float32)
     if UNIFORM:
         shares = lse  # what a row that sees nothing gives to every hidden key
-    if 0 in (*query.shape, S, V):
-        nothing: Any = jnp.zeros(output.shape, output.dtype), jnp.full(lse.shape, jnp.inf)
-        if UNIFORM:
-            nothing = (*nothing, jnp.zeros(lse.shape))
-        return nothing  # type: ignore[no-any-return]
+    if 0 in (B, T, N, S, V):
+        return _full(output, 0.0), _full(lse, jnp.inf), _full(shares, 0.0)
     blocks, options = _launch("forward", query, value)
     found: tuple[Array, Array, Shares] = pl.pallas_call(
         functools.partial(_forward_kernel, named_numbers, **blocks),
@@ -460,6 +457,11 @@ def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array,
     return found
 
 
+def _full(result: jax.ShapeDtypeStruct, value: float) -> Array:
+    """A result of nothing else: there are no keys, or it is empty."""
+    return jnp.full(result.shape, value, result.dtype)
+
+
 def _saved(query: Array, key: Array, value: Array, given: Any) -> tuple[tuple[Array, Array, Shares], tuple[Any, ...]]:
     output, lse, shares = _forward(query, key, value, given)
     return (output, lse, shares), (query, key, value, tensors, output, lse, shares)
@@ -469,7 +471,7 @@ def _gradients(numbers: Any, saved: tuple[Any, ...], d_outputs: tuple[Array, ...
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
     query, key, value, tensors, output, lse, shares = saved
     (B, T, N, _), (S, K, V), d_output = query.shape, value.shape[1:], d_outputs[0]
-    if 0 in (*query.shape, S, V):
+    if 0 in (B, T, N, S, V):
         return tuple(map(_zeros, (query, key, value, tensors)))
     delta = _delta(output, d_output)
     blocks, options = _launch("query_gradient", query, value)
@@ -613,7 +615,7 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[dict[str, int], di
         raise NotImplementedError(f"pallas: {query.dtype} is not supported; float16, bfloat16 and float32 are")
     fitting = (launch for size, widest, launch in LAUNCHES[kernel] if size == query.dtype.itemsize and max(H, V) <= widest)
     BLOCK_T, BLOCK_S, warps, stages = next(fitting, (0, 0, 0, 0))
-    if not warps:
-        raise NotImplementedError(f"pallas: head dim {max(H, V)} is not supported; up to 256 is")
+    if not warps or H == 0:
+        raise NotImplementedError(f"pallas: head dims {H} and {V} are not supported; 1 to 256 are")
     blocks = {"H": H, "V": V, "BLOCK_T": BLOCK_T, "BLOCK_S": BLOCK_S}
     return blocks, {"compiler_params": plgpu.CompilerParams(num_warps=warps, num_stages=stages), "interpret": INTERPRET}

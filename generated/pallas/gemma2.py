@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -336,9 +336,8 @@ def _forward(query: Array, key: Array, value: Array, scale: float, cap: float, l
     """One kernel, over blocks of queries."""
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
     output, lse = jax.ShapeDtypeStruct((B, T, N, V), query.dtype), jax.ShapeDtypeStruct((B, N, T), jnp.float32)
-    if 0 in (*query.shape, S, V):
-        nothing: Any = jnp.zeros(output.shape, output.dtype), jnp.full(lse.shape, jnp.inf)
-        return nothing  # type: ignore[no-any-return]
+    if 0 in (B, T, N, S, V):
+        return _full(output, 0.0), _full(lse, jnp.inf)
     blocks, options = _launch("forward", query, value)
     found: tuple[Array, Array] = pl.pallas_call(
         functools.partial(_forward_kernel, scale=scale, cap=cap, left=left, **blocks),
@@ -346,12 +345,16 @@ def _forward(query: Array, key: Array, value: Array, scale: float, cap: float, l
         grid=(pl.cdiv(T, blocks["BLOCK_T"]), N, B),
         in_specs=[
             _heads(query), _heads(key, share=N // K), _heads(value, share=N // K),
-            *_shared(1, 1),
         ],
         out_specs=(_own(output), _own(lse)),
         **options,
     )(query, key, value)  # fmt: skip
     return found
+
+
+def _full(result: jax.ShapeDtypeStruct, value: float) -> Array:
+    """A result of nothing else: there are no keys, or it is empty."""
+    return jnp.full(result.shape, value, result.dtype)
 
 
 def _saved(
@@ -367,7 +370,7 @@ def _gradients(
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
     query, key, value, output, lse = saved
     (B, T, N, _), (S, K, V), d_output = query.shape, value.shape[1:], d_outputs[0]
-    if 0 in (*query.shape, S, V):
+    if 0 in (B, T, N, S, V):
         return tuple(map(_zeros, (query, key, value)))
     delta = _delta(output, d_output)
     blocks, options = _launch("query_gradient", query, value)
@@ -377,7 +380,6 @@ def _gradients(
         grid=(pl.cdiv(T, blocks["BLOCK_T"]), N, B),
         in_specs=[
             _heads(query), _heads(key, share=N // K), _heads(value, share=N // K),
-            *_shared(1, 1),
             _heads(d_output), _rows(lse), _rows(delta),
         ],
         out_specs=_own(query),
@@ -390,7 +392,6 @@ def _gradients(
         grid=(pl.cdiv(S, blocks["BLOCK_S"]), K, B),
         in_specs=[
             _heads(query, N // K), _heads(key), _heads(value),
-            *_shared(1, N // K),
             _heads(d_output, N // K), _rows(lse, N // K), _rows(delta, N // K),
         ],
         out_specs=(_own(key), _own(value)),
@@ -430,23 +431,6 @@ def _own(tensor: Array | jax.ShapeDtypeStruct) -> pl.BlockSpec:
     return pl.BlockSpec((None, tensor.shape[1], None, _padded(tensor.shape[3])), lambda i, n, b: (b, 0, n, 0))
 
 
-def _shared(batches: int, heads: int, *arrays: Array | None) -> Iterator[pl.BlockSpec | None]:
-    """The same of tensors that masks and logits read, which may be broadcast over batch rows and heads."""
-    for array in arrays:
-        yield None if array is None else _part(array, (batches, heads) if array.ndim == 4 else (batches,))
-
-
-def _part(array: Array, parts: tuple[int, ...]) -> pl.BlockSpec:
-    """So many batch rows, or so many of them and of heads."""
-    rest = array.shape[len(parts) :]
-    block = (*map(min, parts, array.shape), *rest)
-
-    def place(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
-        return (*(at * (size > 1) for at, size in zip((b, n), array.shape[: len(parts)], strict=False)), *(0 for _ in rest))
-
-    return pl.BlockSpec(block, place)
-
-
 def _padded(width: int) -> int:
     """The power of two that a head dim is padded to."""
     return max(16, pl.next_power_of_2(width))
@@ -460,8 +444,8 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[dict[str, int], di
         raise NotImplementedError(f"pallas: {query.dtype} is not supported; float16, bfloat16 and float32 are")
     fitting = (launch for size, widest, launch in LAUNCHES[kernel] if size == query.dtype.itemsize and max(H, V) <= widest)
     BLOCK_T, BLOCK_S, warps, stages = next(fitting, (0, 0, 0, 0))
-    if not warps:
-        raise NotImplementedError(f"pallas: head dim {max(H, V)} is not supported; up to 256 is")
+    if not warps or H == 0:
+        raise NotImplementedError(f"pallas: head dims {H} and {V} are not supported; 1 to 256 are")
     blocks = {"H": H, "V": V, "BLOCK_T": BLOCK_T, "BLOCK_S": BLOCK_S}
     return blocks, {"compiler_params": plgpu.CompilerParams(num_warps=warps, num_stages=stages), "interpret": INTERPRET}
 

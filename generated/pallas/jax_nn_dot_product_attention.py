@@ -599,10 +599,8 @@ def _forward(
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
     output, lse = jax.ShapeDtypeStruct((B, T, N, V), query.dtype), jax.ShapeDtypeStruct((B, N, T), jnp.float32)
     shares = lse  # what a row that sees nothing gives to every hidden key
-    if 0 in (*query.shape, S, V):
-        nothing: Any = jnp.zeros(output.shape, output.dtype), jnp.full(lse.shape, jnp.inf)
-        nothing = (*nothing, jnp.zeros(lse.shape))
-        return nothing  # type: ignore[no-any-return]
+    if 0 in (B, T, N, S, V):
+        return _full(output, 0.0), _full(lse, jnp.inf), _full(shares, 0.0)
     blocks, options = _launch("forward", query, value)
     found: tuple[Array, Array, Array] = pl.pallas_call(
         functools.partial(_forward_kernel, scale=scale, is_causal=is_causal, left=left, right=right, **blocks),
@@ -616,6 +614,11 @@ def _forward(
         **options,
     )(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths)  # fmt: skip
     return found
+
+
+def _full(result: jax.ShapeDtypeStruct, value: float) -> Array:
+    """A result of nothing else: there are no keys, or it is empty."""
+    return jnp.full(result.shape, value, result.dtype)
 
 
 def _saved(
@@ -643,7 +646,7 @@ def _gradients(
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
     query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, output, lse, shares = saved
     (B, T, N, _), (S, K, V), d_output = query.shape, value.shape[1:], d_outputs[0]
-    if 0 in (*query.shape, S, V):
+    if 0 in (B, T, N, S, V):
         return tuple(map(_zeros, (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths)))
     delta = _delta(output, d_output)
     blocks, options = _launch("query_gradient", query, value)
@@ -814,8 +817,8 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[dict[str, int], di
         raise NotImplementedError(f"pallas: {query.dtype} is not supported; float16, bfloat16 and float32 are")
     fitting = (launch for size, widest, launch in LAUNCHES[kernel] if size == query.dtype.itemsize and max(H, V) <= widest)
     BLOCK_T, BLOCK_S, warps, stages = next(fitting, (0, 0, 0, 0))
-    if not warps:
-        raise NotImplementedError(f"pallas: head dim {max(H, V)} is not supported; up to 256 is")
+    if not warps or H == 0:
+        raise NotImplementedError(f"pallas: head dims {H} and {V} are not supported; 1 to 256 are")
     blocks = {"H": H, "V": V, "BLOCK_T": BLOCK_T, "BLOCK_S": BLOCK_S}
     return blocks, {"compiler_params": plgpu.CompilerParams(num_warps=warps, num_stages=stages), "interpret": INTERPRET}
 

@@ -458,9 +458,8 @@ def _forward(
     """One kernel, over blocks of queries."""
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
     output, lse = jax.ShapeDtypeStruct((B, T, N, V), query.dtype), jax.ShapeDtypeStruct((B, N, T), jnp.float32)
-    if 0 in (*query.shape, S, V):
-        nothing: Any = jnp.zeros(output.shape, output.dtype), jnp.full(lse.shape, jnp.inf)
-        return nothing  # type: ignore[no-any-return]
+    if 0 in (B, T, N, S, V):
+        return _full(output, 0.0), _full(lse, jnp.inf)
     blocks, options = _launch("forward", query, value)
     found: tuple[Array, Array] = pl.pallas_call(
         functools.partial(_forward_kernel, is_causal=is_causal, scale=scale, **blocks),
@@ -476,6 +475,11 @@ def _forward(
     return found
 
 
+def _full(result: jax.ShapeDtypeStruct, value: float) -> Array:
+    """A result of nothing else: there are no keys, or it is empty."""
+    return jnp.full(result.shape, value, result.dtype)
+
+
 def _saved(
     query: Array, key: Array, value: Array, attn_mask: Array | None, is_causal: bool, scale: float
 ) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
@@ -487,7 +491,7 @@ def _gradients(is_causal: bool, scale: float, saved: tuple[Any, ...], d_outputs:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
     query, key, value, attn_mask, output, lse = saved
     (B, T, N, _), (S, K, V), d_output = query.shape, value.shape[1:], d_outputs[0]
-    if 0 in (*query.shape, S, V):
+    if 0 in (B, T, N, S, V):
         return tuple(map(_zeros, (query, key, value, attn_mask)))
     delta = _delta(output, d_output)
     blocks, options = _launch("query_gradient", query, value)
@@ -621,8 +625,8 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[dict[str, int], di
         raise NotImplementedError(f"pallas: {query.dtype} is not supported; float16, bfloat16 and float32 are")
     fitting = (launch for size, widest, launch in LAUNCHES[kernel] if size == query.dtype.itemsize and max(H, V) <= widest)
     BLOCK_T, BLOCK_S, warps, stages = next(fitting, (0, 0, 0, 0))
-    if not warps:
-        raise NotImplementedError(f"pallas: head dim {max(H, V)} is not supported; up to 256 is")
+    if not warps or H == 0:
+        raise NotImplementedError(f"pallas: head dims {H} and {V} are not supported; 1 to 256 are")
     blocks = {"H": H, "V": V, "BLOCK_T": BLOCK_T, "BLOCK_S": BLOCK_S}
     return blocks, {"compiler_params": plgpu.CompilerParams(num_warps=warps, num_stages=stages), "interpret": INTERPRET}
 

@@ -87,8 +87,10 @@ def test_what_no_kernel_can_do_is_refused_with_the_reason() -> None:
         pytest.raises(NotImplementedError, match="float64 is not supported; float16, bfloat16 and float32"),
     ):
         called("causal_gqa", "float64")
-    with pytest.raises(NotImplementedError, match="head dim 257 is not supported; up to 256 is"):
+    with pytest.raises(NotImplementedError, match="head dims 257 and 257 are not supported; 1 to 256 are"):
         called("causal_gqa", H=257)
+    with pytest.raises(NotImplementedError, match="head dims 0 and 4 are not supported"):
+        kernel("causal_gqa")(*(jnp.ones((1, 3, 1, width)) for width in (0, 0, 4)), scale=1.0)
     with pytest.raises(NotImplementedError, match="`left` = 2147483647 is not supported; kernels count in 32 bits"):
         called("gemma2", left=2**31 - 1)
     with pytest.raises(NotImplementedError, match="dropout is not supported"):
