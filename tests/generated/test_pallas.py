@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +70,31 @@ def test_a_mapped_axis_is_one_more_of_the_grid() -> None:
     for place, sign in enumerate((1, -1)):
         wanted = direct("gemma2")(cotangent, sign * query, key, value, left=9, cap=2.0)
         np.testing.assert_allclose(found[place], wanted["query"], atol=1e-5)
+
+
+SHARED_OUT = """
+import jax
+import numpy as np
+from attnspec.generated.numpy.causal_gqa import causal_gqa as direct
+from attnspec.generated.pallas.causal_gqa import causal_gqa
+mesh = jax.make_mesh((4, 2), ("b", "n"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+draw = np.random.default_rng(0).standard_normal
+query, key, value = (draw(shape, np.float32) for shape in ((4, 5, 4, 8), (4, 7, 2, 8), (4, 7, 2, 8)))
+heads = jax.P("b", None, "n")
+shared_out = jax.shard_map(causal_gqa, mesh=mesh, in_specs=heads, out_specs=heads, check_vma=False)
+found = jax.jit(shared_out)(query, key, value)
+assert len(found.sharding.device_set) == 8
+np.testing.assert_allclose(found, direct(query, key, value), atol=1e-5)
+"""
+
+
+def test_batch_rows_and_heads_are_shared_out_over_devices() -> None:
+    """In a process of its own: how many devices a host pretends to have is decided when jax starts."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PALLAS_INTERPRET": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", SHARED_OUT], env={**os.environ, **flags}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize(("T", "S"), [(0, 3), (3, 0)])
