@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attnspec.codegen import VERSION
+from attnspec.codegen.blockwise import coverage as coverage_by_blocks
+from attnspec.codegen.blockwise.module import TARGETS as BLOCKWISE
 from attnspec.codegen.blockwise.module import blockwise_modules
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.kernels import coverage, refusals
@@ -27,6 +29,8 @@ from attnspec.spec.model import Spec
 
 MANIFEST = "manifest.json"
 LINE_LENGTH = 128
+FORMS = ("auto", "direct", "blockwise")
+"""Which forms are written: both where a spec has both, or one of them."""
 KERNELS = {"pallas": pallas, "triton": triton}
 """Targets of fused kernels, whose rooms are alike."""
 
@@ -54,13 +58,14 @@ class Changes:
                 _replace(self.folder / path, text)
 
 
-def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, complete: bool) -> Changes:
+def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, complete: bool, form: str = "auto") -> Changes:
     """Compare `folder` with what `specs` give on `targets`, or on every target that covers them.
 
-    `complete`: files of other specs are no longer produced. Raises LoweringError where a spec cannot be compiled.
+    `complete`: files of other specs are no longer produced. `form` is one of FORMS. Raises LoweringError where a spec cannot
+    be compiled.
     """
     specs = list(specs)
-    rendered = _render(specs, None if targets is None else list(targets))
+    rendered = _render(specs, None if targets is None else list(targets), form)
     if complete and targets is None:
         rendered |= {
             f"{name}/README.md": ("", refusals.page(specs, room.LANGUAGE, room.module_text)) for name, room in KERNELS.items()
@@ -84,9 +89,12 @@ def source(spec: Spec, target: str, formatted: bool) -> str | None:
     return _format({"source.py": text})["source.py"] if formatted else text
 
 
-def _render(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:
+def _render(specs: list[Spec], targets: list[str] | None, form: str = "auto") -> dict[str, tuple[str, str]]:
     """Relative path -> (spec name, formatted text)."""
-    modules = _modules(specs, targets if targets is None else [target for target in targets if target in TARGETS])
+    if form == "blockwise":
+        _require_blockwise(specs, targets)
+        targets = list(BLOCKWISE) if targets is None else targets
+    modules = _modules(specs, targets if targets is None else [target for target in targets if target in TARGETS], form)
     modules |= _kernels(specs, targets)
     formatted = _format({path: text for path, (_, text) in modules.items()})
     in_r = [spec for spec in specs if targets is not None or covers(R, spec)]
@@ -111,8 +119,17 @@ def _kernels(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[st
     return texts
 
 
-def _modules(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[str, str]]:
-    """The Python modules of those targets, or of all that cover a spec."""
+def _require_blockwise(specs: list[Spec], targets: list[str] | None) -> None:
+    """LoweringError where a target or a spec has no blockwise form."""
+    for target in targets or ():
+        if target not in BLOCKWISE:
+            raise LoweringError(f"{target} has no blockwise form, only {', '.join(BLOCKWISE)} have")
+    for spec in specs:
+        coverage_by_blocks.require(spec)
+
+
+def _modules(specs: list[Spec], targets: list[str] | None, form: str) -> dict[str, tuple[str, str]]:
+    """The Python modules of those targets, or of all that cover a spec: direct, blockwise, or both where there are both."""
     texts: dict[str, tuple[str, str]] = {}
     for target in TARGETS if targets is None else targets:
         chosen = [spec for spec in specs if targets is not None or covers(TARGETS[target], spec)]
@@ -122,8 +139,9 @@ def _modules(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[st
                 f'"""Generated implementations for {target}: one file per API or variant."""\n',
             )
         for spec in chosen:
-            texts[f"{target}/{spec.module_name}.py"] = (spec.name, module_text(spec, TARGETS[target]))
-            for suffix, text in blockwise_modules(spec, TARGETS[target]):
+            if form != "blockwise":
+                texts[f"{target}/{spec.module_name}.py"] = (spec.name, module_text(spec, TARGETS[target]))
+            for suffix, text in blockwise_modules(spec, TARGETS[target]) if form != "direct" else ():
                 texts[f"{target}/{spec.module_name}_{suffix}.py"] = (spec.name, text)
     return texts
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import reduce
 
+from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.prologue import canonical_dims
 from attnspec.spec.expression import Binary, Expression, fold, names, to_text
-from attnspec.spec.model import Spec
+from attnspec.spec.model import Argument, Spec
 
 BLOCK_LENGTH = 128
 BLOCKED = {"query": "T", "key": "S", "value": "S"}
@@ -16,25 +18,62 @@ _KINDS = {"score.dot", "modifier.scale", "modifier.softcap", "softmax.plain", "c
 
 def supports_blockwise(spec: Spec) -> bool:
     """Whether every stage is unconditional, the masks ask for positions alone, and hidden keys leave no trace."""
-    if spec.form != "function" or len(spec.paths) != 1 or len(spec.outputs) != 1 or not _plain_inputs(spec):
-        return False
-    stages, policies = spec.paths[0].stages, spec.paths[0].policies
-    known = all(stage.clause in _KINDS or stage.kind == "mask" for stage in stages)
-    masked = any(stage.kind == "mask" for stage in stages)
-    traceless = policies["mask.fill"].detail == "-inf" and policies["empty_row"].value == "zero"
-    positions = {"t", "s", "T", "S", *scalars(spec)}
-    by_position = all(names(rule) <= positions for rule in masks(spec))
-    return known and masked and traceless and by_position and all(stage.when is None for stage in stages)
+    return not any(reasons(spec))
 
 
-def _plain_inputs(spec: Spec) -> bool:
+def require(spec: Spec) -> None:
+    """LoweringError, with every reason, where a spec has no blockwise form."""
+    found = list(reasons(spec))
+    if found:
+        raise LoweringError(f"{spec.name}: blockwise: {'; '.join(found)}")
+
+
+def reasons(spec: Spec) -> Iterator[str]:
+    """Why a spec has no blockwise form."""
+    if spec.form != "function":
+        yield "layers are not supported"
+    if len(spec.paths) != 1:
+        yield "several paths are not supported"
+    if len(spec.outputs) != 1:
+        yield "several outputs are not supported"
+    yield from _of_arguments(spec)
+    if len(spec.paths) == 1:
+        yield from _of_stages(spec)
+
+
+def _of_arguments(spec: Spec) -> Iterator[str]:
     """Query, key and value under these names with all their axes, in one layout each; beside them numbers and flags."""
-    given = spec.tensor_arguments
-    plain = all(a.feeds in ("", a.name) and len(a.layouts) == 1 and not a.layouts[0].batched for a in given)
-    roles = {a.role for a in spec.arguments}
-    if not plain or {a.name for a in given} != BLOCKED.keys() or not roles <= {"tensor", "number", "integer", "flag"}:
+    for argument in spec.arguments:
+        if argument.role == "tensor" and argument.name in BLOCKED:
+            if argument.feeds not in ("", argument.name) or not _is_plain(argument, spec.tensors[argument.name]):
+                yield f"`{argument.name}` must have one layout, with a batch axis and one of heads"
+        elif argument.role not in ("number", "integer", "flag"):
+            yield f"`{argument.name}` is not supported"
+    yield from (f"there must be a `{name}`" for name in BLOCKED if name not in {a.name for a in spec.arguments})
+
+
+def _is_plain(argument: Argument, axes: tuple[str, ...]) -> bool:
+    """Whether it has one layout, in which every axis has its place."""
+    if len(argument.layouts) != 1 or argument.layouts[0].batched:
         return False
-    return all({*canonical_dims(a.layouts[0], spec.tensors[a.name])} == {*spec.tensors[a.name]} for a in given)
+    return {*canonical_dims(argument.layouts[0], axes)} == {*axes}
+
+
+def _of_stages(spec: Spec) -> Iterator[str]:
+    """Stages that the loops know, under no guard; masks over positions; hidden keys that leave no trace."""
+    positions, policies = {"t", "s", "T", "S", *scalars(spec)}, spec.paths[0].policies
+    for stage in spec.paths[0].stages:
+        if stage.clause not in _KINDS and stage.kind != "mask":
+            yield f"{stage.clause} is not supported"
+        elif stage.kind == "mask" and not names(stage.expression) <= positions:
+            others = ", ".join(f"`{name}`" for name in sorted(names(stage.expression) - positions))
+            yield f"{stage.clause} asks for {others}, and masks may ask for positions alone"
+        if stage.when is not None:
+            yield f"{stage.clause} is under a guard"
+    if not masks(spec):
+        yield "without a mask there is nothing to leave out"
+    elif policies["mask.fill"].detail != "-inf" or policies["empty_row"].value != "zero":
+        yield "hidden keys must leave no trace: the fill -inf, and empty rows of zero"
 
 
 def scalars(spec: Spec) -> list[str]:

@@ -18,6 +18,10 @@ _FORMS: dict[str, Callable[[Spec, Target], Iterator[str]]] = {
 """Whole rows where operations run one by one, tiles where they are compiled together."""
 
 
+TARGETS = tuple(_FORMS)
+"""The targets that have a blockwise form."""
+
+
 def blockwise_modules(spec: Spec, target: Target) -> Iterator[tuple[str, str]]:
     """(suffix, text) of the blockwise modules of a spec: for targets with a form of it, where `supports_blockwise`."""
     if target.name in _FORMS and supports_blockwise(spec):

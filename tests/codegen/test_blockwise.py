@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnspec.codegen.blockwise.coverage import supports_blockwise
+from attnspec.codegen.blockwise.coverage import require, supports_blockwise
 from attnspec.codegen.blockwise.module import blockwise_modules
 from attnspec.codegen.blockwise.rows import backward_program, forward_program
+from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.program import Assign, For, If, Op, Program, statements
 from attnspec.codegen.targets import TARGETS
 from attnspec.spec.expression import to_text
@@ -38,21 +40,27 @@ def test_a_mask_that_bounds_one_side_only_has_one_too() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("packed_documents", "segment ids are tensors of their own"),
-        ("jax.nn.dot_product_attention", "stages under guards"),
-        ("torch.nn.functional.scaled_dot_product_attention", "stages under guards"),
-        ("sink", "an extra logit"),
-        ("relative_bias", "a table"),
-        ("prefix_lm", "lengths"),
-        ("several_outputs", "weights are returned"),
-        ("two_paths", "two paths"),
-        ("projected_layer", "a layer"),
-        ("list_input", "a list"),
+        (
+            "packed_documents",
+            "`query_segment_ids` is not supported; `key_value_segment_ids` is not supported; mask.segments asks for "
+            "`b`, `key_value_segment_ids`, `query_segment_ids`, and masks may ask for positions alone",
+        ),
+        ("jax.nn.dot_product_attention", "mask.causal is under a guard"),
+        ("torch.nn.functional.scaled_dot_product_attention", "dropout.elementwise is not supported"),
+        ("sink", "softmax.sink is not supported"),
+        ("relative_bias", "`table` is not supported"),
+        ("prefix_lm", "mask.prefix asks for `b`, `prefix_lengths`, and masks may ask for positions alone"),
+        ("several_outputs", "several outputs are not supported"),
+        ("two_paths", "several paths are not supported"),
+        ("projected_layer", "layers are not supported"),
+        ("list_input", "there must be a `query`"),
     ],
 )
-def test_what_the_loop_cannot_hold_has_none(name: str, why: str) -> None:
+def test_what_the_loop_cannot_hold_is_refused_by_name(name: str, why: str) -> None:
     spec = builtin()[name] if name in builtin() else load(SPECS / f"{name}.toml")
-    assert not supports_blockwise(spec), why
+    assert not supports_blockwise(spec)
+    with pytest.raises(LoweringError, match=f"^{re.escape(spec.name)}: blockwise: .*{re.escape(why)}"):
+        require(spec)
 
 
 def test_without_a_mask_there_is_nothing_to_leave_out(tmp_path: Path) -> None:

@@ -56,6 +56,33 @@ def test_a_variant_of_ones_own_is_compiled_to_a_folder_and_runs_without_attnspec
     assert run.stdout == "24.0 ['key', 'query', 'value']\n"
 
 
+@pytest.mark.parametrize(("form", "suffixes"), [("direct", [""]), ("blockwise", ["_blockwise"]), ("auto", ["", "_blockwise"])])
+def test_a_form_is_written_alone_where_it_is_asked_for(own: Path, tmp_path: Path, form: str, suffixes: list[str]) -> None:
+    out = tmp_path / "out"
+    assert main([str(own), "--target", "numpy", "--form", form, "--out", str(out)]) == OK
+    assert sorted(path.stem for path in out.rglob("last*.py")) == [f"last_keys{suffix}" for suffix in suffixes]
+
+
+def test_the_blockwise_form_alone_is_for_the_targets_that_have_it(own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main([str(own), "--form", "blockwise", "--out", str(out)]) == OK
+    assert sorted(path.parent.name for path in out.rglob("last*")) == ["jax", "numpy", "torch"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["packed_documents"], "packed_documents: blockwise: `query_segment_ids` is not supported; "),
+        (["causal_gqa", "--target", "keras"], "keras has no blockwise form, only numpy, torch, jax have"),
+    ],
+)
+def test_what_has_no_blockwise_form_is_refused_by_name(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--form", "blockwise", "--out", str(tmp_path)]) == USAGE
+    assert capsys.readouterr().err.startswith(message)
+
+
 def test_a_second_run_says_that_nothing_changed(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [str(own), "--target", "numpy", "--out", str(tmp_path / "out")]
     assert main(arguments) == OK

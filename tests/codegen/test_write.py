@@ -20,7 +20,7 @@ FILE = "numpy/causal_gqa.py"
 
 def write(folder: Path, *specs: str, complete: bool = True) -> list[str]:
     """Generate for NumPy; returns the paths that changed."""
-    found = changes([find(name) for name in specs], ["numpy"], folder, complete)
+    found = changes([find(name) for name in specs], ["numpy"], folder, complete, "direct")
     found.apply()
     return sorted(found.wanted)
 
@@ -90,7 +90,7 @@ def test_a_diff_goes_from_the_disk_to_the_spec(tmp_path: Path) -> None:
 
 def test_nothing_to_change_is_false_and_has_no_diff(tmp_path: Path) -> None:
     write(tmp_path, "causal_gqa")
-    found = changes([SPEC], ["numpy"], tmp_path, complete=True)
+    found = changes([SPEC], ["numpy"], tmp_path, complete=True, form="direct")
     assert not found
     assert found.diff() == ""
 
