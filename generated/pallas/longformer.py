@@ -199,7 +199,7 @@ def _key_gradients_kernel(
         return summed_keys, summed_values
 
     sums = tuple(jnp.zeros((BLOCK_S, tensor.shape[3]), jnp.float32) for tensor in (key, value))
-    summed_keys, summed_values = lax.fori_loop(0, query.shape[2], add_head, sums)
+    summed_keys, summed_values = _repeated(query.shape[2], add_head, sums)
     _store(d_key, first, S, H, summed_keys * scale)
     _store(d_value, first, S, V, summed_values)
 
@@ -257,9 +257,14 @@ def _run_of_queries(low, start, stop, T, S, global_tokens, left, right, BLOCK):
 LOG2_E = 1.4426950408889634  # exp2 is what the hardware has: exp(x) = exp2(x * LOG2_E)
 
 
+def _repeated(count, add, sums):
+    """`sums` after `add(i, sums)` for every i below count, which has 32 bits whatever jax counts in."""
+    return lax.fori_loop(jnp.int32(0), jnp.int32(count), add, sums)
+
+
 def _over_blocks(run, low, end, BLOCK, add, sums):
     """`sums` after every block that some run holds and is seen; `add` is compiled twice: what is seen in full needs no test."""
-    end = pl.cdiv(end, BLOCK) * BLOCK
+    end = (end + BLOCK - 1) // BLOCK * BLOCK
 
     def add_run(state):
         low, sums = state
@@ -267,7 +272,7 @@ def _over_blocks(run, low, end, BLOCK, add, sums):
         high = jnp.minimum(high, end)
         for tested in (False, True):
             count = jnp.where(seen & (hidden == tested), (high - low) // BLOCK, 0)
-            sums = lax.fori_loop(0, count, lambda i, sums, tested=tested: add(low + i * BLOCK, sums, tested), sums)
+            sums = _repeated(count, lambda i, sums, tested=tested: add(low + i * BLOCK, sums, tested), sums)
         return high, sums
 
     return lax.while_loop(lambda state: state[0] < end, add_run, (jnp.int32(low), sums))[1]
@@ -456,6 +461,8 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[dict[str, int], di
     H, V = query.shape[3], value.shape[3]
     if query.dtype not in (jnp.float16, jnp.bfloat16, jnp.float32):
         raise NotImplementedError(f"pallas: {query.dtype} is not supported; float16, bfloat16 and float32 are")
+    if INTERPRET and jnp.result_type(float) == jnp.float64:
+        raise NotImplementedError("pallas: jax_enable_x64 is not supported where kernels are interpreted")
     fitting = (launch for size, widest, launch in LAUNCHES[kernel] if size == query.dtype.itemsize and max(H, V) <= widest)
     BLOCK_T, BLOCK_S, warps, stages = next(fitting, (0, 0, 0, 0))
     if not warps or H == 0:

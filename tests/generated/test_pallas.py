@@ -115,6 +115,11 @@ def test_what_no_kernel_can_do_is_refused_with_the_reason() -> None:
         pytest.raises(NotImplementedError, match="float64 is not supported; float16, bfloat16 and float32"),
     ):
         called("causal_gqa", "float64")
+    with (
+        jax.enable_x64(True),
+        pytest.raises(NotImplementedError, match="jax_enable_x64 is not supported where kernels are interp"),
+    ):
+        called("causal_gqa")
     with pytest.raises(NotImplementedError, match="head dims 257 and 257 are not supported; 1 to 256 are"):
         called("causal_gqa", H=257)
     with pytest.raises(NotImplementedError, match="head dims 0 and 4 are not supported"):

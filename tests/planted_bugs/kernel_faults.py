@@ -97,9 +97,7 @@ PALLAS = (
     PallasFault("wrong-head-of-a-group", FORWARD, "(b, 0, n // share, 0)", "(b, 0, n % share, 0)"),
     PallasFault("missing-delta", BACKWARD, "(d_weights - delta_block[:, None])", "d_weights", place=1),
     PallasFault("tail-rows-in-d-key", BACKWARD, "    hidden, high = _meets(low, high, T, end, hidden, BLOCK)\n", "", place=1),
-    PallasFault(
-        "first-head-of-a-group-only", BACKWARD, "lax.fori_loop(0, query.shape[2], add_head", "lax.fori_loop(0, 1, add_head"
-    ),
+    PallasFault("first-head-of-a-group-only", BACKWARD, "_repeated(query.shape[2], add_head", "_repeated(1, add_head"),
 )
 
 
