@@ -13,7 +13,7 @@ DEBIAN = ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1); } >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint generate faults kernels-full bench bench-blockwise coverage constraints clean r chromium
+.PHONY: help check test lint generate nightly faults kernels-full bench bench-blockwise coverage constraints clean r chromium
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -34,7 +34,12 @@ lint: $(STAMP) ## ruff and mypy --strict
 generate: $(STAMP) ## compile spec/ into generated/
 	$(BIN)/attnspec generate
 
-faults: $(STAMP) ## plant faults in correct code: which check finds each, after how many cases; fails where one is missed
+nightly: $(STAMP) ## over a million cases, hours; goes on where it was interrupted: benchmarks/results/nightly.json
+	mkdir -p build
+	$(BIN)/attnspec check --profile nightly --seed 0 --state build/nightly.json --format json > build/nightly.out
+	mv build/nightly.out benchmarks/results/nightly.json
+
+faults: $(STAMP) ## plant faults in correct code, drop arguments: which check finds each, how it is named; fails where one is missed
 	PYTHONPATH=tests $(BIN)/python -m planted_bugs
 
 kernels-full: $(STAMP) ## compile every kernel for every chip, dtype and head dim, with limits: benchmarks/results/kernels_*

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import log, prod
 
 import numpy as np
@@ -24,6 +25,7 @@ from attnspec.harness.oracle import Gold, Verdict, judge
 from attnspec.harness.oracle.plan import plan_of
 from attnspec.harness.perturbations import Cause, added_fill, other_dtype, perturbations, with_empty_row
 from attnspec.harness.rewriting import with_path
+from attnspec.harness.slips import slips
 from attnspec.spec.binding import ShapeMismatch
 from attnspec.spec.expression import parse
 from attnspec.spec.model import Axis, Layout, Output, Policy, Spec, Stage
@@ -78,7 +80,7 @@ def _verdicts(spec: Spec, witness: Witness) -> Iterator[tuple[Cause, Verdict]]:
     case, gradients = witness.case, witness.part == "gradients"
     given = arrays(case, spec) if witness.given is None else witness.given
     verdict = judge(spec, case, given, gradients)
-    for cause, changed in perturbations(spec, case.configuration):
+    for cause, changed in chain(perturbations(spec, case.configuration), slips(spec, case.configuration)):
         try:
             other = judge(changed, case, given, gradients)
         except (ShapeMismatch, EvaluationError, ValueError, IndexError):  # the change makes the call invalid
@@ -182,12 +184,27 @@ def _outputs(spec: Spec, case: Case, given: Mapping[str, Array], verdict: Verdic
         for dtype in STORAGE:
             if dtype != gold.dtype:
                 yield Cause(name, f"`{name}` is left in {dtype}"), _with_output(verdict, name, replace(gold, dtype=dtype))
+        yield from _swapped(spec, verdict, name, gold)
         if tensors[name] == "logsumexp":
-            for what, start in (("is", 0.0), ("adds to the peak", _peaks(spec, case, given, name))):
+            peaks = _peaks(spec, case, given, name)
+            peak_less = replace(gold, value=gold.value - peaks, bound=gold.bound + 2 * UNIT[gold.dtype] * np.abs(peaks))
+            yield Cause(name, f"`{name}` lacks the peak of its row"), _with_output(verdict, name, peak_less)
+            for what, start in (("is", 0.0), ("adds to the peak", peaks)):
                 value = start + (gold.value - start) / log(2)
                 bound = gold.bound / log(2) + 2 * UNIT[gold.dtype] * np.abs(value)  # rounded once more, at its own size
                 base_2 = replace(gold, value=np.where(np.isfinite(value), value, gold.value), bound=bound)
                 yield Cause(name, f"`{name}` {what} a logarithm to base 2"), _with_output(verdict, name, base_2)
+
+
+def _swapped(spec: Spec, verdict: Verdict, name: str, gold: Gold) -> Iterator[tuple[Cause, Verdict]]:
+    """An output that was written as (B, N, T, V) and is returned as (B, T, N, V)."""
+    axes = next((o.layouts[0].axes for o in spec.outputs if o.name == name and len(o.layouts[0].axes) == gold.value.ndim), ())
+    letters = [axis.dims for axis in axes]
+    if ("T",) in letters and ("N",) in letters:
+        first, second = letters.index(("T",)), letters.index(("N",))
+        value, bound = (np.swapaxes(each, first, second).reshape(gold.value.shape) for each in (gold.value, gold.bound))
+        cause = Cause(name, f"`{name}` has its queries and heads swapped")
+        yield cause, _with_output(verdict, name, replace(gold, value=value, bound=bound, loose=None))
 
 
 def _peaks(spec: Spec, case: Case, given: Mapping[str, Array], name: str) -> Array:
@@ -215,14 +232,27 @@ def _gradients(spec: Spec, case: Case, given: Mapping[str, Array], verdict: Verd
     for name, gold in verdict.gradients.items():
         if isinstance(scale, (int, float)) and scale not in (0, 1):
             yield Cause(f"d_{name}", f"the gradient of `{name}` lacks the scale"), _scaled(verdict, name, gold, 1 / scale)
+            yield Cause(f"d_{name}", f"the gradient of `{name}` is scaled once more"), _scaled(verdict, name, gold, scale)
         for word, count in _summed(spec, case, name, given[name].shape):
             yield (
                 Cause(f"d_{name}", f"the gradient of `{name}` is the mean over {word}, declared the sum"),
                 _scaled(verdict, name, gold, 1 / count),
             )
+    yield from _mean_of_groups(spec, case, verdict)
     yield from _heads_of_a_group(spec, case, given, verdict)
     yield _nan_of_empty_rows(spec, case, given, verdict)
     yield from _without_delta(spec, case, given, verdict)
+
+
+def _mean_of_groups(spec: Spec, case: Case, verdict: Verdict) -> Iterator[tuple[Cause, Verdict]]:
+    """All gradients of grouped heads at once: what sums them up is one function."""
+    grouped = [name for name in verdict.gradients if _axis_of_heads(spec, case, name) is not None]
+    count = dict(case.configuration.sizes).get("G", 1)
+    if len(grouped) > 1 and count > 1:
+        changed = verdict
+        for name in grouped:
+            changed = _scaled(changed, name, verdict.gradients[name], 1 / count)
+        yield Cause("heads", "the gradients of grouped heads are the mean of a group, declared the sum"), changed
 
 
 def _scaled(verdict: Verdict, name: str, gold: Gold, factor: float) -> Verdict:

@@ -212,7 +212,7 @@ def _broadcasts(spec: Spec, attention: Attention, configuration: Configuration) 
         for letter, word in (("n", "head"), ("b", "batch"), ("t", "query")):
             if letter.upper() in dims and len(dims) > 1:
                 indices = tuple(Number(0) if dim.lower() == letter else Name(dim.lower()) for dim in dims)
-                changed = _read_at(spec, attention.path, operator, Access(operator, indices))
+                changed = read_at(spec, attention.path, operator, Access(operator, indices))
                 yield Cause(argument.name, f"`{argument.name}` of the first {word} is taken for all"), changed
         rank = len(plans[argument.name].shape)
         if any(_misread(layout) and len(layout.axes) == rank for layout in argument.layouts):
@@ -220,7 +220,7 @@ def _broadcasts(spec: Spec, attention: Attention, configuration: Configuration) 
             yield Cause(argument.name, text), _with_argument(spec, argument, tuple(map(_as_batch, argument.layouts)))
 
 
-def _read_at(spec: Spec, path: Path, operator: str, access: Access) -> Spec:
+def read_at(spec: Spec, path: Path, operator: str, access: Access) -> Spec:
     """The operator's tensor indexed otherwise, wherever it stands for itself."""
 
     def rule(expression: Expression) -> Expression:
@@ -269,7 +269,8 @@ def with_empty_row(spec: Spec, path: Path, rule: str) -> Spec:
 def _fills(spec: Spec, attention: Attention) -> Iterator[Perturbation]:
     """What hidden logits become."""
     declared = attention.path.policies["mask.fill"]
-    for name, value in (FILLS | _own_fill(declared)).items():
+    capped = {"-cap": parse("-cap")} if "cap" in attention.scope else {}  # hidden logits that are capped like the others
+    for name, value in (FILLS | _own_fill(declared) | capped).items():
         if declared.value == "add" and declared.detail.startswith(name):
             continue
         yield added_fill(declared, name), _filled(spec, attention, ADDED, value)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, zip_longest
 from math import prod
 
+from attnspec.harness.arrays import arrays
 from attnspec.harness.causes import Explanation, Witness, explain
 from attnspec.harness.checks import CASE_CHECKS
 from attnspec.harness.checks.drawn import quiet
@@ -28,7 +30,7 @@ from attnspec.harness.scripts import script
 from attnspec.harness.shrink import smallest
 from attnspec.harness.subjects import Subject
 from attnspec.harness.tally import Tally
-from attnspec.harness.witnesses import of_two_calls
+from attnspec.harness.witnesses import is_wrong, of_two_calls
 from attnspec.spec.resolve import EvaluationError, ShapeMismatch, resolve
 
 Given = tuple[Evidence, Inputs]
@@ -45,7 +47,7 @@ class Record:
     gradient: bool
     count: int = 0
     kinds: set[bool] = field(default_factory=set)  # in which cases it showed: those with gradients, the others, or both
-    dtypes: set[str] = field(default_factory=set)
+    dtypes: dict[str, None] = field(default_factory=dict)  # in the order in which they came
     calls: dict[Configuration, Case] = field(default_factory=dict)
     given: Given | None = None  # where the failure's arrays are a user's own
 
@@ -55,11 +57,18 @@ class Record:
         self.kinds.add(gradient)
         if failure.case is None or self.failure.case is None:
             return
-        self.dtypes.add(failure.case.configuration.dtype)
-        if len(self.calls) < WITNESSES:
+        self.dtypes[failure.case.configuration.dtype] = None
+        if sum(each.dtype == failure.case.configuration.dtype for each in self.calls) < WITNESSES:
             self.calls.setdefault(failure.case.configuration, failure.case)
         if size_of(failure.case) < size_of(self.failure.case):
             self.failure, self.gradient, self.given = failure, gradient, None
+
+    @property
+    def telling(self) -> list[Case]:
+        """A few of the calls, of each dtype as many: some faults are the same in one dtype and not in the other."""
+        by_dtype = [[each for each in self.calls.values() if each.configuration.dtype == dtype] for dtype in self.dtypes]
+        rows = chain.from_iterable(zip_longest(*by_dtype))
+        return [case for case in rows if case is not None][:WITNESSES]
 
 
 @dataclass
@@ -101,7 +110,7 @@ class Recorder:
         for failure in (failure for check in checks for failure in CASE_CHECKS[check](evidence)):
             if not self._ledger.excuses(failure, self.item.spec) and failure.key not in self._records:
                 record = Record(failure, evidence.gradient, given=(evidence, inputs))
-                record.count, record.dtypes, record.kinds = 1, {inputs.case.configuration.dtype}, {evidence.gradient}
+                record.count, record.dtypes, record.kinds = 1, {inputs.case.configuration.dtype: None}, {evidence.gradient}
                 self._records[failure.key] = record
 
     def _follows(self, failure: Failure) -> bool:
@@ -128,12 +137,22 @@ class Recorder:
             found = explain(self.item.spec, witnesses)
             mine = [group for group in groups if group.record.failure.subject == record.failure.subject]
             group = next((group for group in mine if not group.causes.isdisjoint(found.causes)), None)
+            if group is None and not found.causes and self._are_of_wrong_outputs(witnesses):
+                group = next((group for group in mine if group.record.failure.check == "oracle"), None)
             if group is None:
                 groups.append(Group(record, found, len(witnesses), set(found.causes)))
             else:
                 group.causes.update(found.causes)
                 group.also.append(record.failure)
         yield from map(self._of_group, groups)
+
+    def _are_of_wrong_outputs(self, witnesses: Sequence[Witness]) -> bool:
+        """Whether gradients are wrong where the outputs are wrong already: what went before is enough to say why."""
+        return bool(witnesses) and all(each.part == "gradients" and self._has_wrong_outputs(each) for each in witnesses)
+
+    def _has_wrong_outputs(self, witness: Witness) -> bool:
+        given = arrays(witness.case, self.item.spec) if witness.given is None else witness.given
+        return is_wrong(self.item.spec, witness.case, given, witness.answer, "outputs")
 
     def _of_group(self, group: Group) -> Finding:
         """Of what is silently ignored there is more to say than that it is dropped: it keeps its own words."""
@@ -160,15 +179,15 @@ class Recorder:
             subject = next(subject for subject in self.item.subjects if subject.name == failure.subject)
             self._crew.pardon()
             call = partial(self._crew.lanes[subject.lane].call, self.item.spec, subject)
-            return of_two_calls(failure.check, failure.clause, self.item.spec, call, record.calls.values())
+            return of_two_calls(failure.check, failure.clause, self.item.spec, call, record.telling)
         part = PARTS.get(record.failure.check)
         if part is None:
             return []
         subjects = tuple(subject for subject in self.item.subjects if subject.name == record.failure.subject)
         self._crew.pardon()
-        judged = self._crew.evidence(self.item.spec, subjects, list(record.calls.values()), gradient=part == "gradients")
+        judged = self._crew.evidence(self.item.spec, subjects, record.telling, gradient=part == "gradients")
         again = [evidence for evidence in judged if isinstance(evidence, Evidence) and self._matching(record, evidence)]
-        self._crew.forget(list(record.calls))
+        self._crew.forget([case.configuration for case in record.telling])
         made = [(evidence, None) for evidence in again]
         own = [(record.given[0], record.given[1].given)] if record.given and _is_small(record.given[1].case) else []
         asked = [(each.case, each.answers[record.failure.subject], given) for each, given in (*made, *own)]

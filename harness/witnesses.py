@@ -24,7 +24,7 @@ def of_two_calls(check: str, clause: str, spec: Spec, call: Call, cases: Iterabl
     for case in list(cases)[:FEW]:
         for configuration, given, part in _related(clause, spec, case) if check == "relations" else _varied(clause, spec, case):
             answer = call(configuration, given, gradient=part == "gradients")
-            if isinstance(answer, Returned) and _is_wrong(spec, Case(configuration, case.seed), given, answer, part):
+            if isinstance(answer, Returned) and is_wrong(spec, Case(configuration, case.seed), given, answer, part):
                 found.append(Witness(Case(configuration, case.seed), answer, part, given))
     return found
 
@@ -45,7 +45,8 @@ def _varied(argument: str, spec: Spec, case: Case) -> Iterator[Made]:
             yield each.changed, each.other, "outputs"
 
 
-def _is_wrong(spec: Spec, case: Case, given: Mapping[str, Array], answer: Returned, part: Part) -> bool:
+def is_wrong(spec: Spec, case: Case, given: Mapping[str, Array], answer: Returned, part: Part) -> bool:
+    """Whether the oracle contradicts one part of an answer."""
     verdict = judge(spec, case, given, part == "gradients")
     golds, tensors = (verdict.outputs, answer.outputs) if part == "outputs" else (verdict.gradients, answer.gradients)
     return not verdict.ill_conditioned and not all(

@@ -26,9 +26,12 @@ from attnspec.harness.subjects import Subject, user
 from attnspec.spec.loader import builtin, find
 from planted_bugs.faults import FAULTS, Fault
 from planted_bugs.hunt import cases_of
+from planted_bugs.naming import CAUSES, namings
+from planted_bugs.wider_faults import FAULTS as WIDER
 
 API = "jax.nn.dot_product_attention"
 SPEC = builtin()[API]
+FEW = replace(PROFILES["quick"], cases=8, gradient_cases=8, shrink_seconds=0.0)
 
 # What each fault of the NumPy implementation is called: text in the cause. The last two are not told apart from others.
 NAMED = {
@@ -169,3 +172,14 @@ def test_one_cause_is_one_finding_whose_first_line_is_the_cause(tmp_path: Path) 
     assert seen == "  seen     oracle: `output` is outside the bound"
     also = [line.split()[1] for line in more if line.startswith("  also ")]
     assert {"gradients:", "arguments:", "relations:"} <= set(also)
+
+
+def test_gradients_of_a_wrong_output_are_no_finding_of_their_own(tmp_path: Path) -> None:
+    """The backward pass of a wrong cap is neither that of the cap as declared nor that of the wrong one."""
+    (naming,) = namings("gemma2", [each for each in WIDER if each.name == "cap-inside-alone"], tmp_path, FEW)
+    (finding,) = naming.findings
+    assert finding.causes == ("`modifier.softcap` only divides: `tanh(logit / cap)`",)
+    assert finding.also[0] == "gradients: `query`, `key`, `value`"
+    assert naming.is_alone
+    assert CAUSES[naming.fault.name] in naming.said
+    assert naming.scalars is not None

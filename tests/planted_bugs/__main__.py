@@ -1,29 +1,38 @@
-"""Print the table of planted faults: `make faults`. Exit code 1 where one is not found by its check within the cases."""
+"""Print the tables of planted faults: `make faults`, or `python -m planted_bugs found|named|thresholds|drops` for one of them.
+
+Exit code 1 where a fault is not found by its check within the cases, an argument that is dropped by no check, too few of the
+thresholds by the ci profile, or too few true causes are named.
+"""
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Table
 
+from attnspec.harness.plan import Profile
 from attnspec.spec.loader import builtin
-from planted_bugs import drops, faults, wider_faults
+from planted_bugs import drops, faults, naming, wider_faults
 from planted_bugs.faults import APIS, CASES, GENERATED, Fault
 from planted_bugs.hunt import Seen, hunt
+from planted_bugs.naming import Naming
 
 FAULTS = (*faults.FAULTS, *wider_faults.FAULTS)
 THRESHOLDS = frozenset((*faults.THRESHOLDS, *wider_faults.THRESHOLDS))
 FEW = 20
+LISTED, ALONE, SCALARS, CI = 0.9, 0.85, 24, 0.95  # the least that is named and found, and the largest median of a call
 USUAL_TEST = {True: "passes", False: "fails", None: ""}
 
 
 def main() -> int:
-    """The tables: faults, and arguments that are dropped."""
+    """The tables that are asked for, then what is missed."""
     console = Console(width=None if Console().is_terminal else 128)
-    missed = [*_faults(console), *_drops(console)]
+    tables = {"found": _faults, "named": _named, "thresholds": _thresholds, "drops": _drops}
+    missed = [each for name in sys.argv[1:] or tables for each in tables[name](console)]
     console.print(*(f"missed: {each}" for each in missed), sep="\n", highlight=False)
     return 1 if missed else 0
 
@@ -41,6 +50,36 @@ def _faults(console: Console) -> list[str]:
         within = ", ".join(f"{sum(each <= most for each in needed)} within {most}" for most in (FEW, CASES))
         console.print(f"{len(needed)} {kind} faults: {within} cases", highlight=False)
     return [fault.name for fault, seen in found.items() if seen.get(fault.seen_by[0], CASES + 1) > CASES]
+
+
+def _named(console: Console) -> list[str]:
+    """One row per fault: what a quick run names as its cause, and how small a call shows it. The figures that are too low."""
+    table, every = Table("fault", "of", "named", "scalars"), list(_namings(FAULTS, naming.SHRUNK))
+    for each in every:
+        mark = "alone" if each.is_alone else "in a short list" if each.is_listed else "no"
+        table.add_row(each.fault.name, each.fault.framework, f"{mark}: {each.said}", str(each.scalars or "-"))
+    console.print(table)
+    listed, alone = (sum(marks) for marks in ([e.is_listed for e in every], [e.is_alone for e in every]))
+    size = median(each.scalars for each in every if each.scalars is not None)
+    text = f"{len(every)} faults: the true cause listed for {listed}, alone for {alone}; median call of {size:g} scalars"
+    console.print(text, highlight=False)
+    figures = {"listed": listed / len(every) >= LISTED, "alone": alone / len(every) >= ALONE, "size": size <= SCALARS}
+    return [f"causes: {name}" for name, is_enough in figures.items() if not is_enough]
+
+
+def _thresholds(console: Console) -> list[str]:
+    """How many of the threshold faults a run of the ci profile finds; which it does not, where those are too many."""
+    chosen = [fault for fault in FAULTS if fault in THRESHOLDS]
+    lost = [each.fault.name for each in _namings(chosen, naming.FOUND) if not each.findings]
+    console.print(f"{len(chosen)} threshold faults: {len(chosen) - len(lost)} found by the ci profile", highlight=False)
+    return lost if len(lost) > (1 - CI) * len(chosen) else []
+
+
+def _namings(faults_: Sequence[Fault], profile: Profile) -> Iterator[Naming]:
+    with TemporaryDirectory() as folder:
+        for base in (*APIS, *GENERATED):
+            mine = [fault for fault in faults_ if fault.framework == base]
+            yield from naming.namings(base, mine, Path(folder), profile)
 
 
 def _drops(console: Console) -> list[str]:
