@@ -127,6 +127,8 @@ def without(
     name = argument.name
     if argument.tells:
         return _told_by_shapes(configuration, argument), given
+    if name in dict(configuration.values).values():  # the same object is another argument too
+        return configuration, given
     if name in given and (argument.required or argument.when is not None):
         return configuration, {**given, name: np.zeros_like(given[name])}
     if name in given:
