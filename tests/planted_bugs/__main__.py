@@ -80,7 +80,8 @@ def _namings(faults_: Sequence[Fault], profile: Profile) -> Iterator[Naming]:
     with TemporaryDirectory() as folder:
         for base in (*APIS, *GENERATED):
             mine = [fault for fault in faults_ if fault.framework == base]
-            yield from naming.namings(base, mine, Path(folder), profile)
+            if mine:
+                yield from naming.namings(base, mine, Path(folder), profile)
 
 
 def _drops(console: Console) -> list[str]:
