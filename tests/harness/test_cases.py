@@ -14,7 +14,7 @@ from attnspec.harness.cases import Case, Configuration, free, pool
 from attnspec.harness.drive import QUIET
 from attnspec.harness.facts import facts
 from attnspec.harness.oracle import judge
-from attnspec.harness.tally import can_vary, values_taken
+from attnspec.harness.tally import SAMPLED, can_vary, values_taken
 from attnspec.harness.visible_changes import is_vacuous
 from attnspec.spec.loader import builtin, load
 from attnspec.spec.resolve import holds
@@ -128,10 +128,13 @@ def test_shrinking_ends_at_single_elements_and_defaults() -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_few_cases_judge_nobody(name: str) -> None:
+    """Counted as a run counts them: what is vacuous is looked for in one case of seven, and its share is one of all dtypes."""
     spec = SPECS[name]
+    sampled = vacuous = 0
     for dtype in ("float32", "bfloat16", "float16", "float64"):
         cases = [Case(c, number * 37 + 1009 * turn) for turn in range(8) for number, c in enumerate(pool(spec, dtype, 24))]
         ill = sum(judge(spec, case, arrays(case, spec), False).ill_conditioned for case in cases)
         assert ill < 0.05 * len(cases), dtype
-        sample = cases[:: 4 if dtype == "bfloat16" else 16]
-        assert sum(is_vacuous(spec, case, arrays(case, spec)) for case in sample) <= 0.05 * len(sample) + 1, dtype
+        sampled += len(cases[::SAMPLED])
+        vacuous += sum(is_vacuous(spec, case, arrays(case, spec)) for case in cases[::SAMPLED])
+    assert vacuous <= 0.05 * sampled
