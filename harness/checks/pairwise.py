@@ -70,8 +70,8 @@ def _between(one: Tensor, other: Tensor, gold: Gold) -> Comparison:
             return Comparison("inside the bound", 0.0)
         return Comparison("wrong shape", np.inf, f"shape {one.array.shape} against {other.array.shape}")
     value = other.array.astype(gold.value.dtype)
-    if gold.loose is not None:  # where either may be NaN, a NaN agrees with anything
-        value = np.where(gold.loose & np.isnan(value), one.array, value)
+    if gold.loose is not None:  # where either may be NaN, a NaN agrees with anything; the oracle's own NaN bounds nothing
+        value = np.where(gold.loose & (np.isnan(value) | np.isnan(gold.value)), one.array, value)
     as_gold = replace(gold, value=value, bound=2 * gold.bound, dtype=other.dtype)
     found = compare(one, as_gold)
     return found if found.seen != OUTSIDE else replace(found, message="outside the sum of the bounds")

@@ -170,6 +170,13 @@ def test_pairwise_lets_nan_be_where_it_may_be() -> None:
     assert failures(pairwise.check, loose) == []
 
 
+def test_where_the_oracles_own_nan_may_be_a_number_two_numbers_are_not_compared() -> None:
+    """Two blockwise forms never read a poisoned key that nobody sees; the oracle does, and has no bound there."""
+    given = evidence(a=returned([1.0, 2.0]), b=returned([1.0625, 2.0]), c=returned([NAN, 2.0]))
+    loose = replace(given, verdict=Verdict({"output": gold([NAN, 2.0], [NAN, 0.5], loose=[True, False])}, {}, False))
+    assert failures(pairwise.check, loose) == []
+
+
 def test_pairwise_of_one_subject_has_nothing_to_compare() -> None:
     assert failures(pairwise.check, evidence(a=WRONG_OUTPUT)) == []
 
