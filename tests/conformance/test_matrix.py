@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -31,27 +31,37 @@ PROFILE = replace(PROFILES["quick"], compiled_pool=2, compiled_gradient_pool=1, 
 HALVES = ("float16", "bfloat16")
 ALONE = ("r", "triton", "pallas")
 INSTALLED = tuple(lane for lane in LANES if lane not in ALONE and all(map(importlib.util.find_spec, lane.split("-"))))
+KERAS = tuple(lane for lane in INSTALLED if lane.startswith("keras-"))
 
 
 def test_specs(tmp_path: Path) -> None:
     """In one run: importing the frameworks takes longer than a spec.
 
-    Each spec has float32 and, most of them, a half by turns: how a half is rounded is no matter of the spec.
+    Each spec has float32 and, most of them, a half by turns: how a half is rounded is no matter of the spec. The small ones are
+    on one of Keras's backends by turns: on all of them tests/codegen/test_capabilities_keras.py compares them with what is
+    written by hand.
     """
     small = {str(file): find(str(file)) for file in SMALL}
     changes(small.values(), None, tmp_path, False).apply()
-    items = [item(spec, name, None, half) for (name, spec), half in zip(builtin().items(), cycle(HALVES), strict=False)]
-    items += [item(spec, name, tmp_path, half) for (name, spec), half in zip(small.items(), cycle(("", *HALVES)), strict=False)]
+    items = [item(spec, name, None, half, INSTALLED) for (name, spec), half in zip(builtin().items(), cycle(HALVES))]
+    halves, backends = cycle(("", *HALVES)), cycle(KERAS[::-1] or ("",))
+    for (name, spec), half, backend in zip(small.items(), halves, backends, strict=False):
+        items.append(item(spec, name, tmp_path, half, _with_one_of(KERAS, backend)))
     plan = Plan(tuple(items), PROFILE, seed=1, lanes=INSTALLED, deviations=known_deviations.load())
     finished = Conductor(plan).run()
     assert finished.passed, "\n".join([*("\n".join(f.lines()) for f in finished.findings), *finished.errors])
 
 
-def item(spec: Spec, reference: str, folder: Path | None, half: str) -> Item:
-    """A spec on every lane that is here, under what finds it again."""
-    subjects = subjects_of(spec, INSTALLED, folder=folder)
+def _with_one_of(several: Sequence[str], one: str) -> tuple[str, ...]:
+    """The lanes that are here, of several only one."""
+    return tuple(lane for lane in INSTALLED if lane == one or lane not in several)
+
+
+def item(spec: Spec, reference: str, folder: Path | None, half: str, lanes: Sequence[str]) -> Item:
+    """A spec on every one of these lanes, under what finds it again."""
+    subjects = subjects_of(spec, lanes, folder=folder)
     own = {subject.lane for subject in subjects if not subject.is_native}
-    assert own == {lane for lane in INSTALLED if covers(TARGETS[target_of(lane)], spec)}
+    assert own == {lane for lane in lanes if covers(TARGETS[target_of(lane)], spec)}
     return Item(spec, reference, subjects, str(folder or ""), dtypes=(half, "float32") if half else ("float32",))
 
 

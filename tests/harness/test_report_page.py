@@ -229,6 +229,6 @@ def test_a_run_writes_its_page_and_the_same_page_comes_from_its_json(
     assert direct.read_text(encoding="utf-8") == later.read_text(encoding="utf-8")
     data = json.loads(saved_run.read_text(encoding="utf-8"))
     assert data["command"] == " ".join(["attnspec", *command])
-    assert [sum(cell["ratios"]) for cell in data["matrix"]] == [6]
-    assert [sum(cell["gradient_ratios"]) for cell in data["matrix"]] == [2]
+    assert [sum(cell["ratios"]) for cell in data["matrix"]] == [6, 6]  # direct and blockwise
+    assert [sum(cell["gradient_ratios"]) for cell in data["matrix"]] == [2, 2]
     assert data["matrix"][0]["worst_case"] in later.read_text(encoding="utf-8")
