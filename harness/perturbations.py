@@ -16,7 +16,20 @@ from attnspec.harness.configuration import Configuration
 from attnspec.harness.facts import facts
 from attnspec.harness.rewriting import backwards, rewritten, tiled, with_path, with_stage, without
 from attnspec.harness.visible_changes import by_position
-from attnspec.spec.expression import Access, Binary, Expression, Name, Number, Unary, fold, names, parse, substitute, to_text
+from attnspec.spec.expression import (
+    Access,
+    Binary,
+    Expression,
+    Name,
+    Number,
+    Unary,
+    fold,
+    names,
+    parse,
+    substitute,
+    to_text,
+    walk,
+)
 from attnspec.spec.model import Argument, Axis, Layout, Path, Policy, Spec, Stage
 from attnspec.spec.resolve import Attention, resolve
 from attnspec.spec.returns import parts
@@ -93,7 +106,7 @@ def _masks(spec: Spec, path: Path, stage: Stage) -> Iterator[Perturbation]:
 
 def _other_masks(stage: Stage) -> Iterator[tuple[str, Expression]]:
     rule = stage.expression
-    indexed = {name for access in _accesses(rule) for name in names(access)}
+    indexed = {name for node in walk(rule) if isinstance(node, Access) for name in names(node)}
     yield "has the other polarity: what may be seen is hidden", Unary("not", rule)
     if by_position(rule):
         corner = "top-left" if "S" in names(rule) else "bottom-right"
@@ -120,20 +133,8 @@ def _edges(rule: Expression) -> Iterator[tuple[str, Expression]]:
         yield f"has no {side} edge", substitute(rule, {side: parse("1000000")})
     if len(sides) == 2:
         yield "has its sides swapped", substitute(rule, {"left": Name("right"), "right": Name("left")})
-    if "b" in {name for access in _accesses(rule) for name in names(access)}:
+    if "b" in {name for node in walk(rule) if isinstance(node, Access) for name in names(node)}:
         yield "takes the first batch's values for all", substitute(rule, {"b": Number(0)})
-
-
-def _accesses(expression: Expression) -> Iterator[Access]:
-    found: list[Access] = []
-
-    def collect(node: Expression) -> Expression:
-        if isinstance(node, Access):
-            found.append(node)
-        return node
-
-    rewritten(expression, collect)
-    return iter(found)
 
 
 # -- logits -------------------------------------------------------------------------------------------------------

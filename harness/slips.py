@@ -13,7 +13,7 @@ from attnspec.harness.configuration import Configuration
 from attnspec.harness.facts import facts
 from attnspec.harness.perturbations import Cause, Perturbation, read_at
 from attnspec.harness.rewriting import before_softmax, rewritten, with_path, with_stage
-from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Sum, fold, names, parse, substitute
+from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Sum, fold, names, parse, substitute, walk
 from attnspec.spec.model import Argument, Axis, Layout, Path, Spec, Stage
 from attnspec.spec.resolve import Attention, resolve
 
@@ -39,7 +39,7 @@ def slips(spec: Spec, configuration: Configuration) -> Iterator[Perturbation]:
         if stage.kind == "mask":
             yield from _sides(spec, attention.path, stage)
         if stage.kind == "project":
-            yield from _stacked(spec, attention.path, stage)
+            yield from _stacked(spec, attention.path, stage, dict(configuration.sizes))
         yield from _averages(spec, attention.path, stage)
     yield from _query_heads(spec, attention)
     yield from _read_otherwise(spec, attention, configuration)
@@ -54,30 +54,21 @@ def _sides(spec: Spec, path: Path, stage: Stage) -> Iterator[Perturbation]:
         yield Cause(stage.clause, f"`{stage.clause}` has a {side} side of 0"), with_stage(spec, path, stage, changed)
 
 
-def _stacked(spec: Spec, path: Path, stage: Stage) -> Iterator[Perturbation]:
+def _stacked(spec: Spec, path: Path, stage: Stage, sizes: Mapping[str, int]) -> Iterator[Perturbation]:
     """Of weights that are stacked another one."""
-    found = [node for node in _accesses(stage.expression) if isinstance(node.indices[0], Number)]
-    for access in found:
-        for other in (number for number in range(3) if Number(number) != access.indices[0]):
-            changed = Access(access.tensor, (Number(other), *access.indices[1:]))
+    found = {node: node.indices[0] for node in walk(stage.expression) if isinstance(node, Access)}
+    for access, declared in found.items():
+        if not isinstance(declared, Number):
+            continue
+        stacked = sizes.get(spec.tensors[access.tensor][0], 0)
+        for other in (number for number in map(Number, range(stacked)) if number != declared):
+            changed = Access(access.tensor, (other, *access.indices[1:]))
 
             def rule(expression: Expression, old: Access = access, new: Access = changed) -> Expression:
                 return new if expression == old else expression
 
-            text = f"`{stage.clause}` reads `{access.tensor}[{other}]`, declared `{access.tensor}[{access.indices[0].value}]`"  # type: ignore[union-attr]
+            text = f"`{stage.clause}` reads `{access.tensor}[{other.value}]`, declared `{access.tensor}[{declared.value}]`"
             yield Cause(stage.clause, text), with_stage(spec, path, stage, rewritten(stage.expression, rule))
-
-
-def _accesses(expression: Expression) -> list[Access]:
-    found: list[Access] = []
-
-    def collect(node: Expression) -> Expression:
-        if isinstance(node, Access):
-            found.append(node)
-        return node
-
-    rewritten(expression, collect)
-    return found
 
 
 def _averages(spec: Spec, path: Path, stage: Stage) -> Iterator[Perturbation]:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from attnspec.codegen.blockwise.module import blockwise_modules
 from attnspec.codegen.derivative import vjp_program
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.module import function_text, module_text, vjp_text
@@ -31,6 +32,14 @@ def module_of(spec: Spec, target: str) -> ModuleType:
     """The generated module of a spec, executed without being written anywhere."""
     module = ModuleType(f"{spec.module_name}_for_{target}")
     exec(compile(module_text(spec, TARGETS[target]), f"<{module.__name__}>", "exec"), module.__dict__)
+    return module
+
+
+def blockwise_module_of(spec: Spec, target: str) -> ModuleType:
+    """The blockwise module of a spec, executed without being written anywhere."""
+    ((_, source),) = blockwise_modules(spec, TARGETS[target])
+    module = ModuleType(f"{spec.module_name}_blockwise_for_{target}")
+    exec(compile(source, f"<{module.__name__}>", "exec"), module.__dict__)
     return module
 
 

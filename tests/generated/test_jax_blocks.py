@@ -16,38 +16,20 @@ from attnspec.codegen.blocks.analysis import analyse
 from attnspec.codegen.blocks.table import SKIP, block_table
 from attnspec.codegen.blocks.vocabulary import vocabulary_of
 from attnspec.codegen.blockwise.coverage import masks
-from attnspec.codegen.blockwise.module import blockwise_modules
 from attnspec.codegen.support.jax import _block_length, _in_blocks, _joined, _within_reach
-from attnspec.codegen.targets import TARGETS
-from attnspec.spec.loader import loads
 from attnspec.spec.model import Spec
+from blockwise_specs import SPECS
 from builtin_calls import function
 from by_hand import random_arrays
-from compiling import module_of
+from compiling import blockwise_module_of, module_of
 
 pytestmark = pytest.mark.xdist_group("jax")
 Attention = Callable[..., jax.Array]
 
 
-def variant(declared: list[str], parameters: str) -> Spec:
-    return loads(f'variant = "tried"\nsummary = "s"\nmasks = {declared}\n[parameters]\n{parameters}')
-
-
-SPECS = {
-    "bottom-right": variant(["causal"], 'offset = "S - T"'),
-    "two ranges": variant(
-        ["global_window"], "left = { default = 1 }\nright = { default = 1 }\nglobal_tokens = { default = 2 }"
-    ),
-    "far apart": variant(["dilated"], "left = { default = 30 }\nright = { default = 4 }\nstride = { default = 11 }"),
-    "chunks of a window": variant(["chunk", "window"], "left = { default = 4 }\nwidth = { default = 5 }"),
-}
-
-
 def blockwise(spec: Spec, block: int) -> ModuleType:
-    """The blockwise module of a spec, executed without being written anywhere."""
-    ((_, source),) = blockwise_modules(spec, TARGETS["jax"])
-    module = ModuleType(f"{spec.module_name}_blockwise")
-    exec(compile(source, "<blockwise>", "exec"), module.__dict__)
+    """The blockwise module of a spec, in blocks of that length."""
+    module = blockwise_module_of(spec, "jax")
     vars(module)["BLOCK"] = block
     return module
 

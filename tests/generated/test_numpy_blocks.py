@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnspec.codegen.blockwise.module import blockwise_modules
 from attnspec.codegen.support.numpy import _add, _taken
-from attnspec.codegen.targets import TARGETS
-from attnspec.spec.loader import loads
-from attnspec.spec.model import Spec
+from blockwise_specs import SPECS
 from by_hand import random_arrays
-from compiling import module_of
+from compiling import blockwise_module_of, module_of
 
-
-def variant(masks: list[str], parameters: str) -> Spec:
-    return loads(f'variant = "tried"\nsummary = "s"\nmasks = {masks}\n[parameters]\n{parameters}')
-
-
-def blockwise(spec: Spec) -> ModuleType:
-    """The blockwise module of a spec, executed without being written anywhere."""
-    ((_, source),) = blockwise_modules(spec, TARGETS["numpy"])
-    module = ModuleType(f"{spec.module_name}_blockwise")
-    exec(compile(source, "<blockwise>", "exec"), module.__dict__)
-    return module
-
-
-SPECS = {
-    "bottom-right": variant(["causal"], 'offset = "S - T"'),
-    "two ranges": variant(
-        ["global_window"], "left = { default = 1 }\nright = { default = 1 }\nglobal_tokens = { default = 2 }"
-    ),
-    "far apart": variant(["dilated"], "left = { default = 30 }\nright = { default = 4 }\nstride = { default = 11 }"),
-}
-FORMS = {name: (module_of(spec, "numpy"), blockwise(spec)) for name, spec in SPECS.items()}
+FORMS = {name: (module_of(spec, "numpy"), blockwise_module_of(spec, "numpy")) for name, spec in SPECS.items()}
 
 
 @pytest.mark.parametrize("name", SPECS)

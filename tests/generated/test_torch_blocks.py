@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,43 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnspec.codegen.blockwise.module import blockwise_modules
 from attnspec.codegen.support.common import _blocks, _runs, _tested
 from attnspec.codegen.support.torch import _add, _taken
-from attnspec.codegen.targets import TARGETS
-from attnspec.spec.loader import loads
-from attnspec.spec.model import Spec
+from blockwise_specs import SPECS
 from builtin_calls import function
 from by_hand import random_arrays
-from compiling import module_of
+from compiling import blockwise_module_of, module_of
 
 pytestmark = pytest.mark.xdist_group("torch")
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
 
 
-def variant(masks: list[str], parameters: str) -> Spec:
-    return loads(f'variant = "tried"\nsummary = "s"\nmasks = {masks}\n[parameters]\n{parameters}')
-
-
-SPECS = {
-    "bottom-right": variant(["causal"], 'offset = "S - T"'),
-    "two ranges": variant(
-        ["global_window"], "left = { default = 1 }\nright = { default = 1 }\nglobal_tokens = { default = 2 }"
-    ),
-    "far apart": variant(["dilated"], "left = { default = 30 }\nright = { default = 4 }\nstride = { default = 11 }"),
-    "chunks of a window": variant(["chunk", "window"], "left = { default = 4 }\nwidth = { default = 5 }"),
-}
-
-
-def blockwise(spec: Spec) -> ModuleType:
-    """The blockwise module of a spec, executed without being written anywhere."""
-    ((_, source),) = blockwise_modules(spec, TARGETS["torch"])
-    module = ModuleType(f"{spec.module_name}_blockwise")
-    exec(compile(source, "<blockwise>", "exec"), module.__dict__)
-    return module
-
-
-FORMS = {name: (module_of(spec, "torch"), blockwise(spec)) for name, spec in SPECS.items()}
+FORMS = {name: (module_of(spec, "torch"), blockwise_module_of(spec, "torch")) for name, spec in SPECS.items()}
 
 
 def results(attend: Any, arrays: dict[str, Any], **options: Any) -> list[Tensor]:
@@ -136,5 +110,5 @@ def test_columns_are_added_where_they_were_taken_from() -> None:
 
 def test_full_blocks_take_no_test() -> None:
     """Of a causal block only the diagonal is tested."""
-    visible = blockwise(SPECS["bottom-right"])._visible
+    visible = blockwise_module_of(SPECS["bottom-right"], "torch")._visible
     assert visible(8, 12, 20, 20) == [(0, 9, False), (9, 12, True)]
