@@ -67,13 +67,18 @@ def keras_class(spec: Spec, target: Target, docstring: str, parameters: list[str
 
 
 def layer_class(name: str, docstring: str, methods: Iterable[Method], properties: Iterable[str] = ()) -> str:
-    """A class that Keras saves and loads. A method is its name, its signature, what it returns and its lines."""
+    """A class that Keras saves and loads."""
+    head = f"@keras.saving.register_keras_serializable(__name__)\nclass {name}(keras.layers.Layer):"
+    return class_text(head, docstring, methods, properties)
+
+
+def class_text(head: str, docstring: str, methods: Iterable[Method], properties: Iterable[str] = ()) -> str:
+    """A class of that head. A method is its name, its signature, what it returns and its lines."""
     texts = [
         f"def {own}({signature}) -> {returned}:\n{indent(chr(10).join(body))}" for own, signature, returned, body in methods
     ]
     texts += [f"@property\ndef {own}(self) -> Any:\n    return self._{own}" for own in properties]
-    head = f"@keras.saving.register_keras_serializable(__name__)\nclass {name}(keras.layers.Layer):\n{indent(docstring)}"
-    return "\n\n".join((head, *map(indent, texts)))
+    return "\n\n".join((f"{head}\n{indent(docstring)}", *map(indent, texts)))
 
 
 def _class_name(spec: Spec) -> str:

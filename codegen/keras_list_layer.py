@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from attnspec.codegen.keras_layer import layer_class
+from attnspec.codegen.keras_layer import Method, layer_class
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.prologue import constructor_checks
 from attnspec.spec.expression import Call, Expression, Name, names, substitute, to_text
@@ -97,10 +97,10 @@ def _any_batch(output: Output) -> Output:
 def list_layer_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
     """The class of the layer. `parameters` are those of its constructor, `call` those of its call, as they are printed."""
     inputs, mask = (argument for argument in spec.arguments if argument.role == "tensors")
-    methods = (
+    methods: tuple[Method, ...] = (
         ("__init__", f"self, {', '.join(parameters)}, **kwargs: Any", "None", _constructor(spec, target)),
-        ("build", "self, input_shape: Any", "None", _build(spec)),
-        (SCORES, "self, query: Any, key: Any", "Any", _own_scores(spec)),
+        ("build", "self, input_shape: Any", "None", ("self._validate_inputs(input_shape)", *built_weights(spec))),
+        (SCORES, "self, query: Any, key: Any", "Any", own_scores(spec)),
         ("_calculate_score_mask", "self, scores: Any, v_mask: Any, use_causal_mask: bool", "Any", _MASKS),
         (
             APPLIED,
@@ -113,22 +113,27 @@ def list_layer_class(spec: Spec, target: Target, docstring: str, parameters: lis
         ("compute_output_shape", "self, input_shape: Any", "tuple[Any, ...]", _OUTPUT_SHAPE),
         ("compute_output_spec", f"self, {', '.join(call)}", "Any", _OUTPUT_SPEC),
         ("_validate_inputs", "self, inputs: Any, mask: Any = None", "None", _validated(inputs, mask)),
-        ("get_config", "self", "dict[str, Any]", _config(spec)),
+        ("get_config", "self", "dict[str, Any]", configured(spec)),
     )
     return layer_class(spec.class_name, docstring, methods)
 
 
 def _constructor(spec: Spec, target: Target) -> Iterator[str]:
     yield "super().__init__(**kwargs)"
-    yield from (f"self.{argument.name} = {argument.name}" for argument in spec.constructor)
+    yield from kept_arguments(spec)
     printer = Printer(target, batched=False)
     for check in constructor_checks(spec):
         yield printer.statement(replace(check, numbers=()))
     yield "if dropout > 0:\n    self.seed_generator = keras.random.SeedGenerator(seed)"
 
 
-def _build(spec: Spec) -> Iterator[str]:
-    yield "self._validate_inputs(input_shape)"
+def kept_arguments(spec: Spec) -> Iterator[str]:
+    """The arguments of the constructor, as attributes of their names."""
+    yield from (f"self.{argument.name} = {argument.name}" for argument in spec.constructor)
+
+
+def built_weights(spec: Spec) -> Iterator[str]:
+    """The weights, each under its guard; one that is not there is None."""
     yield from (f"self.{weight.name} = None" for weight in spec.weights)
     for weight in spec.weights:
         text = f"self.{weight.name} = self.add_weight({_variable(spec, weight)})"
@@ -148,7 +153,8 @@ def _held(spec: Spec, expression: Expression) -> Expression:
     return substitute(expression, {argument.name: Name(f"self.{argument.name}") for argument in spec.constructor})
 
 
-def _own_scores(spec: Spec) -> Iterator[str]:
+def own_scores(spec: Spec) -> Iterator[str]:
+    """The body of the hook for scores."""
     weights = ", ".join(f'"{weight.name}": self.{weight.name}' for weight in spec.weights)
     own = ", ".join(f"{a.name}=self.{a.name}" for a in _scores(spec).constructor)
     yield '"""Scores of queries and keys, (..., T, S): what a subclass may replace."""'
@@ -186,6 +192,13 @@ _OUTPUT_SPEC = (
 
 def _call(spec: Spec) -> Iterator[str]:
     yield "self._validate_inputs(inputs=inputs, mask=mask)"
+    yield from named_inputs(spec)
+    yield f"{MASK} = self._calculate_score_mask(scores, value_mask, use_causal_mask)"
+    yield from attended(spec, "ops.where(query_mask[..., None], output, 0)")
+
+
+def named_inputs(spec: Spec) -> Iterator[str]:
+    """The first half of a call: its tensors by name, checked, and the scores."""
     yield "query, value, key = inputs if len(inputs) == 3 else (*inputs, None)"
     yield "key = value if key is None else key"
     yield "query_mask, value_mask = mask[:2] if mask else (None, None)"
@@ -198,11 +211,14 @@ def _call(spec: Spec) -> Iterator[str]:
             yield f"if {argument.name} is not None:\n    {text}" if optional else text
     yield "_alike(query=(query, 2), value=(value, 2), key=(key, 2), query_mask=(query_mask, 1), value_mask=(value_mask, 1))"
     yield f"scores = self.{SCORES}(query=query, key=key)"
-    yield f"{MASK} = self._calculate_score_mask(scores, value_mask, use_causal_mask)"
+
+
+def attended(spec: Spec, masked: str) -> Iterator[str]:
+    """The second half: what the hook makes of scores and mask, in the rows that the mask of the query leaves."""
     yield f"output, weights = self.{APPLIED}(scores=scores, value=value, {MASK}={MASK}, training=training)"
     rows = next(stage for stage in spec.paths[0].stages if stage.kind == "rows")
     yield f"# {rows.clause}: {to_text(rows.expression)}"
-    yield "if query_mask is not None:\n    output = ops.where(query_mask[..., None], output, 0)"
+    yield f"if query_mask is not None:\n    output = {masked}"
     yield "return (output, weights) if return_attention_scores else output"
 
 
@@ -230,7 +246,8 @@ def _validated(inputs: Argument, mask: Argument) -> Iterator[str]:
     )
 
 
-def _config(spec: Spec) -> Iterator[str]:
+def configured(spec: Spec) -> Iterator[str]:
+    """The body of `get_config`."""
     yield "config = super().get_config()"
     yield from (f'config["{argument.name}"] = self.{argument.name}' for argument in spec.constructor)
     yield "return config"

@@ -20,12 +20,15 @@ from attnspec.codegen.layer import init_text, module_class, tensorflow_class
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.program import Program
+from attnspec.codegen.tf_keras_list_layer import tf_keras_class
 from attnspec.codegen.unit_dims import without_unit_dims
 from attnspec.codegen.verify import verify
 from attnspec.spec.expression import fold, to_text
 from attnspec.spec.model import Argument, Layout, Spec
 
 HELPERS = "# -- helpers: argument checks, and what the framework lacks " + "-" * 60
+_IN_PLACE = ("keras", "tf_keras")
+"""Targets whose layers are classes in the place of the owner's, with its hooks."""
 _PYTHON_TYPES = {
     "number": "float", "integer": "int", "flag": "bool", "choice": "str", "sizes": "int | tuple[int, int]",
     "axes": "int | tuple[int, ...]",
@@ -37,7 +40,7 @@ def module_text(spec: Spec, target: Target) -> str:
     """The source of one implementation, before formatting. Raises LoweringError."""
     require(target, spec)
     spec = without_unit_dims(spec)
-    if spec.form == "layer" and target.name == "keras":
+    if spec.form == "layer" and target.name in _IN_PLACE:
         return _keras_text(spec, target)
     program = lower_spec(spec)
     verify(program, spec)
@@ -52,31 +55,36 @@ def module_text(spec: Spec, target: Target) -> str:
 def require(target: Target, spec: Spec) -> None:
     """LoweringError where the target does not cover the spec."""
     if not covers(target, spec):
+        if target.name == "tf_keras" and spec.owner != target.name:
+            raise LoweringError(f"{spec.name}: tf_keras has layers of its own APIs alone; its programs take tensorflow's files")
         raise LoweringError(f"{spec.name}: a {spec.form} with weights cannot be compiled to {target.name} yet")
 
 
 def covers(target: Target, spec: Spec) -> bool:
     """Whether a spec of that form can be compiled to the target.
 
-    A Keras layer has places in a checkpoint for its weights.
+    A Keras layer has places in a checkpoint for its weights. tf_keras has what replaces its own layers, and nothing else.
     """
+    if target.name == "tf_keras":
+        return spec.owner == target.name and is_list_layer(spec)
     placed = spec.owner == target.name and all(weight.path for weight in spec.weights)
     kept = placed or (target.name == "keras" and is_list_layer(spec))
     return spec.form == "function" or target.layers or kept
 
 
 def _keras_text(spec: Spec, target: Target) -> str:
-    """A layer for Keras: its class, and the attention between its projections."""
-    plain, is_list = replace(target, decorator=""), is_list_layer(spec)
+    """A layer for Keras or tf_keras: its class, and the attention between its projections."""
+    plain = replace(target, decorator="") if target.name == "keras" else target
+    is_list = is_list_layer(spec)
     constructor = list(_starred(spec.constructor, plain))
-    make = list_layer_class if is_list else keras_class
+    make = tf_keras_class if target.name == "tf_keras" else list_layer_class if is_list else keras_class
     layer = make(spec, plain, _docstring(spec, plain), constructor, list(_call_parameters(spec, plain)))
     functions = []
     for inner in inner_specs(spec) if is_list else hook_specs(spec):
         program = lower_spec(inner)
         verify(program, inner)
         functions.append(function_text(inner, program, plain))
-    title = f"`{spec.name}` for keras: a layer in its place.\n\n{spec.summary}\n"
+    title = f"`{spec.name}` for {target.name}: a layer in its place.\n\n{spec.summary}\n"
     return assemble(spec, plain, title, [layer, *functions], ("from typing import Any",))
 
 
@@ -264,7 +272,7 @@ def _helpers(target: Target, code: str) -> tuple[dict[str, str], tuple[str, ...]
     """The helpers that `code` needs by name, with what they need themselves, in the order of their modules; their imports."""
     definitions: dict[str, str] = {}
     imports: tuple[str, ...] = ()
-    for module in ("common", *(["unknown_sizes"] if target.unknown_size else []), target.name):
+    for module in ("common", *(["unknown_sizes"] if target.unknown_size else []), *target.borrows, target.name):
         found, lines = _support(module)
         definitions |= found
         imports += lines

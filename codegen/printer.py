@@ -50,6 +50,7 @@ class Target:
     `guards` prints a guard function of an argument's name. `concrete` asks whether numbers have values, where they may be
     traced; `unknown_size` prints a size in arithmetic on floats, where sizes too may be unknown while a graph is traced.
     `explicit_casts` says that operands of two dtypes are refused, `layers` that specs with weights can be compiled too.
+    `borrows` names other targets whose helpers it carries too.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Target:
     unknown_size: str = ""
     explicit_casts: bool = False
     layers: bool = True
+    borrows: tuple[str, ...] = ()
 
 
 @dataclass

@@ -1,9 +1,10 @@
 """What is under check: native APIs, generated files, a user's callable. Found by name, loaded inside a lane.
 
 A subject's name is `<lane>:<api>` for a generated implementation (`<lane>:<api>@blockwise` for another form of it) and
-`native:<api>` for the framework's own function (`native:<api>@<backend>` for Keras's, which has one lane per backend); a
-user's own is called what they typed, `module:function` or `path/to/file.py:function`. `module:make()` is what `make`
-returns, so that factories and classes can be named too.
+`native:<api>` for the framework's own function (`native:<api>@<backend>` for Keras's, which has one lane per backend). What is
+generated for a framework that another one's lane hosts has its name instead: `tf_keras:<api>`. A user's own is called what they
+typed, `module:function` or `path/to/file.py:function`. `module:make()` is what `make` returns, so that factories and classes
+can be named too.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class SubjectError(ValueError):
 
 def is_brought(name: str) -> bool:
     """Whether a subject of that name is a user's own."""
-    return name.partition(":")[0] not in ("native", *LANES)
+    return name.partition(":")[0] not in ("native", *LANES, *HOSTED)
 
 
 def generated_folder() -> Path:
@@ -107,6 +108,10 @@ def generated(spec: Spec, lane: str, folder: Path | None = None) -> Iterator[Sub
         if file.is_file():
             name = f"{lane}:{spec.name}{form and '@' + form}"
             yield Subject(name, spec.name, lane, str(file.resolve()), function)
+    for owner in (owner for owner, hosts in HOSTED.items() if lane in hosts and _is_installed(owner)):
+        file = (folder or generated_folder()) / owner / f"{spec.module_name}.py"
+        if file.is_file():
+            yield Subject(f"{owner}:{spec.name}", spec.name, lane, str(file.resolve()), spec.class_name)
 
 
 def small_block(lane: str) -> int:

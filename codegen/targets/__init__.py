@@ -5,7 +5,8 @@ from attnspec.codegen.targets.jax import JAX
 from attnspec.codegen.targets.keras import KERAS
 from attnspec.codegen.targets.numpy import NUMPY
 from attnspec.codegen.targets.tensorflow import TENSORFLOW
+from attnspec.codegen.targets.tf_keras import TF_KERAS
 from attnspec.codegen.targets.torch import TORCH
 
-TARGETS: dict[str, Target] = {target.name: target for target in (NUMPY, TORCH, JAX, TENSORFLOW, KERAS)}
+TARGETS: dict[str, Target] = {target.name: target for target in (NUMPY, TORCH, JAX, TENSORFLOW, KERAS, TF_KERAS)}
 NAMES = (*TARGETS, "r", "triton", "pallas")

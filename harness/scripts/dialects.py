@@ -300,4 +300,5 @@ DIALECTS: Mapping[str, Dialect] = {
 
 def dialect_of(subject: Subject, owner: str) -> Dialect:
     """The dialect of a subject's lane, or of the owner that it hosts there."""
-    return Keras2(_TENSORFLOW) if subject.is_native and owner == "tf_keras" else DIALECTS[subject.lane]
+    is_hosted = subject.name.startswith("tf_keras:") or (subject.is_native and owner == "tf_keras")
+    return Keras2(_TENSORFLOW) if is_hosted else DIALECTS[subject.lane]

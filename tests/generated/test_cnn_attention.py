@@ -1,6 +1,6 @@
 """The founding document's CNN+Attention network in torch and in JAX, with the generated attention, on the same weights.
 
-In Keras it is in test_keras_attention.py, in Keras 2 in test_tensorflow_attention.py.
+In Keras it is in test_keras_attention.py, in Keras 2 in test_tensorflow_layers.py.
 """
 
 import re

@@ -56,14 +56,15 @@ def names(module: ast.Module) -> Iterator[str]:
 
 def test_there_are_files_of_every_target() -> None:
     """Otherwise everything below would hold for nothing."""
-    assert TARGETS == ["jax", "keras", "numpy", "pallas", "tensorflow", "torch", "triton"]
+    assert TARGETS == ["jax", "keras", "numpy", "pallas", "tensorflow", "tf_keras", "torch", "triton"]
     assert len(FILES) >= 25
 
 
 @each_file
 def test_a_file_imports_its_framework_and_the_standard_library(path: Path) -> None:
     packages = {name.partition(".")[0] for name in imported(tree(path))}
-    own = {"triton": {"triton", "torch"}, "pallas": {"jax"}}.get(path.parent.name, {path.parent.name})
+    pairs = {"triton": {"triton", "torch"}, "pallas": {"jax"}, "tf_keras": {"tensorflow", "tf_keras"}}
+    own = pairs.get(path.parent.name, {path.parent.name})
     assert packages - sys.stdlib_module_names == own
 
 
@@ -113,8 +114,10 @@ def test_a_file_works_when_it_is_copied_alone(target: str, tmp_path: Path) -> No
         (tmp_path / path.stem).mkdir()
         shutil.copy(path, tmp_path / path.stem)
     # a backend; a module it looks for; what launches kernels
-    needed = {target, *{"keras": ["jax"], "tensorflow": ["keras"], "triton": ["torch"], "pallas": ["jax"]}.get(target, [])}
-    refused = ",".join({"attnspec", "pydantic", "torch", "jax", "tensorflow", "keras"} - needed)
+    beside = {"keras": ["jax"], "tensorflow": ["keras"], "tf_keras": ["tensorflow", "keras"]}
+    beside |= {"triton": ["torch"], "pallas": ["jax"]}
+    needed = {target, *beside.get(target, [])}
+    refused = ",".join({"attnspec", "pydantic", "torch", "jax", "tensorflow", "keras", "tf_keras"} - needed)
     command = [sys.executable, "-I", "-c", ALONE, str(tmp_path), refused]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp_path / "home")}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

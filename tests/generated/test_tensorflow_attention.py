@@ -1,4 +1,4 @@
-"""The founding document's network in Keras 2: its own layer and the generated one, on the same weights."""
+"""Generated `tf.Module`s in programs of Keras 2: the founding document's network, and weights of its own layers."""
 
 import numpy as np
 import tensorflow as tf
@@ -18,18 +18,8 @@ def layers() -> tuple[tf_keras.layers.Layer, tf_keras.layers.Layer]:
     return embedding, convolution
 
 
-def test_as_the_document_writes_it() -> None:
-    embedding, convolution = layers()
-    query_input, value_input = (tf_keras.Input((None,), dtype="int32") for _ in range(2))
-    query, value = convolution(embedding(query_input)), convolution(embedding(value_input))
-    attended = tf_keras.layers.Attention()([query, value])
-    pooled = [tf_keras.layers.GlobalAveragePooling1D()(each) for each in (query, attended)]
-    model = tf_keras.Model([query_input, value_input], tf_keras.layers.Concatenate()(pooled))
-    example.agree(model([example.QUERY, example.VALUE]))
-
-
-def test_with_the_generated_attention() -> None:
-    """A `tf.Module` for now, so called in a function and not on symbolic inputs."""
+def test_the_documents_network_with_the_generated_module() -> None:
+    """Called in a function, for a `tf.Module` takes no symbolic inputs."""
     embedding, convolution = layers()
     attention = generated.Attention()
 

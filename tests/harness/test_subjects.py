@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,20 @@ import pytest
 from attnspec.harness.check_command import _lanes
 from attnspec.harness.plan import COMPILED, PROFILES
 from attnspec.harness.sizes import SHAPES
-from attnspec.harness.subjects import SMALL_BLOCK, SMALL_BLOCKS, Subject, lanes_of, load, target_of
+from attnspec.harness.subjects import (
+    SMALL_BLOCK,
+    SMALL_BLOCKS,
+    Subject,
+    generated,
+    is_brought,
+    lanes_of,
+    load,
+    natives,
+    target_of,
+)
+from attnspec.spec.loader import builtin
+
+needs_tf_keras = pytest.mark.skipif(importlib.util.find_spec("tf_keras") is None, reason="tf_keras is not installed")
 
 
 def test_keras_has_a_lane_for_each_backend() -> None:
@@ -20,6 +34,18 @@ def test_keras_has_a_lane_for_each_backend() -> None:
 
 def test_a_target_stands_for_its_lanes() -> None:
     assert _lanes("keras,torch,keras-torch") == ("keras-jax", "keras-tensorflow", "keras-torch", "torch")
+
+
+@needs_tf_keras
+@pytest.mark.parametrize("api", ["tf_keras.layers.Attention", "tf_keras.layers.AdditiveAttention"])
+def test_the_lane_of_tensorflow_has_the_layers_of_tf_keras_too(api: str) -> None:
+    spec = builtin()[api]
+    found = {subject.name: subject for subject in (*generated(spec, "tensorflow"), *natives(spec))}
+    assert [*found] == [f"tensorflow:{api}", f"tf_keras:{api}", f"native:{api}"]
+    assert {subject.lane for subject in found.values()} == {"tensorflow"}
+    assert {Path(subject.module).parent.name for subject in [*found.values()][:2]} == {"tensorflow", "tf_keras"}
+    assert not any(is_brought(name) for name in found)
+    assert not any(subject.name.startswith("tf_keras:") for lane in ("numpy", "keras-jax") for subject in generated(spec, lane))
 
 
 @pytest.mark.parametrize(("lane", "block"), [("torch", SMALL_BLOCK), ("jax", SMALL_BLOCKS["jax"])])

@@ -1,0 +1,1 @@
+"""Generated implementations for tf_keras: one file per API or variant."""
