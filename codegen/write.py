@@ -20,6 +20,7 @@ from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.kernels import coverage, refusals
 from attnspec.codegen.module import covers, module_text, require
 from attnspec.codegen.pallas import module as pallas
+from attnspec.codegen.pallas_tpu import module as pallas_tpu
 from attnspec.codegen.r.package import package
 from attnspec.codegen.targets import TARGETS
 from attnspec.codegen.targets.r import R
@@ -31,7 +32,7 @@ MANIFEST = "manifest.json"
 LINE_LENGTH = 128
 FORMS = ("auto", "direct", "blockwise")
 """Which forms are written: both where a spec has both, or one of them."""
-KERNELS = {"pallas": pallas, "triton": triton}
+KERNELS = {"pallas": pallas, "pallas_tpu": pallas_tpu, "triton": triton}
 """Targets of fused kernels, whose rooms are alike."""
 
 
@@ -114,7 +115,7 @@ def _kernels(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[st
             continue
         chosen = [spec for spec in specs if targets is not None or not any(coverage.reasons(spec, room.LANGUAGE))]
         if chosen:
-            texts[f"{name}/__init__.py"] = ("", f'"""Generated {name.title()} kernels: one file per API or variant."""\n')
+            texts[f"{name}/__init__.py"] = ("", f'"""Generated kernels for {name}: one file per API or variant."""\n')
         texts |= {f"{name}/{spec.module_name}.py": (spec.name, room.module_text(spec)) for spec in chosen}
     return texts
 

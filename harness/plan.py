@@ -39,13 +39,13 @@ PROFILES: Mapping[str, Profile] = {
     "full": Profile("full", 48, 48, 48, 2048, 2048, 60.0, 2000),
     "nightly": Profile("nightly", 96, 96, 96, 16384, 8192, 60.0, 2000),
 }
-COMPILED: Mapping[str, int] = {"jax": 1, "keras-jax": 2, "triton": 2, "pallas": 1}
+COMPILED: Mapping[str, int] = {"jax": 1, "keras-jax": 2, "triton": 2, "pallas": 1, "pallas_tpu": 4}
 """Lanes that take long over each configuration, as they compile it or interpret every step, and what part of the compiled
 pools they get: 2 is a half."""
-FIRST: Mapping[str, int] = {"triton": 7, "pallas": 7}
+FIRST: Mapping[str, int] = {"triton": 7, "pallas": 7, "pallas_tpu": 7}
 """Where that part begins: sizes around the blocks of kernels, not the smallest."""
-ON_REQUEST = ("pallas",)
-"""Lanes that a short run has only where they are asked for: of each spec they compile some 15 programs, a second each."""
+ON_REQUEST = ("pallas", "pallas_tpu")
+"""Lanes that a short run has only where they are asked for: of each spec they compile some programs, for seconds each."""
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 

@@ -23,13 +23,16 @@ from attnspec.harness import adapter
 from attnspec.spec.model import Spec
 from attnspec.spec.suggestions import did_you_mean
 
-LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch", "r", "triton", "pallas")
 CLASSES = ("torch", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")  # the lanes whose layers are classes
+LANES = ("numpy", "torch", "jax", *CLASSES[1:], "r", "triton", "pallas", "pallas_tpu")
 HOSTED = {"tf_keras": ("tensorflow",)}  # owners without lanes of their own, and where they run
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes lie around its edges, and take up to five
 SMALL_BLOCKS = {"jax": 2}  # a short run gives a lane that compiles every call no others than the smallest
-SMALL_LAUNCH = tuple((size, 256, (16, 8, 4, 1)) for size in (2, 4))  # blocks of kernels in lanes, where they are interpreted
+SMALL_LAUNCH: Mapping[str, Any] = {  # blocks of kernels in lanes, where they are interpreted
+    **dict.fromkeys(("triton", "pallas"), tuple((size, 256, (16, 8, 4, 1)) for size in (2, 4))),
+    "pallas_tpu": (16, 8),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +177,8 @@ def load(subject: Subject) -> Loaded:
     module = _module(subject.module)
     if subject.name.endswith("@blockwise"):
         vars(module)["BLOCK"] = small_block(subject.lane)
-    elif subject.name.startswith(("triton:", "pallas:")):
-        vars(module)["LAUNCHES"] = dict.fromkeys(vars(module)["LAUNCHES"], SMALL_LAUNCH)
+    elif subject.name.partition(":")[0] in SMALL_LAUNCH:
+        vars(module)["LAUNCHES"] = dict.fromkeys(vars(module)["LAUNCHES"], SMALL_LAUNCH[subject.lane])
     value: Any = module
     for part in subject.function.removesuffix("()").split("."):
         if not hasattr(value, part):

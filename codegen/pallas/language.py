@@ -12,7 +12,7 @@ from attnspec.codegen.targets.jax import JAX
 from attnspec.spec.expression import Binary, Call, Expression, Name, Unary
 from attnspec.spec.model import Spec
 
-_AROUND = replace(
+AROUND = replace(
     JAX,
     imports=(
         "import jax",
@@ -67,7 +67,7 @@ def _ordered(parameters: Sequence[Parameter]) -> Sequence[Parameter]:
     return sorted(parameters, key=lambda parameter: not parameter.is_tensor)
 
 
-def _lacks(spec: Spec) -> Iterator[str]:
+def lacks(spec: Spec) -> Iterator[str]:
     """What Triton's kernels have and these have not yet: a program counts heads from the first one that it is given."""
     for stage in spec.paths[0].stages:
         if stage.kind in ("modifier", "mask", "rows") and "n" in _outside_of_tensors(stage.expression):
@@ -89,7 +89,7 @@ def _outside_of_tensors(expression: Expression) -> Iterator[str]:
 
 LANGUAGE = Language(
     name="pallas",
-    around=_AROUND,
+    around=AROUND,
     target=_KERNEL,
     entries={
         ("b",): "{tensor}[b]",
@@ -112,5 +112,5 @@ LANGUAGE = Language(
     listed=_listed,
     zero="jnp.int32(0)",  # of two Python numbers, jax 0.10's lowering to Triton takes the type of the condition
     rounds_down=True,
-    lacks=_lacks,
+    lacks=lacks,
 )

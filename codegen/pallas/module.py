@@ -9,6 +9,7 @@ from dataclasses import replace
 from attnspec.codegen.kernels.coverage import SINK, require
 from attnspec.codegen.kernels.filling import definitions, filled, per_operand, used
 from attnspec.codegen.kernels.holes import Holes, compiled, holes_of, parameters_of
+from attnspec.codegen.kernels.language import Language
 from attnspec.codegen.kernels.operands import differentiable
 from attnspec.codegen.kernels.public import public_function
 from attnspec.codegen.module import assemble
@@ -26,20 +27,25 @@ _IMPORTS = ("import functools", "import math", "import os", "from collections.ab
 
 def module_text(spec: Spec) -> str:
     """The source of a spec's kernels, before formatting. Raises LoweringError."""
-    require(spec, LANGUAGE)
-    title = f"`{spec.name}` as Pallas kernels, forward and backward.\n\n{spec.summary}\n"
-    public = public_function(spec, LANGUAGE)
-    parts = [public, *used(_kernels(compiled(spec, LANGUAGE)), public)]
-    return assemble(spec, LANGUAGE.around, title, parts, _IMPORTS)
+    return text_in(LANGUAGE, "attnspec.codegen.pallas", spec, "Pallas kernels")
 
 
-def _kernels(spec: Spec) -> dict[str, str]:
+def text_in(language: Language, package: str, spec: Spec, kind: str) -> str:
+    """The same by any skeleton in Pallas: that of a package."""
+    require(spec, language)
+    title = f"`{spec.name}` as {kind}, forward and backward.\n\n{spec.summary}\n"
+    public = public_function(spec, language)
+    parts = [public, *used(_kernels(language, package, compiled(spec, language)), public)]
+    return assemble(spec, language.around, title, parts, _IMPORTS)
+
+
+def _kernels(language: Language, package: str, spec: Spec) -> dict[str, str]:
     """The skeleton's definitions in their order, filled, by name."""
-    operands, holes = differentiable(spec), holes_of(spec, LANGUAGE)
+    operands, holes = differentiable(spec), holes_of(spec, language)
     holes = replace(holes, placeholders={"tensor_gradients": tuple(_gradients(spec, operands)), **holes.placeholders})
     parts = {
         own: filled(own, _placed(its_text, spec, holes), holes)
-        for name, text in definitions("attnspec.codegen.pallas", _STAND_INS).items()
+        for name, text in definitions(package, _STAND_INS).items()
         for own, its_text in per_operand(name, text, operands)
     }
     if not holes.derived:

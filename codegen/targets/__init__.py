@@ -9,4 +9,4 @@ from attnspec.codegen.targets.tf_keras import TF_KERAS
 from attnspec.codegen.targets.torch import TORCH
 
 TARGETS: dict[str, Target] = {target.name: target for target in (NUMPY, TORCH, JAX, TENSORFLOW, KERAS, TF_KERAS)}
-NAMES = (*TARGETS, "r", "triton", "pallas")
+NAMES = (*TARGETS, "r", "triton", "pallas", "pallas_tpu")

@@ -1,1 +1,1 @@
-"""Generated Pallas kernels: one file per API or variant."""
+"""Generated kernels for pallas: one file per API or variant."""

@@ -1,1 +1,1 @@
-"""Generated Triton kernels: one file per API or variant."""
+"""Generated kernels for triton: one file per API or variant."""

@@ -29,6 +29,7 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "r": ("float64",),
     "triton": ("float16", "float32"),  # its interpreter computes nonsense in bfloat16, without a word
     "pallas": ("float16", "bfloat16", "float32"),
+    "pallas_tpu": ("bfloat16", "float32"),
 }
 FORWARD_ONLY = ("r",)  # lanes that give no gradients
 
@@ -109,6 +110,10 @@ def framework(name: str) -> Framework:
         from attnspec.harness.lanes.in_pallas import PallasFramework
 
         return PallasFramework()
+    if name == "pallas_tpu":
+        from attnspec.harness.lanes.in_pallas_tpu import PallasTpuFramework
+
+        return PallasTpuFramework()
     if name in DTYPES:
         from attnspec.harness.lanes.in_keras import KerasFramework
 

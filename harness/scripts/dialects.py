@@ -291,6 +291,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "triton": Triton(),
     "jax": _JAX,
     "pallas": Pallas(),
+    "pallas_tpu": Pallas(),
     "tensorflow": _TENSORFLOW,
     "keras-torch": Keras("torch", _TORCH),
     "keras-jax": Keras("jax", _JAX),

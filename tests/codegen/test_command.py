@@ -46,7 +46,7 @@ def test_a_variant_of_ones_own_is_compiled_to_a_folder_and_runs_without_attnspec
     out = tmp_path / "out"
     assert main([str(own), "--out", str(out)]) == OK
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*.py") if path.name != "__init__.py")
-    direct = [f"{target}/last_keys.py" for target in ("jax", "keras", "numpy", "pallas", "tensorflow", "torch")]
+    direct = [f"{target}/last_keys.py" for target in ("jax", "keras", "numpy", "pallas", "pallas_tpu", "tensorflow", "torch")]
     blockwise = [f"{target}/last_keys_blockwise.py" for target in ("jax", "numpy", "torch")]
     assert written == sorted([*direct, *blockwise, "triton/last_keys.py"])
     run = subprocess.run(

@@ -13,6 +13,7 @@ from attnspec.codegen.kernels.holes import holes_of
 from attnspec.codegen.kernels.refusals import refusals
 from attnspec.codegen.pallas.language import LANGUAGE
 from attnspec.codegen.pallas.module import module_text
+from attnspec.codegen.pallas_tpu.language import LANGUAGE as TPU
 from attnspec.codegen.triton.language import LANGUAGE as TRITON
 from attnspec.spec.loader import builtin, find
 from compiling import GENERATED, SPECS, spec_of
@@ -74,13 +75,35 @@ def test_a_sink_has_its_gradient_and_is_where_every_row_begins() -> None:
 def test_a_file_is_whole_and_has_nothing_it_does_not_use(name: str) -> None:
     text = (GENERATED / "pallas" / f"{find(name).module_name}.py").read_text(encoding="utf-8")
     own = text[: text.index("# -- helpers")]
-    words = {node.id for node in ast.walk(ast.parse(own)) if isinstance(node, ast.Name)}
+    words = read(own)
     assert not words & PLACEHOLDERS
     assert ("shares" in words) == ("jax" in name or "keras" in name)
     assert ("_bias_gradient" in words) == ("jax" in name or "keras" in name)
     assert ("_square" in words) == (name == "gemma2")
     page = (GENERATED / "pallas" / "README.md").read_text(encoding="utf-8")
     assert [each for each in refusals(text) if each not in page] == []
+
+
+@pytest.mark.parametrize("name", ["causal_gqa", "gemma2", "longformer"])
+def test_a_file_for_tpus_is_whole_too(name: str) -> None:
+    text = (GENERATED / "pallas_tpu" / f"{name}.py").read_text(encoding="utf-8")
+    words = read(text[: text.index("# -- helpers")])
+    assert not words & PLACEHOLDERS
+    assert ("_square" in words) == (name == "gemma2")
+    page = (GENERATED / "pallas_tpu" / "README.md").read_text(encoding="utf-8")
+    assert [each for each in refusals(text) if each not in page] == []
+
+
+def test_what_a_tpu_has_no_kernel_for_is_refused_by_name() -> None:
+    why = {name: list(reasons(find(name), TPU)) for name in COVERED}
+    assert [name for name, found in why.items() if not found] == ["causal_gqa", "gemma2", "longformer"]
+    assert why["packed_documents"][0] == "`query_segment_ids` is a tensor that no kernel for TPUs reads yet"
+    assert why["keras.ops.dot_product_attention"][-1].startswith("rows that see nothing are uniform")
+
+
+def read(text: str) -> set[str]:
+    """The names that a file reads or binds."""
+    return {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
 
 
 def test_plain_causal_kernels_are_short_enough_to_read() -> None:

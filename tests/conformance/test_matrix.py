@@ -29,7 +29,7 @@ from in_r import needs_r
 SMALL = sorted((Path(__file__).parents[1] / "specs").glob("*.toml"))
 PROFILE = replace(PROFILES["quick"], compiled_pool=2, compiled_gradient_pool=1, shrink_seconds=5.0)
 HALVES = ("float16", "bfloat16")
-ALONE = ("r", "triton", "pallas")
+ALONE = ("r", "triton", "pallas", "pallas_tpu")
 INSTALLED = tuple(lane for lane in LANES if lane not in ALONE and all(map(importlib.util.find_spec, lane.split("-"))))
 KERAS = tuple(lane for lane in INSTALLED if lane.startswith("keras-"))
 

@@ -56,14 +56,14 @@ def names(module: ast.Module) -> Iterator[str]:
 
 def test_there_are_files_of_every_target() -> None:
     """Otherwise everything below would hold for nothing."""
-    assert TARGETS == ["jax", "keras", "numpy", "pallas", "tensorflow", "tf_keras", "torch", "triton"]
+    assert TARGETS == ["jax", "keras", "numpy", "pallas", "pallas_tpu", "tensorflow", "tf_keras", "torch", "triton"]
     assert len(FILES) >= 25
 
 
 @each_file
 def test_a_file_imports_its_framework_and_the_standard_library(path: Path) -> None:
     packages = {name.partition(".")[0] for name in imported(tree(path))}
-    pairs = {"triton": {"triton", "torch"}, "pallas": {"jax"}, "tf_keras": {"tensorflow", "tf_keras"}}
+    pairs = {"triton": {"triton", "torch"}, "pallas": {"jax"}, "pallas_tpu": {"jax"}, "tf_keras": {"tensorflow", "tf_keras"}}
     own = pairs.get(path.parent.name, {path.parent.name})
     assert packages - sys.stdlib_module_names == own
 
@@ -115,7 +115,7 @@ def test_a_file_works_when_it_is_copied_alone(target: str, tmp_path: Path) -> No
         shutil.copy(path, tmp_path / path.stem)
     # a backend; a module it looks for; what launches kernels
     beside = {"keras": ["jax"], "tensorflow": ["keras"], "tf_keras": ["tensorflow", "keras"]}
-    beside |= {"triton": ["torch"], "pallas": ["jax"]}
+    beside |= {"triton": ["torch"], "pallas": ["jax"], "pallas_tpu": ["jax"]}
     needed = {target, *beside.get(target, [])}
     refused = ",".join({"attnspec", "pydantic", "torch", "jax", "tensorflow", "keras", "tf_keras"} - needed)
     command = [sys.executable, "-I", "-c", ALONE, str(tmp_path), refused]

@@ -89,6 +89,7 @@ def test_a_quick_run_has_pallas_where_it_is_asked_for(arguments: list[str], runs
     lanes = check_command.plan_of(parser.parse_args(["causal_gqa", *arguments])).lanes
     assert "numpy" in lanes
     assert ("pallas" in lanes) == runs
+    assert ("pallas_tpu" in lanes) == (runs and not arguments[-1].endswith("pallas"))
 
 
 @pytest.mark.parametrize(

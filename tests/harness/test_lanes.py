@@ -271,7 +271,7 @@ def test_an_interpreter_without_numpy_is_missing(tmp_path: Path) -> None:
 
 def test_an_unknown_framework_is_named_beside_the_known_ones() -> None:
     with pytest.raises(
-        ValueError, match=r"Expected a lane of numpy, torch, jax, .*keras-torch, r, triton, pallas, got 'mxnet'"
+        ValueError, match=r"Expected a lane of numpy, torch, jax, .*keras-torch, r, triton, pallas, pallas_tpu, got 'mxnet'"
     ):
         framework("mxnet")
 

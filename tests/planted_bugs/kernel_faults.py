@@ -22,7 +22,7 @@ Places = tuple[tuple[int, int], ...]
 
 CAUSAL, JAX, SINK = "causal_gqa", "jax.nn.dot_product_attention", str(Path(__file__).parents[1] / "specs" / "sink.toml")
 FORWARD, BACKWARD = "oracle", "gradients"
-BLOCKS = "\nLAUNCHES = dict.fromkeys(LAUNCHES, ((4, 256, (16, 4, 4, 1)),))\n"
+LAUNCH = {**dict.fromkeys(("triton", "pallas"), ((4, 256, (16, 4, 4, 1)),)), "pallas_tpu": (16, 4)}
 # Five keys in blocks of four for grouped heads; 17 queries in blocks of 16 over 15 keys; NaN in a key that no query sees. Then
 # a bias for both heads, and rows that see nothing; and a sink of three heads.
 CASES = {
@@ -52,8 +52,9 @@ class KernelFault:
         correct = (files / self.target / f"{spec.module_name}.py").read_text(encoding="utf-8")
         if self.right not in correct:
             raise ValueError(f"{self.name}: the generated file does not hold {self.right!r}")
+        blocks = f"\nLAUNCHES = dict.fromkeys(LAUNCHES, {LAUNCH[self.target]})\n"
         file = folder / f"{self.target}_{self.name.replace('-', '_')}.py"
-        file.write_text(correct.replace(self.right, self.wrong) + BLOCKS, encoding="utf-8")
+        file.write_text(correct.replace(self.right, self.wrong) + blocks, encoding="utf-8")
         return Subject(f"faulty:{self.name}", spec.name, self.target, str(file), spec.function_name)
 
 
@@ -101,6 +102,26 @@ PALLAS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class TpuFault(PallasFault):
+    """The same for TPUs."""
+
+    target: str = "pallas_tpu"
+
+
+TPU = (
+    TpuFault("correct", BACKWARD, "LAUNCHES = ", "LAUNCHES = ", place=1),
+    TpuFault("off-by-one-block-range", FORWARD, "_meets(low, end, 0, stop, ", "_meets(low, end, 0, stop - 1, "),
+    TpuFault("missing-tail-mask", FORWARD, "_attends(t, s) & (s < S), logits", "_attends(t, s), logits", place=1),
+    TpuFault("missing-rescale", FORWARD, "summed[...] * rescale + _dot", "summed[...] + _dot"),
+    TpuFault("sums-that-never-begin", FORWARD, "total[...] = jnp.zeros(total.shape, jnp.float32)", "pass"),
+    TpuFault("wrong-head-of-a-group", FORWARD, "lax.div(n, jnp.int32(G))", "lax.rem(n, jnp.int32(G))"),
+    TpuFault("block-beyond-the-end", "answers", "return b, column, k", "return b, column + 1, k"),
+    TpuFault("missing-delta", BACKWARD, " - delta[...])", ")", place=1),
+    TpuFault("first-head-of-a-group-only", BACKWARD, "grid=(B, K, count, N // K)", "grid=(B, K, count, 1)"),
+)
+
+
 def hunt(faults: Sequence[KernelFault], folder: Path) -> dict[str, set[str]]:
     """For each fault, the checks that see it within three cases of its spec."""
     seen: dict[str, set[str]] = {fault.name: set() for fault in faults}
@@ -112,12 +133,12 @@ def hunt(faults: Sequence[KernelFault], folder: Path) -> dict[str, set[str]]:
     return seen
 
 
-def hunt_in_pallas(folder: Path) -> dict[str, set[str]]:
+def hunt_in_pallas(faults: Sequence[PallasFault], folder: Path) -> dict[str, set[str]]:
     """For each of its faults, the checks that see it."""
     seen: dict[str, set[str]] = {}
-    with Crew([Lane("pallas", hasty=True)]) as crew:
-        for check, place in sorted({(fault.seen_by, fault.place) for fault in PALLAS}):
-            mine = {fault.write(folder): fault.name for fault in PALLAS if (fault.seen_by, fault.place) == (check, place)}
+    with Crew([Lane(faults[0].target, hasty=True)]) as crew:
+        for check, place in sorted({(fault.seen_by, fault.place) for fault in faults}):
+            mine = {fault.write(folder): fault.name for fault in faults if (fault.seen_by, fault.place) == (check, place)}
             found = _seen(crew, find(CAUSAL), tuple(mine), CASES[CAUSAL][place : place + 1], gradient=check == BACKWARD)
             seen |= {mine[subject]: checks for subject, checks in found.items()}
     return seen

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from planted_bugs.kernel_faults import CORRECT, FAULTS, PALLAS, hunt, hunt_in_pallas
+import pytest
+
+from planted_bugs.kernel_faults import CORRECT, FAULTS, PALLAS, TPU, PallasFault, hunt, hunt_in_pallas
 
 
 def test_every_fault_in_a_kernel_is_found_by_its_check(tmp_path: Path) -> None:
@@ -13,7 +16,8 @@ def test_every_fault_in_a_kernel_is_found_by_its_check(tmp_path: Path) -> None:
     assert {fault.name for fault in FAULTS if fault.seen_by not in seen[fault.name]} == set()
 
 
-def test_every_fault_in_a_pallas_kernel_is_found_by_its_check(tmp_path: Path) -> None:
-    seen = hunt_in_pallas(tmp_path)
+@pytest.mark.parametrize("faults", [PALLAS, TPU], ids=["gpu", "tpu"])
+def test_every_fault_in_a_pallas_kernel_is_found_by_its_check(faults: Sequence[PallasFault], tmp_path: Path) -> None:
+    seen = hunt_in_pallas(faults, tmp_path)
     assert seen.pop("correct") == set()
-    assert {fault.name for fault in PALLAS if fault.seen_by not in seen.get(fault.name, fault.seen_by)} == set()
+    assert {fault.name for fault in faults if fault.seen_by not in seen.get(fault.name, fault.seen_by)} == set()

@@ -1,0 +1,460 @@
+"""The kernels for TPUs and what launches them, written out for causal attention. Generated files are copies of this module.
+
+A spec fills its holes as it does those of `codegen/pallas/skeleton.py`, where the placeholders are explained. What differs is
+the schedule: a kernel is called once for each block of queries and keys that sees something, in the order of a list, and what
+it adds up lies in scratch memory from the first block of a row of blocks to the last.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+FACTOR = 1.0
+NUMBERS = (3,)
+logit_parameters = mask_parameters = block_parameters = ()
+tensors: Any = None
+numbers = named_numbers = given = tensor_gradients = None
+
+
+# -- kernels: every tile is keys by queries, so that what a query has one of lies along the lanes --
+
+
+def _forward_kernel(
+    rows, columns, kinds, query, key, value, tensors, output, lse, top, total, summed,
+    *, numbers, T, S, BLOCK_T, BLOCK_S,
+):  # fmt: skip
+    """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
+    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+
+    @pl.when(kind & FIRST > 0)
+    def begin():
+        top[...] = jnp.full(top.shape, -jnp.inf, jnp.float32)  # of every query the greatest logit so far
+        total[...] = jnp.zeros(total.shape, jnp.float32)  # the sum of its weights
+        summed[...] = jnp.zeros(summed.shape, jnp.float32)  # the sum of the values with these weights
+
+    def add(tested):
+        logits = _logits(_dot_rows(key[...], query[...]), t, s, logit_parameters)
+        if tested:
+            logits = jnp.where(_attends(t, s, mask_parameters) & (s < S), logits, -jnp.inf)
+        raised = jnp.maximum(top[...], logits.max(0, keepdims=True))
+        base = jnp.where(raised == -jnp.inf, 0.0, raised)  # where a query has seen no key yet
+        weights = jnp.exp(logits - base)
+        rescale = jnp.exp(top[...] - base)
+        total[...] = total[...] * rescale + weights.sum(0, keepdims=True)
+        summed[...] = summed[...] * rescale + _dot(value[...].T, weights.astype(value.dtype))
+        top[...] = raised
+
+    _either(kind, add)
+
+    @pl.when(kind & LAST > 0)
+    def end():
+        empty = total[...] == 0.0
+        output[...] = (summed[...] / jnp.where(empty, 1.0, total[...])).T.astype(output.dtype)
+        lse[...] = jnp.where(empty, jnp.inf, top[...] + jnp.log(total[...]))  # backward, exp(logit - inf) is 0
+
+
+def _query_gradient_kernel(
+    rows, columns, kinds, query, key, value, tensors, d_output, lse, delta, d_query, summed,
+    *, numbers, T, S, BLOCK_T, BLOCK_S,
+):  # fmt: skip
+    """One block of keys for a block of queries of one head: the weights are computed again."""
+    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+
+    @pl.when(kind & FIRST > 0)
+    def begin():
+        summed[...] = jnp.zeros(summed.shape, jnp.float32)
+
+    def add(tested):
+        product = _dot_rows(key[...], query[...])
+        weights = jnp.exp(_logits(product, t, s, logit_parameters) - lse[...])
+        if tested:
+            weights = jnp.where(_attends(t, s, mask_parameters) & (s < S) & (t < T), weights, 0.0)
+        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        d_product = _d_product(d_logits, product, t, s, logit_parameters)
+        summed[...] += _dot(key[...].T, d_product.astype(key.dtype))
+
+    _either(kind, add)
+
+    @pl.when(kind & LAST > 0)
+    def end():
+        d_query[...] = (summed[...] * FACTOR).T.astype(d_query.dtype)
+
+
+def _key_gradients_kernel(
+    rows, columns, kinds, query, key, value, tensors, d_output, lse, delta, d_key, d_value, summed_keys, summed_values,
+    *, numbers, T, S, BLOCK_T, BLOCK_S,
+):  # fmt: skip
+    """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
+    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+    head, heads = pl.program_id(3), pl.num_programs(3)
+
+    @pl.when((kind & FIRST > 0) & (head == 0))
+    def begin():
+        summed_keys[...] = jnp.zeros(summed_keys.shape, jnp.float32)
+        summed_values[...] = jnp.zeros(summed_values.shape, jnp.float32)
+
+    def add(tested):
+        product = _dot_rows(key[...], query[...])
+        weights = jnp.exp(_logits(product, t, s, logit_parameters) - lse[...])
+        if tested:
+            weights = jnp.where(_attends(t, s, mask_parameters) & (s < S) & (t < T), weights, 0.0)
+        summed_values[...] += _dot(weights.astype(d_output.dtype), d_output[...])
+        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        d_product = _d_product(d_logits, product, t, s, logit_parameters)
+        summed_keys[...] += _dot(d_product.astype(query.dtype), query[...])
+
+    _either(kind, add)
+
+    @pl.when((kind & LAST > 0) & (head == heads - 1))
+    def end():
+        d_key[...] = (summed_keys[...] * FACTOR).astype(d_key.dtype)
+        d_value[...] = summed_values[...].astype(d_value.dtype)
+
+
+# -- holes --
+
+
+def _logits(logits, t, s, logit_parameters):
+    """The logits of queries t and keys s, from the products of the two."""
+    return logits
+
+
+def _d_product(d_logits, logits, t, s, logit_parameters):
+    """The gradient of the products, but for a factor that is left to the end."""
+    return d_logits
+
+
+def _attends(t, s, mask_parameters):
+    """Whether query t attends to key s."""
+    return s <= t
+
+
+def _run_of_keys(low, start, stop, T, S, block_parameters, BLOCK):
+    """From the block of keys at `low`, those that are alike to the queries `start <= t < stop`.
+
+    Where they end, whether some of the queries see them, and whether some of them are hidden from some query.
+    """
+    end = pl.cdiv(S, BLOCK) * BLOCK
+    seen, high = _meets(low, end, 0, stop, False, BLOCK)
+    hidden, high = _meets(low, high, start + 1, end, False, BLOCK)
+    return high // BLOCK * BLOCK, seen, hidden
+
+
+# -- what the kernels share --
+
+FIRST, LAST, SEEN, TESTED = 1, 2, 4, 8  # of a step: its sums begin, its sums end, some query sees some key, not all see all
+
+
+def _step(rows, columns, kinds, BLOCK_T, BLOCK_S):
+    """The kind of a step, and the positions of its block of keys by queries."""
+    at = (pl.program_id(0) * (kinds.shape[0] > 1), pl.program_id(2))
+    t = rows[at] * BLOCK_T + lax.broadcasted_iota(jnp.int32, (BLOCK_S, BLOCK_T), 1)
+    s = columns[at] * BLOCK_S + lax.broadcasted_iota(jnp.int32, (BLOCK_S, BLOCK_T), 0)
+    return kinds[at], t, s
+
+
+def _either(kind, add):
+    """Adds what a step sees; `add` is compiled twice: what is seen in full needs no test."""
+    pl.when(kind & (SEEN | TESTED) == SEEN)(lambda: add(False))
+    pl.when(kind & (SEEN | TESTED) == SEEN | TESTED)(lambda: add(True))
+
+
+def _dot(a, b):
+    """The product of two matrices, summed in float32."""
+    return lax.dot(a, b, precision=_precision(a), preferred_element_type=jnp.float32)
+
+
+def _dot_rows(a, b):
+    """The products of every row of a with every row of b."""
+    dimensions = (((1,), (1,)), ((), ()))
+    return lax.dot_general(a, b, dimensions, precision=_precision(a), preferred_element_type=jnp.float32)
+
+
+def _precision(a):
+    """float32 is multiplied as such, and not in bfloat16, which is what the hardware has."""
+    return lax.Precision.HIGHEST if a.dtype == jnp.float32 else lax.Precision.DEFAULT
+
+
+def _square(x):
+    return x * x
+
+
+# -- which blocks are visited --
+
+
+def _meets(low, high, first, stop, already, BLOCK):
+    """Whether the block at `low` holds some of `first <= position < stop`, or did `already`; and up to where that is so."""
+    begun = first < low + BLOCK
+    inside = begun & (low < stop) & (first < stop)
+    change = jnp.where(inside, stop + (BLOCK - 1), jnp.where(begun, high, first))
+    return already | inside, jnp.minimum(high, change)
+
+
+@functools.cache
+def _steps(T: int, S: int, blocks: tuple[int, int], by_keys: bool, given: Any) -> tuple[list[Any], int]:
+    """The steps of a kernel, as its scalars, and how many there are: compiled and run at once, whatever is being traced."""
+    listed = jax.jit(lambda: _listed((1, T, S), blocks, by_keys, given)).lower().compile()
+    *steps, count = jax.device_get(listed())
+    return [each[:, :count] for each in steps], int(count)
+
+
+def _listed(sizes: tuple[int, int, int], blocks: tuple[int, int], by_keys: bool, given: Any) -> tuple[Array, ...]:
+    """The blocks that each block of a result is made of, one after another; where it is of none, one that writes zeros."""
+    seen, hidden = _looks(*sizes, *blocks, given)
+    if by_keys:
+        seen, hidden = seen.mT, hidden.mT
+    batches, _, others = seen.shape
+    visited = (seen | (~seen.any(2, keepdims=True) & (jnp.arange(others) == 0))).reshape(batches, -1)
+    counts, place = visited.sum(1, keepdims=True), jnp.arange(visited.shape[1])
+    found = jnp.argsort(~visited, axis=1, stable=True)  # the visited ones first, in their order
+    found = jnp.take_along_axis(found, jnp.minimum(place, counts - 1), 1)  # where a batch row has fewer, its last again
+    owner, other = found // others, found % others
+    edges = jnp.diff(jnp.where(place < counts, owner, -1), axis=1, prepend=-1, append=-1) != 0
+    kinds = jnp.take_along_axis((SEEN * seen + TESTED * hidden).reshape(batches, -1), found, 1)
+    kinds = jnp.where(place < counts, kinds + FIRST * edges[:, :-1] + LAST * edges[:, 1:], 0)
+    rows, columns = (other, owner) if by_keys else (owner, other)
+    return rows.astype(jnp.int32), columns.astype(jnp.int32), kinds.astype(jnp.int32), counts.max()
+
+
+def _looks(B: int, T: int, S: int, BLOCK_T: int, BLOCK_S: int, given: Any) -> tuple[Array, Array]:
+    """Of every block of queries and keys whether some query sees some key, and whether some is hidden from some."""
+
+    def block(b: Any, start: Any, low: Any) -> tuple[Array, Array]:
+        _, seen, hidden = _run_of_keys(low, start, jnp.minimum(start + BLOCK_T, T), T, S, block_parameters, BLOCK_S)
+        return seen, hidden | (start + BLOCK_T > T)
+
+    for axis in ((None, None, 0), (None, 0, None), (0, None, None)):
+        block = jax.vmap(block, axis)
+    every: tuple[Array, Array] = block(*(jnp.arange(0, end, size) for end, size in ((B, 1), (T, BLOCK_T), (S, BLOCK_S))))
+    return every
+
+
+# -- launches --
+
+INTERPRET = os.environ.get("PALLAS_INTERPRET") == "1"  # kernels as programs of any device: very slow, and to be checked
+
+LANES = 128  # what head dims are filled up to
+
+LAUNCHES = {  # of a kernel, its blocks of queries and of keys; never timed
+    "forward": (512, 512),
+    "query_gradient": (512, 512),
+    "key_gradients": (512, 512),
+}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=NUMBERS)
+def _attention(query: Array, key: Array, value: Array, given: Any) -> tuple[Array, Array]:
+    """The output; and of every row the logarithm of the sum of its exponentials, for the backward pass."""
+    return _forward(query, key, value, given)
+
+
+def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array, Array]:
+    """One kernel, over blocks of queries."""
+    (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
+    if 0 in (B, T, N, S, V):
+        return jnp.zeros((B, T, N, V), query.dtype), jnp.full((B, N, 1, T), jnp.inf)
+    BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
+    steps, count = _steps(T, S, blocks, False, given)
+    place = functools.partial(_of_query_head, N // K)
+    length, width = _up(T, BLOCK_T), _up(V, LANES)
+    output, lse = pl.pallas_call(
+        functools.partial(_forward_kernel, named_numbers, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
+        (
+            jax.ShapeDtypeStruct((B, length, N * width), query.dtype),
+            jax.ShapeDtypeStruct((B, N, 1, length), jnp.float32),
+        ),
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=3,
+            grid=(B, N, count),
+            in_specs=[_queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V)],
+            out_specs=(_queries(place, BLOCK_T, V), _per_query(place, BLOCK_T)),
+            scratch_shapes=[_sums(1, BLOCK_T), _sums(1, BLOCK_T), _sums(width, BLOCK_T)],
+        ),
+        **_options(3),
+    )(*steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), tensors)
+    return _heads(output, T, N, V), lse[..., :T]
+
+
+def _saved(query: Array, key: Array, value: Array, given: Any) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
+    output, lse = _forward(query, key, value, given)
+    return (output, lse), (query, key, value, tensors, output, lse)
+
+
+def _gradients(numbers: Any, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]) -> tuple[Array | None, ...]:
+    """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
+    query, key, value, tensors, output, lse = saved
+    if 0 in (*query.shape, *value.shape):
+        return tuple(map(_zeros, (query, key, value, tensors)))
+    delta = (output.astype(jnp.float32) * d_outputs[0].astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
+    d_query = _query_gradient(query, key, value, d_outputs[0], lse, delta, given)
+    d_key, d_value = _key_gradients(query, key, value, d_outputs[0], lse, delta, given)
+    return d_query, d_key, d_value, tensor_gradients
+
+
+def _query_gradient(query: Array, key: Array, value: Array, d_output: Array, lse: Array, delta: Array, given: Any) -> Array:
+    """One kernel, over blocks of queries."""
+    (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
+    BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
+    steps, count = _steps(T, S, blocks, False, given)
+    place = functools.partial(_of_query_head, N // K)
+    queries = _flat(query, BLOCK_T)
+    d_query = pl.pallas_call(
+        functools.partial(_query_gradient_kernel, named_numbers, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
+        jax.ShapeDtypeStruct(queries.shape, query.dtype),
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=3,
+            grid=(B, N, count),
+            in_specs=[
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V),
+                _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
+            ],
+            out_specs=_queries(place, BLOCK_T, H),
+            scratch_shapes=[_sums(_up(H, LANES), BLOCK_T)],
+        ),
+        **_options(3),
+    )(
+        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), tensors,
+        _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
+    )  # fmt: skip
+    return _heads(d_query, T, N, H)
+
+
+def _key_gradients(
+    query: Array, key: Array, value: Array, d_output: Array, lse: Array, delta: Array, given: Any
+) -> tuple[Array, Array]:
+    """One kernel, over blocks of keys."""
+    (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
+    BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
+    steps, count = _steps(T, S, blocks, True, given)
+    place = functools.partial(_of_key_head, N // K)
+    keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
+    d_key, d_value = pl.pallas_call(
+        functools.partial(_key_gradients_kernel, named_numbers, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
+        tuple(jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for tensor in (keys, values)),
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=3,
+            grid=(B, K, count, N // K),
+            in_specs=[
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V),
+                _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
+            ],
+            out_specs=(_keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V)),
+            scratch_shapes=[_sums(BLOCK_S, _up(H, LANES)), _sums(BLOCK_S, _up(V, LANES))],
+        ),
+        **_options(4),
+    )(
+        *steps, _flat(query, BLOCK_T), keys, values, tensors,
+        _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
+    )  # fmt: skip
+    return _heads(d_key, S, K, H), _heads(d_value, S, K, V)
+
+
+_attention.defvjp(_saved, _gradients)
+
+
+def _zeros(array: Array | None) -> Array | None:
+    """The gradient of what nothing depends on."""
+    return None if array is None or not jnp.issubdtype(array.dtype, jnp.floating) else jnp.zeros_like(array)
+
+
+# -- what a step has --
+
+
+def _of_query_head(G, b, n, i, rows, columns, kinds):
+    """Batch row, head of the queries and of the keys, block of queries and block of keys of a step."""
+    at = (b * (kinds.shape[0] > 1), i)
+    return b, n, lax.div(n, jnp.int32(G)), rows[at], columns[at]
+
+
+def _of_key_head(G, b, k, i, head, rows, columns, kinds):
+    """The same where a step has one head of a group."""
+    at = (b * (kinds.shape[0] > 1), i)
+    return b, k * G + head, k, rows[at], columns[at]
+
+
+def _queries(place, BLOCK_T, width):
+    """A block of queries of a head, or of what has their shape."""
+
+    def at(*step):
+        b, n, _, row, _ = place(*step)
+        return b, row, n
+
+    return pl.BlockSpec((None, BLOCK_T, _up(width, LANES)), at)
+
+
+def _keys(place, BLOCK_S, width):
+    """A block of keys of a head, or of what has their shape."""
+
+    def at(*step):
+        b, _, k, _, column = place(*step)
+        return b, column, k
+
+    return pl.BlockSpec((None, BLOCK_S, _up(width, LANES)), at)
+
+
+def _per_query(place, BLOCK_T):
+    """A number for each query of a block of a head."""
+
+    def at(*step):
+        b, n, _, row, _ = place(*step)
+        return b, n, 0, row
+
+    return pl.BlockSpec((None, None, 1, BLOCK_T), at)
+
+
+def _sums(*shape: int) -> Any:
+    """What is added up from step to step."""
+    return pltpu.VMEM(shape, jnp.float32)
+
+
+def _flat(tensor: Array, BLOCK: int) -> Array:
+    """(B, T, N, H) as (B, T, N * H): a head is a column of blocks. Zeros fill up whole blocks."""
+    B, T, N, H = tensor.shape
+    return jnp.pad(tensor, ((0, 0), (0, -T % BLOCK), (0, 0), (0, -H % LANES))).reshape(B, _up(T, BLOCK), N * _up(H, LANES))
+
+
+def _heads(tensor: Array, T: int, N: int, H: int) -> Array:
+    """Such a tensor as it was."""
+    return tensor.reshape(*tensor.shape[:2], N, -1)[:, :T, :, :H]
+
+
+def _filled(row: Array, BLOCK: int) -> Array:
+    """A number for each query, and zeros up to a whole block."""
+    return jnp.pad(row, ((0, 0), (0, 0), (0, 0), (0, -row.shape[3] % BLOCK)))
+
+
+def _up(size: int, block: int) -> int:
+    """The next multiple."""
+    return -(-size // block) * block
+
+
+def _options(axes: int) -> dict[str, Any]:
+    """Batch rows and heads come in any order, the steps of each one after another.
+
+    Interpreted, memory is NaN until it is written, reads beyond an end raise, and races are found.
+    """
+    if INTERPRET:  # without an order: jax 0.10 forgets there that vmap adds an axis
+        return {"interpret": pltpu.InterpretParams(detect_races=True)}
+    order = (pltpu.PARALLEL, pltpu.PARALLEL, *(pltpu.ARBITRARY,) * (axes - 2))
+    return {"compiler_params": pltpu.CompilerParams(dimension_semantics=order)}
+
+
+def _launch(kernel: str, query: Array, value: Array) -> tuple[int, int]:
+    """Its blocks of queries and of keys. Raises NotImplementedError, with the reason, where none can run."""
+    H, V = query.shape[3], value.shape[3]
+    if query.dtype not in (jnp.bfloat16, jnp.float32):
+        raise NotImplementedError(f"pallas_tpu: {query.dtype} is not supported; bfloat16 and float32 are")
+    if jnp.result_type(float) == jnp.float64:
+        raise NotImplementedError("pallas_tpu: jax_enable_x64 is not supported")
+    if not 0 < max(H, V) <= 256 or H == 0:
+        raise NotImplementedError(f"pallas_tpu: head dims {H} and {V} are not supported; 1 to 256 are")
+    BLOCK_T, BLOCK_S = LAUNCHES[kernel]
+    return min(BLOCK_T, _up(query.shape[1], LANES)), min(BLOCK_S, _up(value.shape[1], LANES))

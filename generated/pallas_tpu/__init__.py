@@ -1,0 +1,1 @@
+"""Generated kernels for pallas_tpu: one file per API or variant."""

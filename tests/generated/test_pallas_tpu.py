@@ -1,0 +1,125 @@
+"""Generated Pallas kernels for TPUs, lowered and interpreted: what the lane does not ask of them."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax._src.mesh import AbstractDevice
+from jax.sharding import AbstractMesh
+
+from attnspec.codegen.blocks.table import SKIP, TEST, block_table
+from attnspec.codegen.kernels.holes import blocks_of
+from attnspec.harness.subjects import generated, load
+from attnspec.spec.loader import find
+
+pytestmark = pytest.mark.xdist_group("jax")
+IN_HASTE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("causal_gqa", {"scale": 0.5}),
+    ("gemma2", {"scale": 0.5, "cap": 2.0, "left": 300}),
+    ("longformer", {"scale": 0.5, "left": 300, "right": 20, "global_tokens": 3}),
+]
+each_call = pytest.mark.parametrize(("name", "arguments"), CALLS, ids=lambda value: value if isinstance(value, str) else "")
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(f"attnspec.generated.pallas_tpu.{find(name).module_name}")
+
+
+@contextmanager
+def tpu(kind: str) -> Iterator[None]:
+    """A TPU that is not there: lowering asks which one it is for."""
+    with jax.sharding.use_abstract_mesh(AbstractMesh((1,), ("x",), abstract_device=AbstractDevice(kind, 1, "tpu"))):
+        yield
+
+
+@each_call
+@pytest.mark.parametrize(("dtype", "width", "kind"), [("float32", 64, "TPU v5 lite"), ("bfloat16", 128, "TPU v6 lite")])
+def test_every_kernel_is_lowered_for_tpus(name: str, arguments: dict[str, Any], dtype: str, width: int, kind: str) -> None:
+    """Those of the gradients too; nothing has a size of T x S, or an axis of 1 behind one of T."""
+    query, key = (jax.ShapeDtypeStruct((2, length, heads, width), dtype) for length, heads in ((1000, 6), (1330, 2)))
+
+    def loss(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        return getattr(module(name), find(name).function_name)(query, key, value, **arguments).astype(jnp.float32).sum()
+
+    with tpu(kind):
+        text = str(export.export(jax.jit(jax.grad(loss, (0, 1, 2))), platforms=["tpu"])(query, key, key).mlir_module())
+    kernels = re.findall(r'kernel_name = "(\w+)"', text)
+    assert sorted(kernels) == ["_forward_kernel", "_key_gradients_kernel", "_query_gradient_kernel"]
+    assert re.findall(r"x(?:1000|1024)x(?:1|128|1330|1536)x?[bf]", text) == []
+
+
+@each_call
+@pytest.mark.parametrize(("T", "S", "blocks"), [(1000, 1330, (128, 256)), (700, 48, (8, 16))])
+def test_the_grid_has_the_blocks_that_are_seen_and_no_others(
+    name: str, arguments: dict[str, Any], T: int, S: int, blocks: tuple[int, int]
+) -> None:
+    """Each once, by rows or by columns; and one where a result has none, which only writes it."""
+    spec = find(name)
+    masks = [stage for stage in spec.paths[0].stages if stage.kind == "mask"]
+    table = block_table(blocks_of(spec, masks, True), {"T": T, "S": S, **arguments}, blocks)[0, 0]
+    tested = table == TEST
+    tested[-1, :] |= bool(T % blocks[0])
+    tested[:, -1] |= bool(S % blocks[1])
+    for by_keys in (False, True):
+        steps, count = module(name)._steps(T=T, S=S, blocks=blocks, by_keys=by_keys, **arguments)
+        rows, columns, kinds = (each[0] for each in steps)
+        owners, others = (columns, rows) if by_keys else (rows, columns)
+        seen = kinds & module(name).SEEN > 0
+        visited = list(zip(rows[seen], columns[seen], strict=True))
+        assert count == len(kinds)
+        assert sorted(visited) == list(zip(*np.nonzero(table != SKIP), strict=True))
+        assert ((kinds[seen] & module(name).TESTED > 0) == tested[rows[seen], columns[seen]]).all()
+        assert (others[~seen] == 0).all()
+        edges = np.flatnonzero(np.diff(owners, prepend=-1, append=-1))
+        assert (np.diff(owners) >= 0).all()
+        assert (owners[edges[:-1]] == range(table.shape[by_keys])).all()
+        assert (np.flatnonzero(kinds & module(name).FIRST) == edges[:-1]).all()
+        assert (np.flatnonzero(kinds & module(name).LAST) == edges[1:] - 1).all()
+
+
+def test_a_mapped_axis_is_one_more_of_the_grid() -> None:
+    """Interpreted under jit, with a head dim and lengths that blocks do not divide; and lowered."""
+    function = load(next(generated(find("gemma2"), "pallas_tpu"))).function
+    vars(function).get("__wrapped__", function).__globals__["INTERPRET"] = True
+    draw = np.random.default_rng(0).standard_normal
+    query, key, value = (draw(size, np.float32) for size in ((2, 1, 17, 2, 20), (1, 21, 1, 20), (1, 21, 1, 12)))
+    mapped = jax.vmap(lambda query: function(query, key, value, left=9, cap=2.0))
+    found = jax.jit(mapped, compiler_options=IN_HASTE)(query)
+    lowered = jax.jit(jax.vmap(lambda query: module("gemma2").gemma2(query, key, value)))
+    assert "_forward_kernel" in str(export.export(lowered, platforms=["tpu"])(query).mlir_module())
+    direct = load(next(generated(find("gemma2"), "numpy"))).function
+    np.testing.assert_allclose(found, [direct(each, key, value, left=9, cap=2.0) for each in query], atol=1e-5)
+
+
+@pytest.mark.parametrize(("T", "S"), [(0, 3), (3, 0)])
+def test_sizes_of_none_have_zeros(T: int, S: int) -> None:
+    query, key, value = (jnp.ones(size) for size in ((2, T, 2, 4), (2, S, 1, 4), (2, S, 1, 3)))
+    output, pull = jax.vjp(module("causal_gqa").causal_gqa, query, key, value)
+    assert output.shape == (2, T, 2, 3)
+    assert not output.any()
+    assert not any(gradient.any() for gradient in pull(output + 1))
+
+
+def test_what_no_kernel_can_do_is_refused_with_the_reason() -> None:
+    def called(dtype: str = "float32", H: int = 4, **arguments: Any) -> jax.Array:
+        return module("causal_gqa").causal_gqa(*(jnp.ones((1, 3, 1, H), dtype) for _ in range(3)), **arguments)  # type: ignore[no-any-return]
+
+    with pytest.raises(NotImplementedError, match="pallas_tpu: float16 is not supported; bfloat16 and float32 are"):
+        called("float16")
+    with jax.enable_x64(True), pytest.raises(NotImplementedError, match="pallas_tpu: jax_enable_x64 is not supported"):
+        called()
+    with pytest.raises(NotImplementedError, match="pallas_tpu: head dims 257 and 257 are not supported; 1 to 256 are"):
+        called(H=257)
+    with pytest.raises(NotImplementedError, match="a traced `scale` is not supported; it is a part of the kernels"):
+        jax.jit(lambda scale: called(scale=scale))(0.5)
