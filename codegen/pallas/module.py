@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from attnspec.codegen.kernels.coverage import SINK, require
@@ -30,18 +30,20 @@ def module_text(spec: Spec) -> str:
     return text_in(LANGUAGE, "attnspec.codegen.pallas", spec, "Pallas kernels")
 
 
-def text_in(language: Language, package: str, spec: Spec, kind: str) -> str:
-    """The same by any skeleton in Pallas: that of a package."""
+def text_in(
+    language: Language, package: str, spec: Spec, kind: str, more: Callable[[Spec, Holes], Holes] = lambda _, holes: holes
+) -> str:
+    """The same by any skeleton in Pallas, that of a package, which may have more holes."""
     require(spec, language)
     title = f"`{spec.name}` as {kind}, forward and backward.\n\n{spec.summary}\n"
     public = public_function(spec, language)
-    parts = [public, *used(_kernels(language, package, compiled(spec, language)), public)]
+    parts = [public, *used(_kernels(language, package, compiled(spec, language), more), public)]
     return assemble(spec, language.around, title, parts, _IMPORTS)
 
 
-def _kernels(language: Language, package: str, spec: Spec) -> dict[str, str]:
+def _kernels(language: Language, package: str, spec: Spec, more: Callable[[Spec, Holes], Holes]) -> dict[str, str]:
     """The skeleton's definitions in their order, filled, by name."""
-    operands, holes = differentiable(spec), holes_of(spec, language)
+    operands, holes = differentiable(spec), more(spec, holes_of(spec, language))
     holes = replace(holes, placeholders={"tensor_gradients": tuple(_gradients(spec, operands)), **holes.placeholders})
     parts = {
         own: filled(own, _placed(its_text, spec, holes), holes)

@@ -3,6 +3,10 @@
 A spec fills its holes as it does those of `codegen/pallas/skeleton.py`, where the placeholders are explained. What differs is
 the schedule: a kernel is called once for each block of queries and keys that sees something, in the order of a list, and what
 it adds up lies in scratch memory from the first block of a row of blocks to the last.
+
+`tensor_specs` stands for what a step has of `tensors`, `laid_out` for these as they then have to be. `block_tensors` are those
+that decide which blocks are visited; what is under `if LOOKED_UP` is there where some do, and under `if BATCHED` where masks
+read a number of the batch row.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 FACTOR = 1.0
 NUMBERS = (3,)
-logit_parameters = mask_parameters = block_parameters = ()
+LOOKED_UP = BATCHED = False
+logit_parameters = mask_parameters = block_parameters = block_tensors = tensor_specs = laid_out = ()
 tensors: Any = None
 numbers = named_numbers = given = tensor_gradients = None
 
@@ -33,6 +38,8 @@ def _forward_kernel(
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
     kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+    if BATCHED:
+        b = pl.program_id(0)
 
     @pl.when(kind & FIRST > 0)
     def begin():
@@ -67,6 +74,8 @@ def _query_gradient_kernel(
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: the weights are computed again."""
     kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+    if BATCHED:
+        b = pl.program_id(0)
 
     @pl.when(kind & FIRST > 0)
     def begin():
@@ -94,6 +103,8 @@ def _key_gradients_kernel(
 ):  # fmt: skip
     """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
     kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+    if BATCHED:
+        b = pl.program_id(0)
     head, heads = pl.program_id(3), pl.num_programs(3)
 
     @pl.when((kind & FIRST > 0) & (head == 0))
@@ -187,6 +198,11 @@ def _square(x):
     return x * x
 
 
+def _column(row):
+    """A row as a column."""
+    return jnp.broadcast_to(row, (LANES, row.shape[1])).T[:, :1]
+
+
 # -- which blocks are visited --
 
 
@@ -198,9 +214,35 @@ def _meets(low, high, first, stop, already, BLOCK):
     return already | inside, jnp.minimum(high, change)
 
 
+def _meets_where(test, low, high, first, stop, already, BLOCK):
+    """The same of this block alone, where it passes a test of its own."""
+    inside, high = _meets(low, high, first, stop, False, BLOCK)
+    return already | (inside & test), jnp.minimum(high, low + BLOCK)
+
+
+def _lowest(tensor, b, first, stop, BLOCK):
+    """The least of tensor[b, first : stop]."""
+    return tensor[b, jnp.minimum(first + jnp.arange(BLOCK), stop - 1)].min()
+
+
+def _highest(tensor, b, first, stop, BLOCK):
+    """The greatest of tensor[b, first : stop]."""
+    return tensor[b, jnp.minimum(first + jnp.arange(BLOCK), stop - 1)].max()
+
+
+def _steps(B: int, T: int, S: int, blocks: tuple[int, int], by_keys: bool, given: Any) -> tuple[list[Any], Any]:
+    """The steps of a kernel, as its scalars, and how many there are: of a batch row, where a tensor decides, the most."""
+    if LOOKED_UP:
+        looked_up = (None, block_tensors)
+        if any(isinstance(each, Array) for each in looked_up):
+            *steps, count = _listed((B, T, S), blocks, by_keys, given)
+            return steps, count
+    return _known_steps(T, S, blocks, by_keys, given)
+
+
 @functools.cache
-def _steps(T: int, S: int, blocks: tuple[int, int], by_keys: bool, given: Any) -> tuple[list[Any], int]:
-    """The steps of a kernel, as its scalars, and how many there are: compiled and run at once, whatever is being traced."""
+def _known_steps(T: int, S: int, blocks: tuple[int, int], by_keys: bool, given: Any) -> tuple[list[Any], int]:
+    """The same of numbers alone: compiled and run at once, whatever is being traced."""
     listed = jax.jit(lambda: _listed((1, T, S), blocks, by_keys, given)).lower().compile()
     *steps, count = jax.device_get(listed())
     return [each[:, :count] for each in steps], int(count)
@@ -262,7 +304,7 @@ def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array,
     if 0 in (B, T, N, S, V):
         return jnp.zeros((B, T, N, V), query.dtype), jnp.full((B, N, 1, T), jnp.inf)
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
-    steps, count = _steps(T, S, blocks, False, given)
+    steps, count = _steps(B, T, S, blocks, False, given)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
     output, lse = pl.pallas_call(
@@ -274,12 +316,12 @@ def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array,
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(B, N, count),
-            in_specs=[_queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V)],
+            in_specs=[_queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), tensor_specs],
             out_specs=(_queries(place, BLOCK_T, V), _per_query(place, BLOCK_T)),
             scratch_shapes=[_sums(1, BLOCK_T), _sums(1, BLOCK_T), _sums(width, BLOCK_T)],
         ),
         **_options(3),
-    )(*steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), tensors)
+    )(*steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), laid_out)
     return _heads(output, T, N, V), lse[..., :T]
 
 
@@ -303,7 +345,7 @@ def _query_gradient(query: Array, key: Array, value: Array, d_output: Array, lse
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
-    steps, count = _steps(T, S, blocks, False, given)
+    steps, count = _steps(B, T, S, blocks, False, given)
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
     d_query = pl.pallas_call(
@@ -313,7 +355,7 @@ def _query_gradient(query: Array, key: Array, value: Array, d_output: Array, lse
             num_scalar_prefetch=3,
             grid=(B, N, count),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), tensor_specs,
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=_queries(place, BLOCK_T, H),
@@ -321,7 +363,7 @@ def _query_gradient(query: Array, key: Array, value: Array, d_output: Array, lse
         ),
         **_options(3),
     )(
-        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), tensors,
+        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), laid_out,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_query, T, N, H)
@@ -333,7 +375,7 @@ def _key_gradients(
     """One kernel, over blocks of keys."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
-    steps, count = _steps(T, S, blocks, True, given)
+    steps, count = _steps(B, T, S, blocks, True, given)
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
     d_key, d_value = pl.pallas_call(
@@ -343,7 +385,7 @@ def _key_gradients(
             num_scalar_prefetch=3,
             grid=(B, K, count, N // K),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), tensor_specs,
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=(_keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V)),
@@ -351,7 +393,7 @@ def _key_gradients(
         ),
         **_options(4),
     )(
-        *steps, _flat(query, BLOCK_T), keys, values, tensors,
+        *steps, _flat(query, BLOCK_T), keys, values, laid_out,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_key, S, K, H), _heads(d_value, S, K, V)
@@ -408,6 +450,36 @@ def _per_query(place, BLOCK_T):
         return b, n, 0, row
 
     return pl.BlockSpec((None, None, 1, BLOCK_T), at)
+
+
+def _row_of_queries(place, array, BLOCK_T):
+    """What a block of queries looks up, as a row."""
+
+    def at(*step):
+        b, _, _, row, _ = place(*step)
+        return b, 0, row
+
+    return None if array is None else pl.BlockSpec((None, 1, BLOCK_T), at)
+
+
+def _row_of_keys(place, array, BLOCK_S):
+    """What a block of keys looks up, as a row."""
+
+    def at(*step):
+        b, _, _, _, column = place(*step)
+        return b, 0, column
+
+    return None if array is None else pl.BlockSpec((None, 1, BLOCK_S), at)
+
+
+def _scalars(array):
+    """All of an array of numbers, as scalars."""
+    return None if array is None else pl.BlockSpec(memory_space=pltpu.SMEM)
+
+
+def _row(array: Array | None) -> Array | None:
+    """(B, T) or (B, S), a row for each batch row."""
+    return None if array is None else array[:, None].astype(jnp.int32)
 
 
 def _sums(*shape: int) -> Any:

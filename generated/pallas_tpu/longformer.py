@@ -245,11 +245,18 @@ def _meets(low, high, first, stop, already, BLOCK):
     return already | inside, jnp.minimum(high, change)
 
 
-@functools.cache
 def _steps(
+    B: int, T: int, S: int, blocks: tuple[int, int], by_keys: bool, scale: float, global_tokens: int, left: int, right: int
+) -> tuple[list[Any], Any]:
+    """The steps of a kernel, as its scalars, and how many there are: of a batch row, where a tensor decides, the most."""
+    return _known_steps(T, S, blocks, by_keys, scale, global_tokens, left, right)
+
+
+@functools.cache
+def _known_steps(
     T: int, S: int, blocks: tuple[int, int], by_keys: bool, scale: float, global_tokens: int, left: int, right: int
 ) -> tuple[list[Any], int]:
-    """The steps of a kernel, as its scalars, and how many there are: compiled and run at once, whatever is being traced."""
+    """The same of numbers alone: compiled and run at once, whatever is being traced."""
     listed = jax.jit(lambda: _listed((1, T, S), blocks, by_keys, scale, global_tokens, left, right)).lower().compile()
     *steps, count = jax.device_get(listed())
     return [each[:, :count] for each in steps], int(count)
@@ -327,7 +334,7 @@ def _forward(
     if 0 in (B, T, N, S, V):
         return jnp.zeros((B, T, N, V), query.dtype), jnp.full((B, N, 1, T), jnp.inf)
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
-    steps, count = _steps(T, S, blocks, False, scale, global_tokens, left, right)
+    steps, count = _steps(B, T, S, blocks, False, scale, global_tokens, left, right)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
     output, lse = pl.pallas_call(
@@ -393,7 +400,7 @@ def _query_gradient(
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
-    steps, count = _steps(T, S, blocks, False, scale, global_tokens, left, right)
+    steps, count = _steps(B, T, S, blocks, False, scale, global_tokens, left, right)
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
     d_query = pl.pallas_call(
@@ -432,7 +439,7 @@ def _key_gradients(
     """One kernel, over blocks of keys."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
-    steps, count = _steps(T, S, blocks, True, scale, global_tokens, left, right)
+    steps, count = _steps(B, T, S, blocks, True, scale, global_tokens, left, right)
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
     d_key, d_value = pl.pallas_call(

@@ -84,7 +84,7 @@ def test_a_file_is_whole_and_has_nothing_it_does_not_use(name: str) -> None:
     assert [each for each in refusals(text) if each not in page] == []
 
 
-@pytest.mark.parametrize("name", ["causal_gqa", "gemma2", "longformer"])
+@pytest.mark.parametrize("name", ["causal_gqa", "gemma2", "longformer", "packed_documents"])
 def test_a_file_for_tpus_is_whole_too(name: str) -> None:
     text = (GENERATED / "pallas_tpu" / f"{name}.py").read_text(encoding="utf-8")
     words = read(text[: text.index("# -- helpers")])
@@ -96,8 +96,10 @@ def test_a_file_for_tpus_is_whole_too(name: str) -> None:
 
 def test_what_a_tpu_has_no_kernel_for_is_refused_by_name() -> None:
     why = {name: list(reasons(find(name), TPU)) for name in COVERED}
-    assert [name for name, found in why.items() if not found] == ["causal_gqa", "gemma2", "longformer"]
-    assert why["packed_documents"][0] == "`query_segment_ids` is a tensor that no kernel for TPUs reads yet"
+    assert [name for name, found in why.items() if not found] == ["causal_gqa", "gemma2", "longformer", "packed_documents"]
+    assert why["torch.nn.functional.scaled_dot_product_attention"] == [
+        "`attn_mask` is a tensor that no kernel for TPUs reads yet"
+    ]
     assert why["keras.ops.dot_product_attention"][-1].startswith("rows that see nothing are uniform")
 
 

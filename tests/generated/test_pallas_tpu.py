@@ -53,10 +53,36 @@ def test_every_kernel_is_lowered_for_tpus(name: str, arguments: dict[str, Any], 
         return getattr(module(name), find(name).function_name)(query, key, value, **arguments).astype(jnp.float32).sum()
 
     with tpu(kind):
-        text = str(export.export(jax.jit(jax.grad(loss, (0, 1, 2))), platforms=["tpu"])(query, key, key).mlir_module())
+        text = exported(loss, query, key, key)
+    assert re.findall(r"x(?:1000|1024)x(?:1|128|1330|1536)x?[bf]", text) == []
+
+
+def exported(loss: Any, *tensors: Any) -> str:
+    """The gradients of query, key and value for TPUs, with all their kernels."""
+    text = str(export.export(jax.jit(jax.grad(loss, (0, 1, 2))), platforms=["tpu"])(*tensors).mlir_module())
     kernels = re.findall(r'kernel_name = "(\w+)"', text)
     assert sorted(kernels) == ["_forward_kernel", "_key_gradients_kernel", "_query_gradient_kernel"]
-    assert re.findall(r"x(?:1000|1024)x(?:1|128|1330|1536)x?[bf]", text) == []
+    return text
+
+
+def test_a_grid_is_as_long_as_documents_make_it() -> None:
+    """Lowered, its steps are counted when it runs: those of the batch row that has most of them."""
+    query, key = (jax.ShapeDtypeStruct((2, length, heads, 64), "bfloat16") for length, heads in ((1000, 6), (1330, 2)))
+    segments = (jax.ShapeDtypeStruct((2, length), "int32") for length in (1000, 1330))
+
+    def loss(query: jax.Array, key: jax.Array, value: jax.Array, ids: jax.Array, others: jax.Array) -> jax.Array:
+        found = module("packed_documents").packed_documents(
+            query, key, value, query_segment_ids=ids, key_value_segment_ids=others
+        )
+        return found.astype(jnp.float32).sum()  # type: ignore[no-any-return]
+
+    assert exported(loss, query, key, key, *segments)
+    documents = jnp.asarray([[0] * 16 + [1] * 16 + [2] * 16, [0] * 48])
+    (rows, columns, kinds), count = module("packed_documents")._steps(2, 48, 48, (16, 8), False, documents, documents, 1.0)
+    assert count == 12  # below and on the diagonal
+    assert list(zip(rows[0, :6], columns[0, :6], strict=True)) == [(0, 0), (0, 1), (1, 2), (1, 3), (2, 4), (2, 5)]
+    assert not kinds[0, 6:].any()
+    assert (kinds[1, :count] & module("packed_documents").SEEN).all()
 
 
 @each_call
@@ -72,7 +98,7 @@ def test_the_grid_has_the_blocks_that_are_seen_and_no_others(
     tested[-1, :] |= bool(T % blocks[0])
     tested[:, -1] |= bool(S % blocks[1])
     for by_keys in (False, True):
-        steps, count = module(name)._steps(T=T, S=S, blocks=blocks, by_keys=by_keys, **arguments)
+        steps, count = module(name)._steps(B=1, T=T, S=S, blocks=blocks, by_keys=by_keys, **arguments)
         rows, columns, kinds = (each[0] for each in steps)
         owners, others = (columns, rows) if by_keys else (rows, columns)
         seen = kinds & module(name).SEEN > 0
