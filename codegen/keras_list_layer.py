@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from attnspec.codegen.keras_layer import Method, layer_class
+from attnspec.codegen.keras_class import Method, layer_class
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.prologue import constructor_checks
 from attnspec.spec.expression import Call, Expression, Name, names, substitute, to_text
@@ -115,7 +115,7 @@ def list_layer_class(spec: Spec, target: Target, docstring: str, parameters: lis
         ("_validate_inputs", "self, inputs: Any, mask: Any = None", "None", _validated(inputs, mask)),
         ("get_config", "self", "dict[str, Any]", configured(spec)),
     )
-    return layer_class(spec.class_name, docstring, methods)
+    return layer_class(spec.class_name, target, docstring, methods)
 
 
 def _constructor(spec: Spec, target: Target) -> Iterator[str]:

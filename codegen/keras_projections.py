@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from attnspec.codegen.folding import several
+from attnspec.codegen.keras_settings import guarded_by, kept, size_text
 from attnspec.spec.expression import Access, Binary, Call, Name, Sum, names
 from attnspec.spec.model import Spec, Stage, Weight
 
@@ -63,4 +66,37 @@ def _dense(spec: Spec, stage: Stage, weights: dict[str, Weight]) -> Dense | None
     return None
 
 
-__all__ = ["Dense", "dense_layers"]
+def einsum_dense(spec: Spec, dense: Dense, *more: str) -> str:
+    """The sublayer of a projection, constructed."""
+    made = spec.tensors[dense.defines][2:]
+    bias = "".join(dense.bias.layout.dims).lower() if dense.bias else ""
+    equation, biases = f'"{dense.equation}"', f'"{bias}"'
+    last = several(spec, dense.kernel.layout)
+    if last is not None:
+        dim = dense.kernel.layout.dims[-1].lower()
+        equation, biases = f'f"{dense.equation.replace(dim, f"{{{dim}}}")}"', dim
+    only = f" if {guarded_by(spec, dense.bias.when, dense.kernel.when)} else None" if dense.bias and dense.bias.when else ""
+    arguments = [
+        equation,
+        f"output_shape=(None, {', '.join(size_text(spec, dim) for dim in made)})",
+        f"bias_axes={biases}{only}" if bias else "bias_axes=None",
+        *([f'activation="{dense.activation}"'] if dense.activation else []),
+        *more,
+    ]
+    return f"_EinsumDense({', '.join(arguments)})"
+
+
+def common_settings(spec: Spec) -> Iterator[str]:
+    """What all sublayers share; each gets initialisers of its own, for an initialiser draws the same again."""
+    yield '"""What all sublayers share; an initialiser each, for one that is shared would draw the same for all."""'
+    for argument in spec.constructor:
+        if argument.role == "object" and argument.name.endswith("initializer"):
+            own = kept(spec, argument.name)
+            yield f"{argument.name} = {own}.__class__.from_config({own}.get_config())"
+    objects = [a.name for a in spec.constructor if a.role == "object"]
+    passed = [f'"{name}": {name if name.endswith("initializer") else kept(spec, name)}' for name in objects]
+    passed.append('"dtype": self.dtype_policy')
+    yield f"return {{{', '.join(passed)}}}"
+
+
+__all__ = ["Dense", "common_settings", "dense_layers", "einsum_dense"]

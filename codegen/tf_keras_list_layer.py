@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from attnspec.codegen.index_notation import lower
-from attnspec.codegen.keras_layer import Method, class_text
+from attnspec.codegen.keras_class import Method, layer_class
 from attnspec.codegen.keras_list_layer import (
     APPLIED,
     MASK,
@@ -28,7 +28,7 @@ from attnspec.codegen.prologue import constructor_checks
 from attnspec.spec.expression import fold, to_text
 from attnspec.spec.model import Spec
 
-_HEAD = "@tf_keras.saving.register_keras_serializable(__name__)\nclass {0}(tf_keras.__internal__.layers.BaseRandomLayer):"
+_BASE = "__internal__.layers.BaseRandomLayer"
 _CAUSAL = "mask.causal"
 
 
@@ -47,7 +47,7 @@ def tf_keras_class(spec: Spec, target: Target, docstring: str, parameters: list[
         ("_validate_call_args", "self, inputs: Any, mask: Any", "None", _VALIDATED),
         ("get_config", "self", "dict[str, Any]", configured(spec)),
     )
-    return class_text(_HEAD.format(spec.class_name), docstring, methods)
+    return layer_class(spec.class_name, target, docstring, methods, base=_BASE)
 
 
 def _constructor(spec: Spec, target: Target) -> Iterator[str]:
