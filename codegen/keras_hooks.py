@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from attnspec.codegen.keras_projections import dense_layers
+from attnspec.codegen.keras_settings import is_settled
 from attnspec.spec.expression import Call, Name, names
 from attnspec.spec.layouts import parse_layout
 from attnspec.spec.model import Argument, Output, Path, Spec, Stage
@@ -27,17 +28,36 @@ def hook_specs(spec: Spec) -> tuple[Spec, ...]:
     """The functions of the hooks, in the order of their use."""
     explicit = spec.paths[0].stages
     before = tuple(s for s in explicit if s.kind in ("score", "modifier") or s in _scaled(spec, spec.paths[0]))
-    after = tuple(s for s in explicit if s.kind in ("dropout", "combine"))
-    softmax = (_JOINT, *(s for s in explicit if s.kind == "softmax"))
+    # Without a seed of its own a layer leaves dropout to its sublayer.
+    dropped = ("dropout",) if any(argument.role == "seed" for argument in spec.constructor) else ()
+    after = tuple(s for s in explicit if s.kind in (*dropped, "combine"))
     scores, mask = replace(_tensor(spec, "scores", "logit"), doc="scores of queries and keys"), _mask_argument()
     weights = replace(_tensor(spec, "weights", "weight"), doc="weights of the values")
     query, key, value = (replace(_tensor(spec, name, name), doc=f"projected {name}") for name in INNER)
     return (
-        *((_attend(spec, (query, key, value, mask)),) if len(spec.paths) > 1 else ()),
-        _function(spec, SCORES, "Scores of queries and keys.", (query, key), before, _output(spec, "scores", "logit")),
-        _function(spec, SOFTMAX, "Weights of scores.", (scores, mask), softmax, _output(spec, "weights", "weight")),
-        _function(spec, APPLIED, "Values attended by weights.", (weights, value), after, _BY_HEAD),
+        *((_attend(spec, (query, key, value, mask)),) if len(spec.paths) > 1 and not is_settled(spec) else ()),
+        _function(
+            spec, SCORES, "Scores of queries and keys.", (query, key), _only(spec, before), _output(spec, "scores", "logit")
+        ),
+        _function(
+            spec,
+            SOFTMAX,
+            "Weights of scores.",
+            (scores, mask),
+            tuple(map(_softmax, spec.paths)) if is_settled(spec) else (replace(_softmax(spec.paths[0]), when=None),),
+            _output(spec, "weights", "weight"),
+        ),
+        _function(spec, APPLIED, "Values attended by weights.", (weights, value), _only(spec, after), _BY_HEAD),
     )
+
+
+def _only(spec: Spec, stages: tuple[Stage, ...], path: Path | None = None) -> tuple[Path]:
+    """One path, of these stages."""
+    return (replace(path or spec.paths[0], when=None, stages=stages),)
+
+
+def _softmax(path: Path) -> Path:
+    return replace(path, stages=(_JOINT, *(stage for stage in path.stages if stage.kind == "softmax")))
 
 
 def _attend(spec: Spec, tensors: tuple[Argument, ...]) -> Spec:
@@ -47,7 +67,7 @@ def _attend(spec: Spec, tensors: tuple[Argument, ...]) -> Spec:
     first = next(number for number, stage in enumerate(rest) if stage.kind == "softmax")
     causal = (s for s in path.stages if s.clause == "mask.causal")
     stages = (*rest[:first], _JOINT, *causal, *rest[first:])
-    return _function(spec, ATTEND, "The attention between the projections.", tensors, stages, _BY_HEAD, path)
+    return _function(spec, ATTEND, "The attention between the projections.", tensors, _only(spec, stages, path), _BY_HEAD)
 
 
 def _scaled(spec: Spec, path: Path) -> tuple[Stage, ...]:
@@ -61,12 +81,12 @@ def _function(
     name: str,
     summary: str,
     tensors: Iterable[Argument],
-    stages: tuple[Stage, ...],
+    paths: tuple[Path, ...],
     output: Output,
-    path: Path | None = None,
 ) -> Spec:
-    """A function of these tensors, and of the arguments that the stages read."""
-    given, read = tuple(tensors), frozenset(_read(stages))
+    """A function of these tensors, and of the arguments that the paths read."""
+    stages = tuple(stage for path in paths for stage in path.stages)
+    given, read = tuple(tensors), frozenset(_read(paths))
     own = {weight.name for weight in spec.weights}
     grouped = any("K" in argument.layouts[0].dims for argument in given)
     return replace(
@@ -79,7 +99,7 @@ def _function(
         ),
         arguments=(*given, *(a for a in spec.arguments if a.role in ("flag", "training") and a.name in read)),
         weights=(),
-        paths=(replace(path or spec.paths[0], when=None, stages=stages),),
+        paths=paths,
         outputs=(output,),
         preconditions=(),
         attributes={},
@@ -88,11 +108,11 @@ def _function(
     )
 
 
-def _read(stages: Iterable[Stage]) -> Iterator[str]:
-    for stage in stages:
-        yield from names(stage.expression)
-        if stage.when is not None:
-            yield from names(stage.when)
+def _read(paths: Iterable[Path]) -> Iterator[str]:
+    for path in paths:
+        for part in (path.when, *(part for stage in path.stages for part in (stage.expression, stage.when))):
+            if part is not None:
+                yield from names(part)
 
 
 def _tensor(spec: Spec, name: str, feeds: str) -> Argument:

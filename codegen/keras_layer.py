@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from attnspec.codegen.folding import axes_argument, several
+from attnspec.codegen.folding import axes_argument
 from attnspec.codegen.keras_class import layer_class
 from attnspec.codegen.keras_hooks import APPLIED, ATTEND, INNER, MASK, SCORES, SOFTMAX, hook_specs
 from attnspec.codegen.keras_masks import CAUSAL, joined, joint_mask, mask_parameters, position_masks
-from attnspec.codegen.keras_projections import Dense, common_settings, dense_layers, einsum_dense
+from attnspec.codegen.keras_projections import Dense, common_settings, dense_layers, einsum_dense, last_projection
 from attnspec.codegen.keras_settings import (
     NAMED,
     WANTED,
@@ -39,8 +39,6 @@ _HOOK = {
     "use_causal_mask": "bool = False",
 }
 """What a layer's own attention may take beside query, key and value."""
-_SPARE = "opqruwxyz"
-"""Letters of an equation that no dim of a projection has."""
 
 
 def keras_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
@@ -107,12 +105,7 @@ def _made_by(spec: Spec, dense: tuple[Dense, ...], method: str) -> Iterator[str]
         yield '"""What the attention between the projections keeps, of projected heads of that rank."""'
         yield from _between(spec)
     else:
-        yield '"""The last projection."""'
-        last = several(spec, dense[-1].kernel.layout)
-        if last is not None:
-            dim = dense[-1].kernel.layout.dims[-1].lower()
-            yield f'{dim} = "{dim}{_SPARE}"[: len({kept(spec, last.name)} or "{dim}")]'
-        yield f"return {einsum_dense(spec, dense[-1], 'name=name', '**common_kwargs')}"
+        yield from last_projection(spec, dense[-1])
 
 
 def _between(spec: Spec) -> Iterator[str]:

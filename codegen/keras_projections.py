@@ -10,6 +10,9 @@ from attnspec.codegen.keras_settings import guarded_by, kept, size_text
 from attnspec.spec.expression import Access, Binary, Call, Name, Sum, names
 from attnspec.spec.model import Spec, Stage, Weight
 
+_SPARE = "opqruwxyz"
+"""Letters of an equation that no dim of a projection has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dense:
@@ -86,6 +89,16 @@ def einsum_dense(spec: Spec, dense: Dense, *more: str) -> str:
     return f"_EinsumDense({', '.join(arguments)})"
 
 
+def last_projection(spec: Spec, dense: Dense) -> Iterator[str]:
+    """The body of the hook that makes the last projection, whose output may have several axes."""
+    yield '"""The last projection."""'
+    last = several(spec, dense.kernel.layout)
+    if last is not None:
+        dim = dense.kernel.layout.dims[-1].lower()
+        yield f'{dim} = "{dim}{_SPARE}"[: len({kept(spec, last.name)} or "{dim}")]'
+    yield f"return {einsum_dense(spec, dense, 'name=name', '**common_kwargs')}"
+
+
 def common_settings(spec: Spec) -> Iterator[str]:
     """What all sublayers share; each gets initialisers of its own, for an initialiser draws the same again."""
     yield '"""What all sublayers share; an initialiser each, for one that is shared would draw the same for all."""'
@@ -99,4 +112,4 @@ def common_settings(spec: Spec) -> Iterator[str]:
     yield f"return {{{', '.join(passed)}}}"
 
 
-__all__ = ["Dense", "common_settings", "dense_layers", "einsum_dense"]
+__all__ = ["Dense", "common_settings", "dense_layers", "einsum_dense", "last_projection"]

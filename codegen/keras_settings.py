@@ -26,7 +26,8 @@ def class_name(spec: Spec) -> str:
 
 def kept(spec: Spec, name: str) -> str:
     """Where the layer keeps an argument of its constructor: a seed is always there for all to see."""
-    hidden = name in _SETTING or (spec.properties and spec.argument(name).role != "seed")
+    is_private = spec.properties or spec.owner == "tf_keras"
+    hidden = name in _SETTING or (is_private and spec.argument(name).role != "seed")
     return f"self._{name}" if hidden else f"self.{name}"
 
 
@@ -53,14 +54,14 @@ def constructor(spec: Spec, target: Target) -> Iterator[str]:
         if argument.name in _SETTING:
             yield f"{argument.name} = {_SETTING[argument.name]}"
         if argument.several:
-            yield f"{argument.axes_name} = _listed({argument.name})"
+            yield f"{argument.axes_name} = _as_tuple({argument.name})"
             yield f"{argument.name} = None if {argument.name} is None else _product({argument.axes_name})"
     printer = Printer(target, batched=False)
     yield from (printer.statement(replace(_strict(spec, check), numbers=())) for check in constructor_checks(spec))
     for argument in spec.constructor:
         kind, value = _object_kind(argument), argument.name
         if argument.several or argument.role == "axes":
-            value = argument.axes_name if argument.several else f"_listed({argument.name})"
+            value = argument.axes_name if argument.several else f"_as_tuple({argument.name})"
         elif argument.tells and argument.unset is not None and not is_late(spec, argument):
             value = f"{to_text(argument.unset)} if {value} is None else {value}"
         yield f"{kept(spec, argument.name)} = {f'{target.name}.{kind}.get({value})' if kind else value}"
@@ -71,7 +72,13 @@ def constructor(spec: Spec, target: Target) -> Iterator[str]:
 
 def keeps_wish(spec: Spec) -> bool:
     """Whether the layer has to remember that weights are wanted, for its hook is not told."""
-    return len(spec.paths) > 1 and WANTED not in spec.hook
+    return len(spec.paths) > 1 and not is_settled(spec) and WANTED not in spec.hook
+
+
+def is_settled(spec: Spec) -> bool:
+    """Whether the constructor alone decides on the path, all of which then take the same steps."""
+    when = spec.paths[0].when
+    return when is not None and names(when) <= {argument.name for argument in spec.constructor}
 
 
 def _strict(spec: Spec, check: Check) -> Check:
@@ -122,6 +129,7 @@ __all__ = [
     "constructor",
     "guarded_by",
     "held",
+    "is_settled",
     "keeps_wish",
     "kept",
     "size_text",

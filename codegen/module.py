@@ -20,7 +20,8 @@ from attnspec.codegen.layer import init_text, module_class, tensorflow_class
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
 from attnspec.codegen.program import Program
-from attnspec.codegen.tf_keras_list_layer import tf_keras_class
+from attnspec.codegen.tf_keras_layer import tf_keras_layer
+from attnspec.codegen.tf_keras_list_layer import tf_keras_list_layer
 from attnspec.codegen.unit_dims import without_unit_dims
 from attnspec.codegen.verify import verify
 from attnspec.spec.expression import fold, to_text
@@ -29,6 +30,13 @@ from attnspec.spec.model import Argument, Layout, Spec
 HELPERS = "# -- helpers: argument checks, and what the framework lacks " + "-" * 60
 _IN_PLACE = ("keras", "tf_keras")
 """Targets whose layers are classes in the place of the owner's, with its hooks."""
+_MADE_BY = {
+    ("keras", False): keras_class,
+    ("keras", True): list_layer_class,
+    ("tf_keras", False): tf_keras_layer,
+    ("tf_keras", True): tf_keras_list_layer,
+}
+"""What prints a class, by target and whether the layer takes a list."""
 _PYTHON_TYPES = {
     "number": "float", "integer": "int", "flag": "bool", "choice": "str", "sizes": "int | tuple[int, int]",
     "axes": "int | tuple[int, ...]",
@@ -55,7 +63,7 @@ def module_text(spec: Spec, target: Target) -> str:
 def require(target: Target, spec: Spec) -> None:
     """LoweringError where the target does not cover the spec."""
     if not covers(target, spec):
-        if target.name == "tf_keras" and spec.owner != target.name:
+        if target.name == "tf_keras":
             raise LoweringError(f"{spec.name}: tf_keras has layers of its own APIs alone; its programs take tensorflow's files")
         raise LoweringError(f"{spec.name}: a {spec.form} with weights cannot be compiled to {target.name} yet")
 
@@ -66,7 +74,7 @@ def covers(target: Target, spec: Spec) -> bool:
     A Keras layer has places in a checkpoint for its weights. tf_keras has what replaces its own layers, and nothing else.
     """
     if target.name == "tf_keras":
-        return spec.owner == target.name and is_list_layer(spec)
+        return spec.owner == target.name
     placed = spec.owner == target.name and all(weight.path for weight in spec.weights)
     kept = placed or (target.name == "keras" and is_list_layer(spec))
     return spec.form == "function" or target.layers or kept
@@ -77,7 +85,7 @@ def _keras_text(spec: Spec, target: Target) -> str:
     plain = replace(target, decorator="") if target.name == "keras" else target
     is_list = is_list_layer(spec)
     constructor = list(_starred(spec.constructor, plain))
-    make = tf_keras_class if target.name == "tf_keras" else list_layer_class if is_list else keras_class
+    make = _MADE_BY[target.name, is_list]
     layer = make(spec, plain, _docstring(spec, plain), constructor, list(_call_parameters(spec, plain)))
     functions = []
     for inner in inner_specs(spec) if is_list else hook_specs(spec):
@@ -190,7 +198,7 @@ def _starred(arguments: Iterable[Argument], target: Target) -> Iterator[str]:
 
 def _parameter(argument: Argument, target: Target) -> str:
     base = {"tensor": target.array_type, "tensors": f"list[{target.array_type} | None]"}.get(argument.role)
-    role, base = argument.role, "Any" if argument.role == "object" and target.name == "keras" else base
+    role, base = argument.role, "Any" if argument.role == "object" and target.name in _IN_PLACE else base
     role = "axes" if argument.several else role  # an int, or several
     kind = base or (f"{target.name}.{argument.name}" if role == "placement" else _PYTHON_TYPES[role])
     if argument.required:

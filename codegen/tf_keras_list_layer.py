@@ -32,7 +32,7 @@ _BASE = "__internal__.layers.BaseRandomLayer"
 _CAUSAL = "mask.causal"
 
 
-def tf_keras_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
+def tf_keras_list_layer(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
     """The class of the layer. `parameters` are those of its constructor, `call` those of its call, as they are printed."""
     applied = f"self, scores: Any, value: Any, {MASK}: Any = None, training: Any = None"
     methods: tuple[Method, ...] = (
@@ -120,4 +120,4 @@ _VALIDATED = (
 """The texts of Keras 2, which programs and its own tests match."""
 
 
-__all__ = ["tf_keras_class"]
+__all__ = ["tf_keras_list_layer"]

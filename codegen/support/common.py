@@ -101,6 +101,11 @@ def _product(sizes: Sequence[Any]) -> Any:
     return total
 
 
+def _as_tuple(value: Any) -> tuple[Any, ...] | None:
+    """A number as a sequence of one."""
+    return None if value is None else tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
 def _spans(name: str, axes: Any, query: Sequence[Any], value: Sequence[Any]) -> dict[str, Any]:
     """The sizes of the axes that are together one dim, for inputs that have more axes than dims, and the order of them all.
 

@@ -161,11 +161,6 @@ def _fit(**shapes: tuple[Any, str]) -> None:
                 raise ValueError(f"{dim} of `{owner}` and of `{name}` must be equal. Received: {received}")
 
 
-def _listed(value: Any) -> tuple[Any, ...] | None:
-    """A number as a sequence of one."""
-    return None if value is None else tuple(value) if isinstance(value, (tuple, list)) else (value,)
-
-
 def _equal_but_last(**shapes: Any) -> None:
     """Two shapes have the same axes before the last one."""
     one, other = (tuple(shape)[:-1] for shape in shapes.values())

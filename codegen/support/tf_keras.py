@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,18 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from attnspec.codegen.support.common import _LayoutError
+from attnspec.codegen.support.common import _fold, _LayoutError
+
+
+class _EinsumDense(tf_keras.layers.EinsumDense):
+    """Adds the bias in at least float32: the bias's gradient is a sum over batch and length, which half precision rounds."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        product = tf.einsum(self.equation, inputs, self.kernel)
+        if self.bias is not None:
+            wide = tf.float64 if product.dtype == tf.float64 else tf.float32
+            product = tf.cast(tf.cast(product, wide) + tf.cast(self.bias, wide), product.dtype)
+        return product if self.activation is None else self.activation(product)
 
 
 def _dropout(weights: tf.Tensor, rate: float, seed: Any) -> tf.Tensor:
@@ -40,3 +52,41 @@ def _alike(**tensors: tuple[tf.Tensor | None, int]) -> None:
     for name, axes in others:
         if len(axes) != len(wanted) or any(None not in pair and pair[0] != pair[1] for pair in zip(axes, wanted, strict=True)):
             raise _LayoutError(f"`{name}` must have the leading axes of `{first}`, {wanted}, got {axes}")
+
+
+def _shape_of(tensor: Any) -> tf.TensorShape:
+    """The shape of a tensor, or the shape itself."""
+    return tf.TensorShape(tensor.shape if hasattr(tensor, "shape") else tensor)
+
+
+def _mask_of(tensor: Any) -> Any:
+    """The mask that Keras has a tensor carry."""
+    try:
+        return tensor._keras_mask
+    except AttributeError:
+        return None
+
+
+def _carry_mask(given: Any, tensor: tf.Tensor, dim: str, spans: dict[str, Any]) -> tf.Tensor:
+    """The tensor with the mask of what it was made of."""
+    mask = _mask_of(given)
+    if mask is not None and tensor is not given:
+        tensor._keras_mask = _fold("mask", mask, dim, spans)
+    return tensor
+
+
+def _padded(tensor: Any, *beside: Any) -> Any:
+    """A ragged tensor as a dense one, as long as the others beside it."""
+    if not isinstance(tensor, tf.RaggedTensor):
+        return tensor
+    longest = tf.reduce_max([_longest(each) for each in (tensor, *beside)])
+    return tensor.to_tensor(shape=(None, longest, *tensor.shape[2:]))
+
+
+def _longest(tensor: Any) -> tf.Tensor:
+    return tensor.bounding_shape(1) if isinstance(tensor, tf.RaggedTensor) else tf.shape(tensor, tf.int64)[1]
+
+
+def _all_of(masks: list[tf.Tensor]) -> tf.Tensor | None:
+    """What all of the masks leave visible; None where there is none."""
+    return functools.reduce(tf.logical_and, masks) if masks else None

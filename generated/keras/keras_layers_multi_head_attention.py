@@ -100,7 +100,7 @@ class MultiHeadAttention(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
-        output_axes = _listed(output_shape)
+        output_axes = _as_tuple(output_shape)
         output_shape = None if output_shape is None else _product(output_axes)
         flash_attention = flash_attention or keras.config.is_flash_attention_enabled()
         if not isinstance(num_heads, int) or num_heads <= 0:
@@ -137,7 +137,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self._dropout = dropout
         self._use_bias = use_bias
         self._output_shape = output_axes
-        self._attention_axes = _listed(attention_axes)
+        self._attention_axes = _as_tuple(attention_axes)
         self._sliding_window = sliding_window
         self._flash_attention = flash_attention
         self._kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -712,6 +712,11 @@ def _product(sizes: Sequence[Any]) -> Any:
     return total
 
 
+def _as_tuple(value: Any) -> tuple[Any, ...] | None:
+    """A number as a sequence of one."""
+    return None if value is None else tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
 def _spans(name: str, axes: Any, query: Sequence[Any], value: Sequence[Any]) -> dict[str, Any]:
     """The sizes of the axes that are together one dim, for inputs that have more axes than dims, and the order of them all.
 
@@ -929,11 +934,6 @@ def _fit(**shapes: tuple[Any, str]) -> None:
                 sizes[dim] = (size, name)
             elif size not in (None, known):
                 raise ValueError(f"{dim} of `{owner}` and of `{name}` must be equal. Received: {received}")
-
-
-def _listed(value: Any) -> tuple[Any, ...] | None:
-    """A number as a sequence of one."""
-    return None if value is None else tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
 def _equal_but_last(**shapes: Any) -> None:

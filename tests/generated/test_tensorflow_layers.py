@@ -12,6 +12,7 @@ import tf_keras
 
 import cnn_attention as example
 from compiling import GENERATED, imported
+from tensorflow_layers import agree, bools, floats
 
 Dot: Any = imported(GENERATED / "tf_keras" / "tf_keras_layers_attention.py").Attention
 Additive: Any = imported(GENERATED / "tf_keras" / "tf_keras_layers_additive_attention.py").AdditiveAttention
@@ -23,19 +24,11 @@ both_layers = pytest.mark.parametrize(("native", "generated"), PAIRS, ids=["dot"
 
 
 def inputs() -> list[Any]:
-    random = np.random.default_rng(0)
-    return [random.normal(size=(2, length, 4)).astype(np.float32) for length in (5, 7)]
+    return [floats(2, 5, 4), floats(2, 7, 4)]
 
 
 def masks() -> list[Any]:
-    random = np.random.default_rng(1)
-    return [random.random((2, length)) < 0.6 for length in (5, 7)]
-
-
-def agree(one: Any, other: Any, atol: float = 1e-5) -> None:
-    for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
-        assert a.dtype == b.dtype
-        np.testing.assert_allclose(a, b, atol=atol)
+    return [bools(2, 5), bools(2, 7)]
 
 
 @pytest.mark.parametrize(("native", "generated", "settings"), CASES, ids=str)
@@ -146,11 +139,10 @@ def test_dropout_draws_what_the_native_layer_draws(native: type, generated: type
     agree(drawn(native), [first, second])
 
 
-@pytest.mark.parametrize("eagerly", [True, False])
-def test_dropout_follows_the_mode_of_the_model(eagerly: bool) -> None:
+def test_dropout_follows_the_mode_of_the_model() -> None:
     """As an argument of the model's call, in `fit`, in `predict`; in a graph that does not know it, too."""
     model = network_of(Dot(dropout=0.5))
-    model.compile("sgd", "mse", run_eagerly=eagerly)
+    model.compile("sgd", "mse")
     still = model(CALLS)
     agree(model.predict(CALLS, verbose=0), still.numpy())
     assert np.any(model(CALLS, training=True) != still)
