@@ -62,22 +62,41 @@ class Outcome:
     status: Status
 
 
+_made: dict[tuple[int, str], tuple[Spec, tuple[list[Case], list[Case]]]] = {}
+
+
 def cases(spec: Spec, dtype: str) -> tuple[list[Case], list[Case]]:
     """The calls to vary: those in which one argument is given, and those in which two are. Plain values hide nothing."""
-    factors = Factors.of(spec, dtype)
+    found = _made.get((id(spec), dtype))
+    if found is None:
+        if len(_made) >= 64:
+            _made.clear()
+        found = _made[id(spec), dtype] = (spec, _made_cases(Factors.of(spec, dtype)))
+    return found[1]
+
+
+def _made_cases(factors: Factors) -> tuple[list[Case], list[Case]]:
+    """Two arguments that are a call only beside a third (a hint that needs its mask) come last, with the first such third."""
     alone = factors.alone()
     both = [{**one, **other} for one, other in combinations(alone, 2) if one.keys() != other.keys()]
+    pairs = [_first(factors, [choice]) for choice in both]
+    lacking = (choice for choice, found in zip(both, pairs, strict=True) if found is None)
+    pairs += [_first(factors, ({**each, **choice} for each in alone if each.keys().isdisjoint(choice))) for choice in lacking]
     seeds = count(STEP, 2 * STEP)
-    return list(_cases(factors, [{}, *alone], seeds)), list(_cases(factors, both, seeds))
+    singles = [_first(factors, [choice]) for choice in [{}, *alone]]
+    return list(_cases(singles, seeds)), list(_cases(pairs, seeds))
 
 
-def _cases(factors: Factors, choices: Iterable[Choice], seeds: Iterator[int]) -> Iterator[Case]:
-    """A case for each choice, at the first sizes that it allows."""
-    for choice in choices:
-        tried = (configuration(factors, sizes_for(place), {**factors.simplest(), **choice}) for place in PLACES)
-        made = next((each for each in tried if each is not None), None)
-        if made is not None:
-            yield Case(made, next(seeds))
+def _first(factors: Factors, choices: Iterable[Choice]) -> Configuration | None:
+    """The first choice that is a call, at the first sizes that it allows."""
+    tried = (
+        configuration(factors, sizes_for(place), {**factors.simplest(), **choice}) for choice in choices for place in PLACES
+    )
+    return next((each for each in tried if each is not None), None)
+
+
+def _cases(made: Iterable[Configuration | None], seeds: Iterator[int]) -> Iterator[Case]:
+    return (Case(each, next(seeds)) for each in made if each is not None)
 
 
 def variations(spec: Spec, case: Case) -> Iterator[Variation]:

@@ -92,6 +92,15 @@ def test_every_drop_of_one_argument_is_found_on_every_path(
         assert failure.message == f"`{name}` is silently ignored {where}"
 
 
+def test_two_arguments_that_need_a_third_come_with_it() -> None:
+    """The hint of torch's layer has to be given with a mask: beside it, weights of each head are a path of their own."""
+    _, both = arguments.cases(builtin()["torch.nn.MultiheadAttention"], "float32")
+    (case,) = (
+        case for case in both if {"is_causal", "average_attn_weights"} <= {name for name, _ in case.configuration.values}
+    )
+    assert "attn_mask" in dict(case.configuration.tensors)
+
+
 # -- single answers -----------------------------------------------------------------------------------------------
 
 
