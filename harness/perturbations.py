@@ -188,6 +188,12 @@ def _order(spec: Spec, attention: Attention) -> Iterator[Perturbation]:
 
 def _heads(spec: Spec, attention: Attention) -> Iterator[Perturbation]:
     """Another key/value head for each query head."""
+    for text, changed in other_heads(spec, attention):
+        yield Cause("heads", f"key/value heads {text}"), changed
+
+
+def other_heads(spec: Spec, attention: Attention) -> Iterator[tuple[str, Spec]]:
+    """What key/value heads are taken for each query head, in words, and the spec that does so."""
     if attention.scope.get("K", 1) == 1:
         return
     rules: dict[str, Callable[[Expression], Expression]] = {
@@ -198,8 +204,7 @@ def _heads(spec: Spec, attention: Attention) -> Iterator[Perturbation]:
         rules["are tiled (n % K), declared repeated (n // G)"] = tiled
     for text, rule in rules.items():
         stages = tuple(replace(stage, expression=rewritten(stage.expression, rule)) for stage in attention.path.stages)
-        changed = replace(attention.path, stages=stages)
-        yield Cause("heads", f"key/value heads {text}"), with_path(spec, attention.path, changed)
+        yield text, with_path(spec, attention.path, replace(attention.path, stages=stages))
 
 
 def _broadcasts(spec: Spec, attention: Attention, configuration: Configuration) -> Iterator[Perturbation]:
@@ -276,12 +281,17 @@ def _fills(spec: Spec, attention: Attention) -> Iterator[Perturbation]:
             continue
         yield added_fill(declared, name), _filled(spec, attention, ADDED, value)
         if name not in (declared.detail, "-inf"):  # a replacement by -inf is about empty rows
-            yield Cause("mask.fill", _fill_text("replaced by", name, declared)), _filled(spec, attention, REPLACED, value)
+            yield replaced_fill(declared, name), _filled(spec, attention, REPLACED, value)
 
 
 def added_fill(declared: Policy, fill: str) -> Cause:
     """A fill that is added to the logits: NaN in a hidden key reaches its rows."""
     return Cause("mask.fill", _fill_text("increased by", fill, declared))
+
+
+def replaced_fill(declared: Policy, fill: str) -> Cause:
+    """Another fill in the place of the logits."""
+    return Cause("mask.fill", _fill_text("replaced by", fill, declared))
 
 
 def _fill_text(way: str, fill: str, declared: Policy) -> str:

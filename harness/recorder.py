@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +27,7 @@ from attnspec.harness.lanes.messages import Returned
 from attnspec.harness.mask_pictures import Picture, of_finding
 from attnspec.harness.perturbations import Cause
 from attnspec.harness.plan import Item, Plan
+from attnspec.harness.profiles import masks_of, values_of
 from attnspec.harness.scripts import script
 from attnspec.harness.shrink import smallest
 from attnspec.harness.subjects import Subject
@@ -37,6 +39,7 @@ Given = tuple[Evidence, Inputs]
 PARTS: Mapping[str, Part] = {"oracle": "outputs", "gradients": "gradients"}
 MOST_LOGITS = 2**18  # of a user's own tensors, to find a cause from
 WITNESSES = 6  # so many failing calls are enough to tell causes apart
+KEPT = 4 * WITNESSES  # of each dtype, to choose from
 
 
 @dataclass
@@ -58,7 +61,7 @@ class Record:
         if failure.case is None or self.failure.case is None:
             return
         self.dtypes[failure.case.configuration.dtype] = None
-        if sum(each.dtype == failure.case.configuration.dtype for each in self.calls) < WITNESSES:
+        if sum(each.dtype == failure.case.configuration.dtype for each in self.calls) < KEPT:
             self.calls.setdefault(failure.case.configuration, failure.case)
         if size_of(failure.case) < size_of(self.failure.case):
             self.failure, self.gradient, self.given = failure, gradient, None
@@ -66,7 +69,8 @@ class Record:
     @property
     def telling(self) -> list[Case]:
         """A few of the calls, of each dtype as many: some faults are the same in one dtype and not in the other."""
-        by_dtype = [[each for each in self.calls.values() if each.configuration.dtype == dtype] for dtype in self.dtypes]
+        calls = [each for _, each in sorted(_ranked(self.calls.values()), key=lambda ranked: ranked[0])]
+        by_dtype = [[each for each in calls if each.configuration.dtype == dtype] for dtype in self.dtypes]
         rows = chain.from_iterable(zip_longest(*by_dtype))
         return [case for case in rows if case is not None][:WITNESSES]
 
@@ -269,6 +273,16 @@ class Recorder:
             if failure.key == record.failure.key and not self._ledger.excuses(failure, self.item.spec):
                 return failure
         return None
+
+
+def _ranked(cases: Iterable[Case]) -> Iterator[tuple[int, Case]]:
+    """Each case after how many others of its dtype with such values or masks: calls that are alike show faults alike."""
+    seen = Counter[tuple[str, str]]()
+    for case in cases:
+        dtype = case.configuration.dtype
+        kinds = (dtype, values_of(case.seed, False).name), (dtype, masks_of(case.seed).name)
+        yield max(seen[kind] for kind in kinds), case
+        seen.update(kinds)
 
 
 def _is_small(case: Case) -> bool:

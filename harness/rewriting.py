@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Sum, Unary
-from attnspec.spec.model import Path, Spec, Stage
+from attnspec.spec.model import Axis, Layout, Path, Spec, Stage
+
+WHOLE = (Layout(tuple(Axis((letter,)) for letter in "BNTS")),)
+"""The layout of what pairs of query and key have, for outputs and arguments that a changed spec has for itself."""
 
 
 def with_path(spec: Spec, path: Path, changed: Path) -> Spec:

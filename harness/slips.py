@@ -22,29 +22,33 @@ CAPS = {
     "only divides: `tanh(logit / cap)`": "tanh(logit / cap)",
     "only multiplies: `cap * tanh(logit)`": "cap * tanh(logit)",
     "cuts what is beyond the cap": "(abs(logit + cap) - abs(logit - cap)) / 2",
+    "is applied twice": "cap * tanh(tanh(logit / cap))",
 }
+WRAPPED = {"keys": ("key",), "values": ("value",), "keys and values": ("key", "value")}
 OTHER_ROWS = {"before": "(b + B - 1) % B", "after": "(b + 1) % B"}
 
 
 def slips(spec: Spec, configuration: Configuration) -> Iterator[Perturbation]:
     """Every slip that applies to a call."""
-    attention = resolve(spec, facts(spec, configuration))
+    attention, sizes = resolve(spec, facts(spec, configuration)), dict(configuration.sizes)
     for stage in attention.stages:
         if stage.kind == "modifier" and stage.expression == parse("cap * tanh(logit / cap)"):
             for text, rule in CAPS.items():
                 yield Cause(stage.clause, f"`{stage.clause}` {text}"), with_stage(spec, attention.path, stage, parse(rule))
         if stage.kind == "modifier" and "scale" in names(stage.expression) and "H" in attention.scope:
-            changed = substitute(stage.expression, {"scale": parse("1 / H")})
-            yield Cause(stage.clause, f"`{stage.clause}`: the scale is 1 / H"), with_stage(spec, attention.path, stage, changed)
+            for scale in ("1 / H", *(f"min(H, {block}) ** -0.5" for block in BLOCKS if sizes.get("H", 1) > block)):
+                changed = substitute(stage.expression, {"scale": parse(scale)})
+                cause = Cause(stage.clause, f"`{stage.clause}`: the scale is {scale}")
+                yield cause, with_stage(spec, attention.path, stage, changed)
         if stage.kind == "mask":
             yield from _sides(spec, attention.path, stage)
         if stage.kind == "project":
-            yield from _stacked(spec, attention.path, stage, dict(configuration.sizes))
+            yield from _stacked(spec, attention.path, stage, sizes)
         yield from _averages(spec, attention.path, stage)
     yield from _query_heads(spec, attention)
     yield from _read_otherwise(spec, attention, configuration)
     yield from _grouped_axes(spec, configuration)
-    yield from _blocks(spec, attention, dict(configuration.sizes))
+    yield from _blocks(spec, attention, sizes)
 
 
 def _sides(spec: Spec, path: Path, stage: Stage) -> Iterator[Perturbation]:
@@ -141,6 +145,8 @@ def _blocks(spec: Spec, attention: Attention, sizes: Mapping[str, int]) -> Itera
         last = f"the last, partial block of {block}"
         if sizes.get("S", 1) > block:
             yield _hidden(spec, path, f"keys from {block} on are not seen", f"s < {block}")
+            yield _partly_summed(spec, path, block)
+            yield from _wrapped(spec, path, block)
             if sizes["S"] % block:
                 yield _hidden(spec, path, f"keys of {last} are not seen", f"s < S // {block} * {block}")
         if sizes.get("T", 1) > block:
@@ -154,6 +160,28 @@ def _blocks(spec: Spec, attention: Attention, sizes: Mapping[str, int]) -> Itera
 def _hidden(spec: Spec, path: Path, text: str, rule: str) -> Perturbation:
     mask = Stage("block", "mask", "attends", parse(rule))
     return Cause("block", text), with_path(spec, path, replace(path, stages=before_softmax(path, mask)))
+
+
+def _partly_summed(spec: Spec, path: Path, block: int) -> Perturbation:
+    """A softmax that divides by the sum over its first block of keys."""
+    place = next(number for number, stage in enumerate(path.stages) if stage.kind == "softmax") + 1
+    summed = Stage("block", "modifier", "weight", parse(f"weight / sum(s, where(s < {block}, weight, 0))"))
+    changed = replace(path, stages=(*path.stages[:place], summed, *path.stages[place:]))
+    return Cause("block", f"the softmax's sum takes the first {block} keys alone"), with_path(spec, path, changed)
+
+
+def _wrapped(spec: Spec, path: Path, block: int) -> Iterator[Perturbation]:
+    """An index of keys that is too narrow and begins again."""
+    wrap = {"s": parse(f"s % {block}")}
+    for word, tensors in WRAPPED.items():
+
+        def rule(expression: Expression, tensors: tuple[str, ...] = tensors) -> Expression:
+            reads = isinstance(expression, Access) and expression.tensor in tensors
+            return substitute(expression, wrap) if reads else expression
+
+        stages = tuple(replace(stage, expression=rewritten(stage.expression, rule)) for stage in path.stages)
+        cause = Cause("block", f"{word} from {block} on are the first ones again (`s % {block}`)")
+        yield cause, with_path(spec, path, replace(path, stages=stages))
 
 
 def _zeroed(spec: Spec, path: Path, text: str, rule: str) -> Perturbation:

@@ -7,6 +7,6 @@ with the compiler. `plan.py` compiles a configuration once into steps (`interpre
 
 from __future__ import annotations
 
-from attnspec.harness.oracle.judge import Gold, Verdict, judge
+from attnspec.harness.oracle.judge import Gold, Verdict, judge, judged
 
-__all__ = ["Gold", "Verdict", "judge"]
+__all__ = ["Gold", "Verdict", "judge", "judged"]

@@ -125,13 +125,13 @@ class Divide:
 
     def forward(self, inputs: Sequence[Dual], run: Run) -> tuple[tuple[Dual, ...], tuple[Dual, Dual]]:
         left, right = self.left.out(inputs[0]), self.right.out(inputs[1])
-        quotient = _over(left, right, self.unit)
+        quotient = quotient_of(left, right, self.unit)
         return (quotient,), (quotient, right)
 
     def backward(self, adjoints: Sequence[Dual | None], kept: tuple[Dual, Dual]) -> tuple[Dual | None, ...]:
         assert adjoints[0] is not None
         quotient, right = kept
-        to_left = _over(adjoints[0], right, self.unit)
+        to_left = quotient_of(adjoints[0], right, self.unit)
         to_right = _times(to_left, quotient, self.unit)
         return self.left.back(to_left.value, to_left.error), self.right.back(-to_right.value, to_right.error)
 
@@ -142,7 +142,8 @@ def _times(left: Dual, right: Dual, unit: float) -> Dual:
     return Dual(value, error)
 
 
-def _over(left: Dual, right: Dual, unit: float) -> Dual:
+def quotient_of(left: Dual, right: Dual, unit: float) -> Dual:
+    """`x / y` with its error, infinite where that of y leaves no bound."""
     value = left.value / right.value
     # An error as large as the divisor leaves no bound at all.
     room = np.maximum(size(right.value) - right.error, 0.0)

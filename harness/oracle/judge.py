@@ -39,7 +39,11 @@ class Verdict:
 
 def judge(spec: Spec, case: Case, arrays: Mapping[str, Array], gradients: bool) -> Verdict:
     """The verdict on `case`. ValueError where the call is invalid."""
-    plan = plan_of(spec, case.configuration)
+    return judged(plan_of(spec, case.configuration), arrays, gradients)
+
+
+def judged(plan: Plan, arrays: Mapping[str, Array], gradients: bool) -> Verdict:
+    """What a plan makes of the arrays."""
     run = Run(arrays)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         values, kept = _forward(plan, run)

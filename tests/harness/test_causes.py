@@ -33,7 +33,7 @@ API = "jax.nn.dot_product_attention"
 SPEC = builtin()[API]
 FEW = replace(PROFILES["quick"], cases=8, gradient_cases=8, shrink_seconds=0.0)
 
-# What each fault of the NumPy implementation is called: text in the cause. The last two are not told apart from others.
+# What each fault of the NumPy implementation is called: text in the cause. The last is not told apart where no row has a key.
 NAMED = {
     "mask-polarity": "`mask.explicit` has the other polarity",
     "mask-dropped-when-bias-is-given": "`mask.explicit` is dropped",
@@ -60,6 +60,9 @@ NAMED = {
     "d-key-of-first-head-in-group": "the gradient of `key` is that of the first query head of a group",
     "d-bias-averaged-not-summed": "the gradient of `bias` is the mean over the axes that it broadcasts along",
     "padding-rows-leak-into-gradients": "`rows.query_length` is dropped",
+    "gradient-flows-into-hidden-logits": "gradients reach hidden logits",
+    "large-cotangents-cut": "cotangents are cut at 1",
+    "softmax-overflows": "the softmax does not subtract the peak of a row",
     "softmax-in-input-dtype": "`softmax.dtype` is input, declared float32",
 }
 SHORT_LISTS = {"softmax-in-input-dtype"}
