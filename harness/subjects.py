@@ -29,6 +29,7 @@ HOSTED = {"tf_keras": ("tensorflow",)}  # owners without lanes of their own, and
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes lie around its edges, and take up to five
 SMALL_BLOCKS = {"jax": 2}  # a short run gives a lane that compiles every call no others than the smallest
+SMALL_SHARE = 4  # keys of which Triton's kernels may share out a row
 SMALL_LAUNCH: Mapping[str, Any] = {  # blocks of kernels in lanes, where they are interpreted
     **dict.fromkeys(("triton", "pallas"), tuple((size, 256, (16, 8, 4, 1)) for size in (2, 4))),
     "pallas_tpu": (16, 8),
@@ -178,7 +179,8 @@ def load(subject: Subject) -> Loaded:
     if subject.name.endswith("@blockwise"):
         vars(module)["BLOCK"] = small_block(subject.lane)
     elif subject.name.partition(":")[0] in SMALL_LAUNCH:
-        vars(module)["LAUNCHES"] = dict.fromkeys(vars(module)["LAUNCHES"], SMALL_LAUNCH[subject.lane])
+        launches = dict.fromkeys(vars(module)["LAUNCHES"], SMALL_LAUNCH[subject.lane])
+        vars(module).update(LAUNCHES=launches, SHARE=SMALL_SHARE)
     value: Any = module
     for part in subject.function.removesuffix("()").split("."):
         if not hasattr(value, part):

@@ -61,7 +61,7 @@ def module(spec: str) -> ModuleType:
 def compiled(choice: Choice) -> Any:
     """The kernel as `_launch` would have it for tensors that are dense in their last axis and aligned."""
     own = module(choice.spec)
-    kernel = getattr(own, f"_{choice.kernel}_kernel")
+    kernel = getattr(own, f"_{'forward' if choice.kernel == 'decode' else choice.kernel}_kernel")
     launches = own.LAUNCHES.get(choice.kernel, own.LAUNCHES["query_gradient"])
     size = 4 if choice.dtype == "fp32" else 2
     fitting = (launch for bytes_, widest, launch in launches if bytes_ == size and choice.width <= widest)
@@ -93,7 +93,8 @@ def _signature(kernel: Any, choice: Choice) -> Iterator[tuple[str, Any]]:
         elif name == "seed":
             yield name, "*i64"
         else:
-            yield name, f"*{'fp32' if name in IN_FLOAT32 else choice.dtype}"
+            in_float32 = name in IN_FLOAT32 or (choice.kernel == "decode" and name == "output")  # a part, which is merged
+            yield name, f"*{'fp32' if in_float32 else choice.dtype}"
 
 
 def _known(kernel: Any, signature: dict[str, Any], constants: dict[str, int]) -> tuple[dict[Any, Any], dict[Any, Any]]:
@@ -129,8 +130,13 @@ def measured(choice: Choice, folder: Path) -> dict[str, Any]:
     """What a compiled kernel uses: shared memory, its matrix instruction and, for NVIDIA, registers and bytes of stack."""
     result = compiled(choice)
     code = result.asm["amdgcn" if choice.chip == "gfx942" else "ptx"]
-    found = {"shared": result.metadata.shared, "matrix": MATRIX_INSTRUCTION[choice.chip] in code}
+    found = {"shared": result.metadata.shared, "matrix": matrix_instruction(choice) in code}
     return found if choice.chip == "gfx942" else found | resources(result, folder)
+
+
+def matrix_instruction(choice: Choice) -> str:
+    """The chip's own; that of warp groups takes 64 rows or 128, more than decoding has."""
+    return "mma.sync" if choice.kernel == "decode" and choice.chip != "gfx942" else MATRIX_INSTRUCTION[choice.chip]
 
 
 def excesses(choice: Choice, used: dict[str, Any]) -> Iterator[str]:
@@ -138,9 +144,9 @@ def excesses(choice: Choice, used: dict[str, Any]) -> Iterator[str]:
     if used["shared"] > SHARED_MEMORY[choice.chip]:
         yield f"{used['shared']} bytes of shared memory"
     if not used["matrix"] and choice.dtype != "fp32":
-        yield f"no {MATRIX_INSTRUCTION[choice.chip]}"
+        yield f"no {matrix_instruction(choice)}"
     if choice.chip == "sm_90" and choice.dtype != "fp32" and choice.width <= 128:
         if used["REG"] > 255:
             yield f"{used['REG']} registers"
-        if used["STACK"] > (0 if choice.kernel == "forward" else 32):
+        if used["STACK"] > (0 if choice.kernel in ("forward", "decode") else 32):
             yield f"{used['STACK']} bytes of stack"

@@ -27,7 +27,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 def choices(chip: str, dtypes: list[str], widths: list[int]) -> Iterator[Choice]:
     """Every kernel of every generated file, given all that it may be given."""
     for path in sorted((GENERATED / "triton").glob("[a-z]*.py")):
-        kernels = [name[1:-7] for name in vars(module(path.stem)) if name.endswith("_kernel")]
+        kernels = ["decode", *(name[1:-7] for name in vars(module(path.stem)) if name.endswith("_kernel"))]
         given = tuple(name for name in GIVEN if path.stem != SDPA or name != "is_causal")  # which takes no mask beside it
         for kernel, dtype, width in product(kernels, dtypes, widths):
             yield Choice(chip, path.stem, kernel, width, dtype, given)

@@ -77,8 +77,8 @@ def used(parts: Mapping[str, str], public: str) -> Iterable[str]:
 
 
 def _may_be_unused(name: str, text: str) -> bool:
-    """Whether it is a helper: there for those that call it."""
-    return name.startswith("_") and text.startswith(("@triton.jit", "def "))
+    """Whether it is a helper or a constant: there for those that name it."""
+    return name.isupper() or (name.startswith("_") and text.startswith(("@triton.jit", "def ")))
 
 
 def _is_called(name: str, parts: Mapping[str, str], unused: set[str]) -> bool:

@@ -102,6 +102,7 @@ def _flags(spec: Spec) -> dict[str, bool]:
     """Which parts of the skeleton there are."""
     return {
         "UNIFORM": spec.paths[0].policies["empty_row"].value == "uniform",
+        "SPLITS": spec.paths[0].policies["empty_row"].value != "uniform",
         "ROWS": any(stage.kind == "rows" for stage in spec.paths[0].stages),
         "SINK": any(stage.clause == SINK for stage in spec.paths[0].stages),
         "DROPOUT": any(stage.kind == "dropout" for stage in spec.paths[0].stages),

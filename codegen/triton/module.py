@@ -40,9 +40,10 @@ def _kernels(spec: Spec, holes: Holes) -> dict[str, str]:
     }
     if not holes.derived:
         del parts["_d_product"]
-    own, other = ("LAUNCHES_WITH_OPERANDS", "LAUNCHES") if operands else ("LAUNCHES", "LAUNCHES_WITH_OPERANDS")
-    parts[own] = parts[own].replace(own, "LAUNCHES", 1)
-    del parts[other]
+    for name, holds in (("LAUNCHES_WITH_OPERANDS", bool(operands)), ("LAUNCHES_WITH_DROPOUT", holes.flags["DROPOUT"])):
+        own = parts.pop(name)
+        if holds:
+            parts["LAUNCHES"] = own.replace(name, "LAUNCHES", 1)
     return parts
 
 

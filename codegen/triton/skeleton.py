@@ -6,8 +6,8 @@ A spec fills its holes. The functions under "holes" get other bodies. `parameter
 to be multiplied by.
 
 What is under `if UNIFORM` (hidden keys share a row that sees nothing), `if ROWS` (rows become zero), `if SINK` (a logit that
-holds no value), `if DROPOUT` or `if OPERANDS` (logits read tensors) is there, without the `if`, where a spec has that, and so
-are `shares`. What has `operand` in its name is there for each tensor that logits read, under the tensor's name.
+holds no value), `if DROPOUT`, `if OPERANDS` (logits read tensors) or `if SPLITS` (programs may share a row's keys) is there,
+without the `if`, where a spec has that, and so are `shares`. What has `operand` in its name is there for each tensor that logits read, under the tensor's name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 FACTOR = 1.0
-UNIFORM = ROWS = SINK = DROPOUT = OPERANDS = False
+UNIFORM = ROWS = SINK = DROPOUT = OPERANDS = SPLITS = False
 OPERAND_PLACES: dict[int, Any] = {}
 SINK_PLACE = 0
 operand = torch.empty(0)
@@ -49,10 +49,17 @@ def _forward_kernel(
     summed = tl.zeros([BLOCK_T, BLOCK_V], tl.float32)  # the sum of the values with these weights
     if SINK:
         top = _sink(top, sink_parameters) * LOG2_E  # what every row begins with
+        if SPLITS:
+            top = tl.where(tl.program_id(2) == 0, top, float("-inf"))
         total = tl.where(top == float("-inf"), 0.0, 1.0)
-    low = 0
-    while low < S:
+    if SPLITS:
+        low, end = _own_keys(S, BLOCK_S)
+    else:
+        low, end = 0, S
+    while low < end:
         high, seen, hidden = _run_of_keys(low, start, tl.minimum(start + BLOCK_T, T), T, S, block_parameters, BLOCK_S)
+        if SPLITS:
+            high = tl.minimum(high, end)
         for TESTED in tl.static_range(2):  # compiled twice: what every query sees in full needs no test
             if seen & (hidden == (TESTED == 1)):
                 for first in tl.range(low, high, BLOCK_S):
@@ -76,7 +83,10 @@ def _forward_kernel(
                     summed = tl.dot(weights.to(value_block.dtype), value_block, summed, input_precision="ieee")
                     top = raised
         low = high
-    rows = tl.program_id(0).to(tl.int64) * T + t
+    part = b
+    if SPLITS:
+        part += tl.program_id(2) * (tl.num_programs(0) // N)  # what comes of the same share of keys is one batch
+    rows = (part * N + n).to(tl.int64) * T + t
     empty = total == 0.0
     log_total = tl.where(empty, float("inf"), top + tl.log2(total))  # backward, exp2(logit - inf) is 0
     if ROWS:
@@ -100,7 +110,7 @@ def _forward_kernel(
     summed = summed / tl.where(empty, 1.0, total)[:, None]
     if ROWS:
         summed = tl.where(kept[:, None], summed, 0.0)
-    _store(output, output_strides, b, t, T, n, v, V, summed)
+    _store(output, output_strides, part, t, T, n, v, V, summed)
     tl.store(lse + rows, log_total, mask=t < T)
 
 
@@ -332,6 +342,14 @@ def _run_of_queries(low, start, stop, T, S, block_parameters, BLOCK: tl.constexp
 
 # -- what the kernels share --
 
+@triton.jit
+def _own_keys(S, BLOCK: tl.constexpr):
+    """Of a row's keys those of this program: whole blocks, as many for each that shares the row."""
+    blocks = tl.cdiv(tl.cdiv(S, BLOCK), tl.num_programs(2))
+    low = tl.program_id(2) * blocks * BLOCK
+    return low, tl.minimum(low + blocks * BLOCK, S)
+
+
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)  # exp2 is what the hardware has: exp(x) = exp2(x * LOG2_E)
 
 
@@ -441,18 +459,31 @@ def _remainder(x, y):
 # -- launches --
 
 # Of each kernel, by the dtype's bytes and up to a head dim: blocks of queries and of keys, warps, stages. Chosen by compiling
-# for sm_90, where up to head dim 128 all masks over positions keep to its registers; none was ever timed.
+# for sm_90, where up to head dim 128 all keep to its registers; none was ever timed.
 LAUNCHES = {
     "forward": ((2, 128, (128, 64, 8, 3)), (2, 256, (128, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
+    "decode": ((2, 256, (16, 64, 4, 2)), (4, 256, (16, 32, 4, 2))),
     "query_gradient": ((2, 128, (128, 32, 8, 2)), (2, 256, (64, 32, 8, 2)), (4, 256, (32, 32, 8, 2))),
     "key_gradients": ((2, 128, (32, 64, 8, 2)), (2, 256, (16, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
 }
 # The same where logits read tensors, which takes registers.
 LAUNCHES_WITH_OPERANDS = {
     "forward": ((2, 128, (128, 64, 8, 3)), (2, 256, (128, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
+    "decode": ((2, 128, (16, 32, 4, 3)), (2, 256, (16, 32, 4, 2)), (4, 256, (16, 32, 4, 2))),
     "query_gradient": ((2, 128, (128, 32, 8, 2)), (2, 256, (64, 32, 8, 2)), (4, 256, (32, 32, 8, 2))),
     "key_gradients": ((2, 64, (32, 64, 8, 2)), (2, 256, (16, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
 }
+# And with dropout, whose counters take more.
+LAUNCHES_WITH_DROPOUT = {
+    "forward": ((2, 128, (128, 32, 8, 3)), (2, 256, (128, 32, 8, 2)), (4, 256, (32, 32, 8, 2))),
+    "decode": ((2, 128, (16, 32, 4, 3)), (2, 256, (16, 32, 4, 2)), (4, 256, (16, 32, 4, 2))),
+    "query_gradient": ((2, 64, (128, 32, 8, 2)), (2, 256, (64, 32, 8, 2)), (4, 256, (32, 32, 8, 2))),
+    "key_gradients": ((2, 64, (32, 64, 8, 2)), (2, 128, (16, 64, 8, 3)), (2, 256, (16, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
+}
+
+
+FEW = 16  # queries up to which the kernel of a forward pass is that for decoding
+SHARE = 512  # keys that each of several programs which share a row has at least
 
 
 # Each copy of this file has operators of its own: the last one registered under a name would stand in for all of them.
@@ -463,13 +494,23 @@ OPERATOR = "attnspec::" + "".join(letter if letter.isalnum() else "_" for letter
 def _forward(query: Tensor, key: Tensor, value: Tensor, given: Any) -> tuple[Tensor, Tensor, Shares]:
     """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
     (B, T, N, _), S, K, V = query.shape, key.shape[1], key.shape[2], value.shape[3]
-    output, lse = query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
+    launch = _launch("forward" if T > FEW else "decode", query, value)
+    blocks = triton.cdiv(T, launch["BLOCK_T"])
+    if SPLITS:
+        splits = _splits(B * N * blocks, S, query.device)
+        output = query.new_empty(splits * B, T, N, V, dtype=query.dtype if splits == 1 else torch.float32)
+        lse = query.new_empty(splits * B, N, T, dtype=torch.float32)
+    else:
+        output, lse = query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
     if UNIFORM:
         shares = torch.empty_like(lse)  # what a row that sees nothing gives to every hidden key
     tensors = [argument for tensor in (query, key, value, output) for argument in (tensor, tensor.stride())]
-    launch = _launch("forward", query, value)
-    blocks = triton.cdiv(T, launch["BLOCK_T"])
-    _forward_kernel[(B * N, blocks)](*tensors, lse, shares, T, S, N, N // K, given, **launch)
+    if SPLITS:
+        _forward_kernel[(B * N, blocks, splits)](*tensors, lse, shares, T, S, N, N // K, given, **launch)
+        if splits > 1:
+            output, lse = _merged(output, lse, splits, query.dtype)
+    else:
+        _forward_kernel[(B * N, blocks)](*tensors, lse, shares, T, S, N, N // K, given, **launch)
     return output, lse, shares
 
 
@@ -512,6 +553,22 @@ def _operand_gradient(
     outputs = sums, sums.transpose(1, 2).stride()  # rows before heads
     _operand_gradient_kernel[programs](*inputs, lse, _delta(output, d_output), *outputs, *sizes, **launch)
     return sums.sum_to_size(operand.shape).to(operand.dtype)
+
+
+def _splits(programs: int, S: int, device: torch.device) -> int:
+    """How many programs share a row's keys: one, unless many processors were idle."""
+    processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 32
+    return max(1, min(processors // max(1, programs), S // SHARE))
+
+
+def _merged(output: Tensor, lse: Tensor, splits: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The output of whole rows and the logarithms of their sums, from those of the programs that share them."""
+    parts, sums = output.unflatten(0, (splits, -1)), lse.unflatten(0, (splits, -1))
+    sums = torch.where(sums == float("inf"), float("-inf"), sums)  # of these keys the row sees none
+    total = torch.logsumexp(sums * math.log(2), 0) / math.log(2)
+    weights = torch.exp2(sums - torch.where(total == float("-inf"), 0.0, total))
+    whole = (parts * weights.transpose(2, 3)[..., None]).sum(0)
+    return whole.to(dtype), torch.where(total == float("-inf"), float("inf"), total)
 
 
 def _delta(output: Tensor, d_output: Tensor) -> Tensor:

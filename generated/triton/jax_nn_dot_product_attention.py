@@ -140,8 +140,8 @@ def _forward_kernel(
     top = tl.full([BLOCK_T], float("-inf"), tl.float32)  # of every row the greatest logit so far, over log(2)
     total = tl.zeros([BLOCK_T], tl.float32)  # the sum of its weights
     summed = tl.zeros([BLOCK_T, BLOCK_V], tl.float32)  # the sum of the values with these weights
-    low = 0
-    while low < S:
+    low, end = 0, S
+    while low < end:
         high, seen, hidden = _run_of_keys(
             low, start, tl.minimum(start + BLOCK_T, T), T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths,
             left, right, BLOCK_S,
@@ -170,7 +170,8 @@ def _forward_kernel(
                     summed = tl.dot(weights.to(value_block.dtype), value_block, summed, input_precision="ieee")
                     top = raised
         low = high
-    rows = tl.program_id(0).to(tl.int64) * T + t
+    part = b
+    rows = (part * N + n).to(tl.int64) * T + t
     empty = total == 0.0
     log_total = tl.where(empty, float("inf"), top + tl.log2(total))  # backward, exp2(logit - inf) is 0
     kept = _keeps(t, b, query_seq_lengths)
@@ -192,7 +193,7 @@ def _forward_kernel(
     log_total = tl.where(spread & (total == 0.0), float("nan"), log_total)  # it sees all keys, and their logits are -inf
     summed = summed / tl.where(empty, 1.0, total)[:, None]
     summed = tl.where(kept[:, None], summed, 0.0)
-    _store(output, output_strides, b, t, T, n, v, V, summed)
+    _store(output, output_strides, part, t, T, n, v, V, summed)
     tl.store(lse + rows, log_total, mask=t < T)
 
 
@@ -545,9 +546,13 @@ def _store(tensor, strides, b, rows, length, n, columns, WIDTH: tl.constexpr, va
 
 LAUNCHES = {
     "forward": ((2, 128, (128, 64, 8, 3)), (2, 256, (128, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
+    "decode": ((2, 128, (16, 32, 4, 3)), (2, 256, (16, 32, 4, 2)), (4, 256, (16, 32, 4, 2))),
     "query_gradient": ((2, 128, (128, 32, 8, 2)), (2, 256, (64, 32, 8, 2)), (4, 256, (32, 32, 8, 2))),
     "key_gradients": ((2, 64, (32, 64, 8, 2)), (2, 256, (16, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
 }
+
+
+FEW = 16  # queries up to which the kernel of a forward pass is that for decoding
 
 
 OPERATOR = "attnspec::" + "".join(letter if letter.isalnum() else "_" for letter in __name__)
@@ -569,11 +574,11 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
     (B, T, N, _), S, K, V = query.shape, key.shape[1], key.shape[2], value.shape[3]
+    launch = _launch("forward" if T > FEW else "decode", query, value)
+    blocks = triton.cdiv(T, launch["BLOCK_T"])
     output, lse = query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
     shares = torch.empty_like(lse)  # what a row that sees nothing gives to every hidden key
     tensors = [argument for tensor in (query, key, value, output) for argument in (tensor, tensor.stride())]
-    launch = _launch("forward", query, value)
-    blocks = triton.cdiv(T, launch["BLOCK_T"])
     _forward_kernel[(B * N, blocks)](
         *tensors,
         lse,

@@ -8,6 +8,7 @@ Sliding-window attention with global tokens at the beginning.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -112,9 +113,10 @@ def _forward_kernel(
     top = tl.full([BLOCK_T], float("-inf"), tl.float32)  # of every row the greatest logit so far, over log(2)
     total = tl.zeros([BLOCK_T], tl.float32)  # the sum of its weights
     summed = tl.zeros([BLOCK_T, BLOCK_V], tl.float32)  # the sum of the values with these weights
-    low = 0
-    while low < S:
+    low, end = _own_keys(S, BLOCK_S)
+    while low < end:
         high, seen, hidden = _run_of_keys(low, start, tl.minimum(start + BLOCK_T, T), T, S, global_tokens, left, right, BLOCK_S)
+        high = tl.minimum(high, end)
         for TESTED in tl.static_range(2):  # compiled twice: what every query sees in full needs no test
             if seen & (hidden == (TESTED == 1)):
                 for first in tl.range(low, high, BLOCK_S):
@@ -136,11 +138,13 @@ def _forward_kernel(
                     summed = tl.dot(weights.to(value_block.dtype), value_block, summed, input_precision="ieee")
                     top = raised
         low = high
-    rows = tl.program_id(0).to(tl.int64) * T + t
+    part = b
+    part += tl.program_id(2) * (tl.num_programs(0) // N)  # what comes of the same share of keys is one batch
+    rows = (part * N + n).to(tl.int64) * T + t
     empty = total == 0.0
     log_total = tl.where(empty, float("inf"), top + tl.log2(total))  # backward, exp2(logit - inf) is 0
     summed = summed / tl.where(empty, 1.0, total)[:, None]
-    _store(output, output_strides, b, t, T, n, v, V, summed)
+    _store(output, output_strides, part, t, T, n, v, V, summed)
     tl.store(lse + rows, log_total, mask=t < T)
 
 
@@ -284,6 +288,14 @@ def _run_of_queries(low, start, stop, T, S, global_tokens, left, right, BLOCK: t
     return high // BLOCK * BLOCK, seen, hidden
 
 
+@triton.jit
+def _own_keys(S, BLOCK: tl.constexpr):
+    """Of a row's keys those of this program: whole blocks, as many for each that shares the row."""
+    blocks = tl.cdiv(tl.cdiv(S, BLOCK), tl.num_programs(2))
+    low = tl.program_id(2) * blocks * BLOCK
+    return low, tl.minimum(low + blocks * BLOCK, S)
+
+
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)  # exp2 is what the hardware has: exp(x) = exp2(x * LOG2_E)
 
 
@@ -321,9 +333,16 @@ def _store(tensor, strides, b, rows, length, n, columns, WIDTH: tl.constexpr, va
 
 LAUNCHES = {
     "forward": ((2, 128, (128, 64, 8, 3)), (2, 256, (128, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
+    "decode": ((2, 256, (16, 64, 4, 2)), (4, 256, (16, 32, 4, 2))),
     "query_gradient": ((2, 128, (128, 32, 8, 2)), (2, 256, (64, 32, 8, 2)), (4, 256, (32, 32, 8, 2))),
     "key_gradients": ((2, 128, (32, 64, 8, 2)), (2, 256, (16, 64, 8, 2)), (4, 256, (32, 32, 8, 2))),
 }
+
+
+FEW = 16  # queries up to which the kernel of a forward pass is that for decoding
+
+
+SHARE = 512  # keys that each of several programs which share a row has at least
 
 
 OPERATOR = "attnspec::" + "".join(letter if letter.isalnum() else "_" for letter in __name__)
@@ -335,11 +354,15 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
     (B, T, N, _), S, K, V = query.shape, key.shape[1], key.shape[2], value.shape[3]
-    output, lse = query.new_empty(B, T, N, V), query.new_empty(B, N, T, dtype=torch.float32)
-    tensors = [argument for tensor in (query, key, value, output) for argument in (tensor, tensor.stride())]
-    launch = _launch("forward", query, value)
+    launch = _launch("forward" if T > FEW else "decode", query, value)
     blocks = triton.cdiv(T, launch["BLOCK_T"])
-    _forward_kernel[(B * N, blocks)](*tensors, lse, T, S, N, N // K, scale, global_tokens, left, right, **launch)
+    splits = _splits(B * N * blocks, S, query.device)
+    output = query.new_empty(splits * B, T, N, V, dtype=query.dtype if splits == 1 else torch.float32)
+    lse = query.new_empty(splits * B, N, T, dtype=torch.float32)
+    tensors = [argument for tensor in (query, key, value, output) for argument in (tensor, tensor.stride())]
+    _forward_kernel[(B * N, blocks, splits)](*tensors, lse, T, S, N, N // K, scale, global_tokens, left, right, **launch)
+    if splits > 1:
+        output, lse = _merged(output, lse, splits, query.dtype)
     return output, lse
 
 
@@ -370,6 +393,22 @@ def _backward(
     outputs = d_key, d_key.stride(), d_value, d_value.stride()
     _key_gradients_kernel[(B * K, blocks)](*inputs, lse, delta, *outputs, *sizes, **launch)
     return d_query, d_key, d_value
+
+
+def _splits(programs: int, S: int, device: torch.device) -> int:
+    """How many programs share a row's keys: one, unless many processors were idle."""
+    processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 32
+    return max(1, min(processors // max(1, programs), S // SHARE))
+
+
+def _merged(output: Tensor, lse: Tensor, splits: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The output of whole rows and the logarithms of their sums, from those of the programs that share them."""
+    parts, sums = output.unflatten(0, (splits, -1)), lse.unflatten(0, (splits, -1))
+    sums = torch.where(sums == float("inf"), float("-inf"), sums)  # of these keys the row sees none
+    total = torch.logsumexp(sums * math.log(2), 0) / math.log(2)
+    weights = torch.exp2(sums - torch.where(total == float("-inf"), 0.0, total))
+    whole = (parts * weights.transpose(2, 3)[..., None]).sum(0)
+    return whole.to(dtype), torch.where(total == float("-inf"), float("inf"), total)
 
 
 def _delta(output: Tensor, d_output: Tensor) -> Tensor:

@@ -43,12 +43,12 @@ def module_of(function: Callable[..., Tensor]) -> dict[str, Any]:
     return found
 
 
-def kernel(name: str, block_t: int, block_s: int) -> Callable[..., Tensor]:
-    """The function with all its kernels in blocks of that size."""
+def kernel(name: str, block_t: int, block_s: int, share: int = 1000) -> Callable[..., Tensor]:
+    """The function with all its kernels in blocks of that size; several programs may share a row of so many keys each."""
     function = load(subject(name)).function
     module = module_of(function)
     launches = tuple((size, 256, (block_t, block_s, 4, 1)) for size in (2, 4))
-    module["LAUNCHES"] = dict.fromkeys(module["LAUNCHES"], launches)
+    module.update(LAUNCHES=dict.fromkeys(module["LAUNCHES"], launches), SHARE=share)
     return function
 
 
@@ -58,7 +58,7 @@ def tensors(T: int, S: int, N: int, K: int, H: int, V: int, dtype: torch.dtype =
         yield _surrounded(generator.standard_normal(shape).astype(str(dtype).removeprefix("torch.")))
 
 
-def check(name: str, blocks: tuple[int, int], given: list[Tensor], **arguments: Any) -> None:
+def check(name: str, blocks: tuple[int, ...], given: list[Tensor], **arguments: Any) -> None:
     """Output and gradients against the direct form in float64."""
     inputs = [tensor.requires_grad_() for tensor in given]
     wide = [tensor.detach().double().requires_grad_() for tensor in given]
@@ -100,6 +100,24 @@ def test_documents_that_begin_inside_and_at_the_edges_of_blocks() -> None:
 @pytest.mark.parametrize(("T", "S"), [(0, 3), (3, 0), (1, 1), (5, 2)])
 def test_sizes_of_none_and_one_and_rows_that_see_nothing(T: int, S: int) -> None:
     check("longformer", (4, 4), list(tensors(T, S, 2, 1, 3, 2)), left=0, right=0, global_tokens=0)
+
+
+@pytest.mark.parametrize(("T", "S", "share"), [(1, 37, 8), (1, 40, 4), (3, 13, 3), (17, 9, 4)])
+def test_programs_that_share_a_row_give_the_same(T: int, S: int, share: int) -> None:
+    """Decoding: parts of whole blocks, the last one short or without any, and a mask that leaves parts without a key."""
+    check("longformer", (16, 4, share), list(tensors(T, S, 2, 1, 5, 3)), left=2, right=1, global_tokens=1)
+    query, key, value = (tensor.transpose(1, 2) for tensor in tensors(T, S, 2, 1, 4, 4))
+    mask = (torch.arange(S) >= 5) & (torch.arange(T) != 1)[:, None]  # the second query sees nothing
+    check(SDPA, (16, 4, share), [query, key, value], attn_mask=mask, enable_gqa=True)
+
+
+def test_programs_share_a_row_only_where_processors_were_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = module_of(kernel("causal_gqa", 16, 16, 512))["_splits"]
+    processors = type("Properties", (), {"multi_processor_count": 132})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: processors)
+    gpu = torch.device("cuda")
+    assert [splits(8, S, gpu) for S in (0, 511, 1024, 8192, 131072)] == [1, 1, 2, 16, 16]
+    assert [splits(programs, 8192, gpu) for programs in (0, 1, 66, 67, 5000)] == [16, 16, 2, 1, 1]
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 5, 7), (2, 1, 1, 7), (1, 1, 5, 1), (2, 2, 1, 1)])

@@ -24,11 +24,11 @@ CAUSAL, JAX, SINK = "causal_gqa", "jax.nn.dot_product_attention", str(Path(__fil
 FORWARD, BACKWARD = "oracle", "gradients"
 LAUNCH = {**dict.fromkeys(("triton", "pallas"), ((4, 256, (16, 4, 4, 1)),)), "pallas_tpu": (16, 4)}
 # Five keys in blocks of four for grouped heads; 17 queries in blocks of 16 over 15 keys; NaN in a key that no query sees. Then
-# a bias for both heads, and rows that see nothing; and a sink of three heads.
+# a bias for both heads, and rows that see nothing; and a sink of three heads, and of two where programs share a row.
 CASES = {
     CAUSAL: ((2, seed_for("plain")), (8, seed_for("plain")), (0, seed_for("poisoned keys"))),
     JAX: ((12, seed_for("plain")), (3, seed_for("plain", "half, empty rows"))),
-    SINK: ((3, seed_for("plain")),),
+    SINK: ((3, seed_for("plain")), (5, seed_for("plain"))),
 }
 
 
@@ -52,7 +52,7 @@ class KernelFault:
         correct = (files / self.target / f"{spec.module_name}.py").read_text(encoding="utf-8")
         if self.right not in correct:
             raise ValueError(f"{self.name}: the generated file does not hold {self.right!r}")
-        blocks = f"\nLAUNCHES = dict.fromkeys(LAUNCHES, {LAUNCH[self.target]})\n"
+        blocks = f"\nLAUNCHES = dict.fromkeys(LAUNCHES, {LAUNCH[self.target]})\nSHARE = 4\n"
         file = folder / f"{self.target}_{self.name.replace('-', '_')}.py"
         file.write_text(correct.replace(self.right, self.wrong) + blocks, encoding="utf-8")
         return Subject(f"faulty:{self.name}", spec.name, self.target, str(file), spec.function_name)
@@ -76,6 +76,9 @@ FAULTS = (
     KernelFault("bias-gradient-of-one-head", BACKWARD, "own_n * HEADS + HEADS)", "own_n * HEADS + 1)", JAX),
     KernelFault("zero-where-all-is-hidden", FORWARD, "spread.to(tl.int32), 0) > 0", "spread.to(tl.int32), 0) > 1", JAX),
     KernelFault("no-share-of-hidden-keys", BACKWARD, "tl.where(attends, 0.0, share", "tl.where(attends, 0.0, 0.0 * share", JAX),
+    KernelFault("a-part-without-its-last-block", FORWARD, "tl.minimum(low + blocks * BLOCK, S)", "tl.minimum(low + BLOCK, S)"),
+    KernelFault("parts-that-weigh-alike", FORWARD, "(parts * weights.transpose(2, 3)[..., None]).sum(0)", "parts.mean(0)"),
+    KernelFault("a-sink-in-every-part", FORWARD, "tl.program_id(2) == 0", "tl.program_id(2) >= 0", SINK),
     KernelFault("sink-that-weighs-nothing", FORWARD, 'tl.where(top == float("-inf"), 0.0, 1.0)', "tl.zeros_like(top)", SINK),
     KernelFault("sink-gradient-of-the-wrong-sign", BACKWARD, "return -(weights * _delta", "return (weights * _delta", SINK),
 )
