@@ -7,7 +7,8 @@ to be multiplied by.
 
 What is under `if UNIFORM` (hidden keys share a row that sees nothing), `if ROWS` (rows become zero), `if SINK` (a logit that
 holds no value), `if DROPOUT`, `if OPERANDS` (logits read tensors) or `if SPLITS` (programs may share a row's keys) is there,
-without the `if`, where a spec has that, and so are `shares`. What has `operand` in its name is there for each tensor that logits read, under the tensor's name.
+without the `if`, where a spec has that, and so are `shares`. What has `operand` in its name is there for each tensor that
+logits read, under the tensor's name.
 """
 
 from __future__ import annotations
@@ -341,6 +342,7 @@ def _run_of_queries(low, start, stop, T, S, block_parameters, BLOCK: tl.constexp
 
 
 # -- what the kernels share --
+
 
 @triton.jit
 def _own_keys(S, BLOCK: tl.constexpr):
