@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -301,4 +302,4 @@ def _closure(code: str, definitions: dict[str, str]) -> set[str]:
 
 
 def _words(code: str) -> set[str]:
-    return set("".join(c if c.isalnum() or c == "_" else " " for c in code).split())
+    return set(re.findall(r"\w+", code))

@@ -68,9 +68,7 @@ def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, 
     specs = list(specs)
     rendered = _render(specs, None if targets is None else list(targets), form)
     if complete and targets is None:
-        rendered |= {
-            f"{name}/README.md": ("", refusals.page(specs, room.LANGUAGE, room.module_text)) for name, room in KERNELS.items()
-        }
+        rendered |= {f"{name}/README.md": ("", _refusals(name, specs, rendered)) for name in KERNELS}
     old = _manifest(folder)
     kept = {} if complete else {path: entry for path, entry in old.items() if path not in rendered}
     files = {path: {"spec": spec, "sha256": _digest(text)} for path, (spec, text) in rendered.items()}
@@ -118,6 +116,11 @@ def _kernels(specs: list[Spec], targets: list[str] | None) -> dict[str, tuple[st
             texts[f"{name}/__init__.py"] = ("", f'"""Generated kernels for {name}: one file per API or variant."""\n')
         texts |= {f"{name}/{spec.module_name}.py": (spec.name, room.module_text(spec)) for spec in chosen}
     return texts
+
+
+def _refusals(target: str, specs: list[Spec], rendered: Mapping[str, tuple[str, str]]) -> str:
+    """The page of what the kernels refuse, read off their files."""
+    return refusals.page(specs, KERNELS[target].LANGUAGE, lambda spec: rendered[f"{target}/{spec.module_name}.py"][1])
 
 
 def _require_blockwise(specs: list[Spec], targets: list[str] | None) -> None:

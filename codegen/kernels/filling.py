@@ -70,8 +70,9 @@ def per_operand(name: str, text: str, operands: Sequence[str]) -> Iterator[tuple
 def used(parts: Mapping[str, str], public: str) -> Iterable[str]:
     """The definitions without helpers that nothing calls."""
     helpers = {name for name, text in parts.items() if _may_be_unused(name, text)}
+    words = {name: set(re.findall(r"\w+", text)) for name, text in {**parts, "": public}.items()}
     unused: set[str] = set()
-    while found := {name for name in helpers - unused if not _is_called(name, {**parts, "": public}, unused)}:
+    while found := {name for name in helpers - unused if not _is_called(name, words, unused)}:
         unused |= found
     return (text for name, text in parts.items() if name not in unused)
 
@@ -81,9 +82,9 @@ def _may_be_unused(name: str, text: str) -> bool:
     return name.isupper() or (name.startswith("_") and text.startswith(("@triton.jit", "def ")))
 
 
-def _is_called(name: str, parts: Mapping[str, str], unused: set[str]) -> bool:
+def _is_called(name: str, words: Mapping[str, set[str]], unused: set[str]) -> bool:
     """Whether some definition that stays, other than its own, names it."""
-    return any(re.search(rf"\b{name}\b", text) for other, text in parts.items() if other not in {name, *unused})
+    return any(name in own for other, own in words.items() if other not in {name, *unused})
 
 
 def _broken(call: re.Match[str]) -> str:
