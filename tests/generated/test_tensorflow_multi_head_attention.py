@@ -111,6 +111,15 @@ def test_masks_that_inputs_carry_are_joined() -> None:
     np.testing.assert_array_equal(other(embedding(tokens), embedding(others))._keras_mask, tokens != 0)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_a_mask_of_numbers(dtype: str) -> None:
+    """1 attends and 0 does not; beside a causal mask any other number attends too, as the native layer has it."""
+    one, other = layers()
+    agree(*(layer(QUERY, VALUE, attention_mask=MASK.astype(dtype)) for layer in (one, other)))
+    agree(*(layer(QUERY, VALUE, attention_mask=3 * MASK.astype(dtype), use_causal_mask=True) for layer in (one, other)))
+    agree(other(QUERY, VALUE, attention_mask=MASK), other(QUERY, VALUE, attention_mask=3 * MASK.astype(dtype)))
+
+
 @pytest.mark.parametrize("ragged", ["query", "value", "both"])
 def test_ragged_inputs(ragged: str) -> None:
     one, other = layers()

@@ -1,0 +1,19 @@
+# tf_keras.layers.MultiHeadAttention 2.21.0, gradients. As above: the weights are other ones.
+import base64, zlib
+import numpy as np
+import tf_keras
+import tensorflow as tf
+attention_mask = tf.constant([[[7], [-1], [-1], [-1], [7]]], 'int32')
+query = tf.constant(np.frombuffer(zlib.decompress(base64.b64decode("eNolkUsoRGEYho8GNW6FGERRdpKysKEomxFpNoiizMJGiiIW0h+ZbCymXBJFsRC5pIlxiVGIIsm4DTO5NQ3DjNswiDjPOZun9/3f7/v+7z+SJAlPwcea9P/pAkdzZf66D2CC+hQ/LG5L1qK/8QmduL4BV5ds5KJ6bWh1nxtGTtzAjFo3dcamF1kLX4yPfLznHmqrV8ilavbQWSvHsraodQF5su4qMlHvH/gkl9OxT25h24NvbflBm5NMnFfG3jKntOcNmp6fyE3VQCl//Brt0ryjN+uUPpNC2T/iUdkjxeuiPruBnGgde8b/SXNRZyg8RM8ZjtCqM/aUMsuO4cXgDjSN7pKrmD6hn39LuY/D/QHNXh/nd3onjOtdpC4x3YKe1U6TC0/+xD9tWMbfd7Kn1K29wd8OnaV/Vhv3FCHRL/jq81tYVXkIgzVW6krC2E8yly/hzzRfMeeqSHmXkXGj8j7Bj/Dafkb+u/4Sbf2ywOKAI/z0If630A8zV6TNv3IepPJCRztzRardj/bYHXCx8yH3D5oKwrk=")), "float64").reshape(4, 5, 4), 'float64')
+value = tf.constant(np.frombuffer(zlib.decompress(base64.b64decode("eNolkUlLQlEYhk8WSRBUuEikgaBAGsiIaBHVhaBh4SaoFtEu+gHSQFh5GqCBCINauIsgclGQq5AWHnKRi0BCTLBSCw21EnMo9arUee/q4f3u5Xve+11CCJmpcQ/+gx5df3EKrsYfcH0sCTr1BU4mr44jd9f+Io80JDjJYZcH80J7zsbn6bck2HKX5qTPsnfwuDUKRsQwJ1F0ejiFVXUW847+GCgrCWFfoAl+ar1FLxryYE4t4zH4N8/Rh5YOR/D+9Ow3+phlp6BJ9KNH1U0ce50K7Gd1zfCxqfkiaCAFPHddoRdb1qE/La8IgMbJKDwOPbx0/ykMn2ZAupPdl0Ef5W4a3l6lF3lDL/WfW0F/tniWwHd/LLnhMfnhJVrHAzzhSsnfk82DmvoU5mvGIO7UF0cvIbclYq8u/yl5vLgDsVge0WdHLnn3DEHMrUYf8mjZK3Jb0Y98EsB/Yfd26T9pL0PYf6DCvZjaJYIvQ5J3Yhv9qfkCdxQWVBnbH+sCyaM=")), "float64").reshape(4, 2, 9), 'float64')
+d_output = tf.constant(np.frombuffer(zlib.decompress(base64.b64decode("eNolUl8oQ3EU/vkvE0JKKZMH0h6EPGjskkUJTVFrSxKF8sKUUrrz52HlRRRRiid5ESUWy9VaS9Ym48G/smHMRjYbZiXud+7L1/nO951zzzk/xhi3oowR2P+XPWNWiJg77DsUsaDVI8a8Vf0JPq/PAZSvW8U872r+EmPOIMRyIj+3fA9fzdoFMGzyw7+dFQCu7oThW66MIJ8qOxFRUOrIf/ThQn2hfkLkuYWEGPDnOTboR4t34X9xRxHLu49Rd8AUhU9aOA/ekeGBLhBGX6adJl1d1zf6DSbTvBq5G3nluBforMDcfLAnBL2tBfOxjdJToExrR/3MmyvoJFu/+M/6lHjUq/a+Ii+x+IHpbQ/wJY1hj0xX5ICvzRdB/TjHO1D6TPuotTxCV1VG/eybN8inldC8+yrskxn09+DLNUHw+lnyySyozxoE6tuuJl00kXRmzRP4jgYnYqOa5u+cu0Q8ELwF9jXuAS2Lb8iH3Hag5ID0I3n0LoomMT9/14u98vkLdIema7wDzmig+6mGcFd+KoXu0e9Cnj9b+lH8AVRUvh0=")), "float64").reshape(4, 5, 4), 'float64')
+layer = tf_keras.layers.MultiHeadAttention(num_heads=1, key_dim=1, dtype='float64')
+layer(query, value, attention_mask=attention_mask)
+weights = {'query_kernel': tf.constant([[[-0.4583696126937866]], [[0.009784102439880371]], [[-0.018369317054748535]], [[-0.20496618747711182]]], 'float64'), 'query_bias': tf.constant([[0.36499011516571045]], 'float64'), 'key_kernel': tf.constant([[[0.1513706048329671]], [[0.04850045839945475]], [[0.09154327710469563]], [[0.23503009478251138]], [[-0.06398558616638184]], [[-0.23785106341044107]], [[0.20168423652648926]], [[-0.31156627337137854]], [[-0.27307820320129395]]], 'float64'), 'key_bias': tf.constant([[-0.23440134525299072]], 'float64'), 'value_kernel': tf.constant([[[0.019946893056233723]], [[0.11710776223076713]], [[-0.04813814163208008]], [[0.1131397353278266]], [[0.242639594607883]], [[-0.05278613832261827]], [[0.08550945917765299]], [[0.1187845336066352]], [[0.19745990965101454]]], 'float64'), 'value_bias': tf.constant([[-0.2210167646408081]], 'float64'), 'attention_output_kernel': tf.constant([[[1.5214781761169434, -0.6000771522521973, 0.983365535736084, 2.396030902862549]]], 'float64'), 'attention_output_bias': tf.constant([-0.18841493129730225, -0.16301214694976807, 0.24914395809173584, -0.20650017261505127], 'float64')}
+[each.assign(weights['_'.join(each.name[:-2].split('/')[-2:])]) for each in layer.weights]
+with tf.GradientTape() as tape:
+    tape.watch(query)
+    output = layer(query, value, attention_mask=attention_mask)
+gradient = tape.gradient(output, query, d_output)
+print("got ", float(gradient[2, 2, 0]))
+print("want", -0.176576022, "+- 6.3e-15")

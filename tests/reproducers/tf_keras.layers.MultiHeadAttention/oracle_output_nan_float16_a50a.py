@@ -1,0 +1,15 @@
+# tf_keras.layers.MultiHeadAttention 2.21.0, oracle. As above: several times the fill overflow.
+import base64, zlib
+import numpy as np
+import tf_keras
+import tensorflow as tf
+attention_mask = tf.constant([[[[[0], [0], [0], [0], [7]]], [[[1], [0], [7], [0], [2]]]], [[[[7], [0], [7], [2], [0]]], [[[7], [-1], [0], [7], [-1]]]], [[[[0], [7], [0], [0], [2]]], [[[0], [0], [-1], [-1], [0]]]], [[[[7], [1], [-1], [1], [2]]], [[[0], [-1], [0], [0], [7]]]]], 'int32')
+query = tf.constant([[[[-1.455, 0.03714], [0.28, -0.3755]]], [[[0.1726, -1.028], [-0.1621, 0.4177]]], [[[-0.4153, -0.8623], [-0.6147, 0.857]]], [[[-1.153, 1.317], [0.842, -0.11084]]]], 'float16')
+value = tf.constant(np.frombuffer(zlib.decompress(base64.b64decode("eNoBGAHn/nQ8lDoqQCk8ZjJ+PO09RLUovUG+k7/Euea5q7t6uhm8eMDXvo+/ZLoawEFAZj6sP19Asz9mP40+vbydtwq0vr5mvZq7QbwePCQ/kjtjOTU9wDtBN3u5ZbtlvKG9gb7LvNG7bbr3vTC8z775vLy9qL7GPapAu0B4QFw+DkH3P2+4r75JvPC4W7oIsfi7xj2IPMw16jgHPBw7QD6Luj+6zLVKvo+7YL44vEi+Rb82vta9176nve7AAEHRPx9Atz1jPMA8dUC5uwW0tbwxvOW84bght2I9hjbfPF87VzypPyA2crQDuj6/B70kufy8Prhgvsm9SsA+vXC/C8DfvwA9kkCPPqVA+T8LPS8/RLuruQe9q7/Yuya8pL3Vt44S")), "float16").reshape(4, 1, 5, 7), 'float16')
+layer = tf_keras.layers.MultiHeadAttention(num_heads=2, key_dim=5, attention_axes=(2, 1), dtype='float16')
+layer(query, value, attention_mask=attention_mask)
+weights = {'query_kernel': tf.constant([[[0.516, 0.321, 0.1029, 0.1942, 0.4985], [-0.1357, -0.5044, 0.4277, -0.661, -0.579]], [[-0.3315, -0.29, 0.01909, -0.507, 0.006454], [0.4185, -0.5215, -0.0815, 0.02441, 0.2747]]], 'float16'), 'query_bias': tf.constant([[-0.2211, 0.1304, -0.4, -0.004158, 0.349], [-0.1884, -0.163, 0.2491, -0.2065, -0.5396]], 'float16'), 'key_kernel': tf.constant(np.frombuffer(zlib.decompress(base64.b64decode("eNoBjABz/2MnMLE3MDk07yl5qGc0FjdprxesbzF0Mhq0xLQjqfo2yS7olm82T6lgpEW1zCg+NZybLLDKMtMom7RwtuQu0TAksbUzaDQfKr2pE63NtZO3p7Fwsa4vQDDjqeY0WjLltB0wHypsLSK1WjFfL/CyEzABqtgvUC/QsmowSavwLtWsqa2XpMgx1ikVLy4wImE/AQ==")), "float16").reshape(7, 2, 5), 'float16'), 'key_bias': tf.constant([[-0.4768, -0.381, 0.4312, -0.1552, 0.548], [0.1364, 0.2664, -0.1553, 0.4158, -0.03165]], 'float16'), 'value_kernel': tf.constant(np.frombuffer(zlib.decompress(base64.b64decode("eNoBjABz/8isQTT+MW00JDTeMBg09zDINT4tFTZBLgI0tjC2rtYxyi0ToYAt6q+QNUonIDRws8oy8TarNoSniTK1NWUycS6csG8lwiQNNYEzjDE6q34sJDapMmas4Cb2rX8gNCyjq/MxZi0UMSovmK86McSuYTJiK1Mxli4VMNMqJDdIM2w0Ei+1LSY1eTDENVkwWec1aw==")), "float16").reshape(7, 2, 5), 'float16'), 'value_bias': tf.constant([[0.1753, 0.3933, 0.4004, 0.2937, -0.1313], [-0.11035, 0.0837, 0.1015, -0.6973, -0.05392]], 'float16'), 'attention_output_kernel': tf.constant([[[0.1514, 0.3457], [0.0959, 0.0386], [0.1145, -0.02318], [-0.00975, 0.11444], [0.1097, 0.1996]], [[0.03168, 0.1658], [0.1675, 0.104], [0.2778, 0.01974], [0.1337, 0.1732], [0.1819, 0.0628]]], 'float16'), 'attention_output_bias': tf.constant([-0.266, 0.1097], 'float16')}
+[each.assign(weights['_'.join(each.name[:-2].split('/')[-2:])]) for each in layer.weights]
+output = layer(query, value, attention_mask=attention_mask)
+print("got ", float(output[0, 0, 0, 0]))
+print("want", -1.32148425, "+- 0.021")
