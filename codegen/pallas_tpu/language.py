@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from attnspec.codegen.kernels.operands import LOOKED_UP, dims_of, tensors_of
+from attnspec.codegen.kernels.coverage import SINK
+from attnspec.codegen.kernels.operands import dims_of, tensors_of
 from attnspec.codegen.pallas import language as pallas
 from attnspec.spec.model import Spec
 
@@ -14,11 +15,15 @@ def _lacks(spec: Spec) -> Iterator[str]:
     """What kernels for GPUs have and these have not yet."""
     yield from pallas.lacks(spec)
     for argument in tensors_of(spec):
-        if dims_of(spec, argument) not in LOOKED_UP:
+        if dims_of(spec, argument) == ("N",):
             yield f"`{argument.name}` is a tensor that no kernel for TPUs reads yet"
+    if any(stage.clause == SINK for stage in spec.paths[0].stages):
+        yield f"`{SINK}` is not compiled for TPUs yet"
     if spec.paths[0].policies["empty_row"].value == "uniform":
         yield "rows that see nothing are uniform, and kernels for TPUs visit no hidden keys"
 
+
+_TARGET = pallas.LANGUAGE.target
 
 LANGUAGE = replace(
     pallas.LANGUAGE,
@@ -27,8 +32,15 @@ LANGUAGE = replace(
         pallas.AROUND,
         imports=tuple(line.replace("triton as plgpu", "tpu as pltpu") for line in pallas.AROUND.imports),
     ),
-    entries={("b",): "{tensor}[b]", ("b", "t"): "{tensor}[...]", ("b", "s"): "_column({tensor}[...])"},
-    indices=("b",),
+    # truth values are bytes in a kernel, and come as they are elsewhere
+    target=replace(_TARGET, guards={**_TARGET.guards, "is_boolean": "not jnp.issubdtype({0}.dtype, jnp.floating)"}),
+    entries={
+        ("b",): "{tensor}[b]",
+        ("b", "t"): "{tensor}[...]",
+        ("b", "s"): "_column({tensor}[...])",
+        ("b", "n", "t", "s"): "_entries_of_pairs({tensor}, t, s, T, S)",
+    },
+    indices=("b", "T", "S"),
     zero="0",
     lacks=_lacks,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attnspec.codegen.kernels.holes import Holes
-from attnspec.codegen.kernels.operands import dims_of, tensors_of
+from attnspec.codegen.kernels.operands import LOOKED_UP, dims_of, tensors_of
 from attnspec.codegen.pallas.module import text_in
 from attnspec.codegen.pallas_tpu.language import LANGUAGE
 from attnspec.spec.model import Spec
@@ -14,8 +14,11 @@ _SPECS = {
     ("B",): "_scalars({0})",
     ("B", "T"): "_row_of_queries(place, {0}, BLOCK_T)",
     ("B", "S"): "_row_of_keys(place, {0}, BLOCK_S)",
+    ("B", "N", "T", "S"): "_of_pairs(place, {0}, BLOCK_T, BLOCK_S)",
 }
 """What a step has of a tensor, by its dims."""
+_LAID_OUT = {("B",): "{0}", ("B", "T"): "_row({0})", ("B", "S"): "_row({0})", ("B", "N", "T", "S"): "_pairs({0})"}
+"""The tensor as it is then given to a kernel."""
 
 
 def module_text(spec: Spec) -> str:
@@ -26,11 +29,13 @@ def module_text(spec: Spec) -> str:
 def _with_tensors(spec: Spec, holes: Holes) -> Holes:
     """Which tensors there are, as a step of the grid is given them."""
     tensors = {argument.name: dims_of(spec, argument) for argument in tensors_of(spec)}
-    decide = tuple(name for name in holes.placeholders["block_parameters"] if name in tensors)
+    decide = tuple(n for n in holes.placeholders["block_parameters"] if tensors.get(n) in LOOKED_UP)
+    known = (name if name in decide or name not in tensors else f"_shape_of({name})" for name in holes.placeholders["given"])
     placeholders = {
         "block_tensors": decide,
         "tensor_specs": tuple(_SPECS[dims].format(name) for name, dims in tensors.items()),
-        "laid_out": tuple(name if dims == ("B",) else f"_row({name})" for name, dims in tensors.items()),
+        "laid_out": tuple(_LAID_OUT[dims].format(name) for name, dims in tensors.items()),
+        "known": tuple(known),
     }
-    flags = {"LOOKED_UP": bool(decide), "BATCHED": "b" in holes.placeholders["mask_parameters"]}
-    return replace(holes, placeholders={**holes.placeholders, **placeholders}, flags={**holes.flags, **flags})
+    flags = {**holes.flags, "LOOKED_UP": bool(decide)}
+    return replace(holes, placeholders={**holes.placeholders, **placeholders}, flags=flags)

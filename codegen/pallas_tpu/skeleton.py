@@ -5,8 +5,8 @@ the schedule: a kernel is called once for each block of queries and keys that se
 it adds up lies in scratch memory from the first block of a row of blocks to the last.
 
 `tensor_specs` stands for what a step has of `tensors`, `laid_out` for these as they then have to be. `block_tensors` are those
-that decide which blocks are visited; what is under `if LOOKED_UP` is there where some do, and under `if BATCHED` where masks
-read a number of the batch row.
+that decide which blocks are visited; what is under `if LOOKED_UP` is there where some do. `known` stands for what a call has
+besides query, key and value where only that is known of a tensor: its shape and its dtype.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from jax.experimental.pallas import tpu as pltpu
 
 FACTOR = 1.0
 NUMBERS = (3,)
-LOOKED_UP = BATCHED = False
+LOOKED_UP = OPERANDS = False
 logit_parameters = mask_parameters = block_parameters = block_tensors = tensor_specs = laid_out = ()
 tensors: Any = None
-numbers = named_numbers = given = tensor_gradients = None
+operand: Any = None
+numbers = named_numbers = given = known = tensor_gradients = None
 
 
 # -- kernels: every tile is keys by queries, so that what a query has one of lies along the lanes --
@@ -37,9 +38,8 @@ def _forward_kernel(
     *, numbers, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
-    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
-    if BATCHED:
-        b = pl.program_id(0)
+    b = pl.program_id(0)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
     def begin():
@@ -73,9 +73,8 @@ def _query_gradient_kernel(
     *, numbers, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: the weights are computed again."""
-    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
-    if BATCHED:
-        b = pl.program_id(0)
+    b = pl.program_id(0)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
     def begin():
@@ -102,9 +101,8 @@ def _key_gradients_kernel(
     *, numbers, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
-    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
-    if BATCHED:
-        b = pl.program_id(0)
+    b = pl.program_id(0)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
     head, heads = pl.program_id(3), pl.num_programs(3)
 
     @pl.when((kind & FIRST > 0) & (head == 0))
@@ -130,6 +128,37 @@ def _key_gradients_kernel(
         d_value[...] = summed_values[...].astype(d_value.dtype)
 
 
+def _operand_gradient_kernel(
+    rows, columns, kinds, query, key, value, tensors, d_output, lse, delta, d_operand, summed,
+    *, numbers, T, S, BLOCK_T, BLOCK_S,
+):  # fmt: skip
+    """One block of keys by queries of one head: what it adds to a gradient that batch rows and heads share."""
+    b = pl.program_id(0) * pl.num_programs(3) + pl.program_id(3)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
+    head, heads = pl.program_id(3) * pl.num_programs(4) + pl.program_id(4), pl.num_programs(3) * pl.num_programs(4)
+
+    @pl.when((kind & FIRST > 0) & (head == 0))
+    def begin():
+        summed[...] = jnp.zeros(summed.shape, jnp.float32)
+
+    def add(tested):
+        product = _dot_rows(key[...], query[...])
+        weights = jnp.exp(_logits(product, t, s, logit_parameters) - lse[...])
+        if tested:
+            weights = jnp.where(_attends(t, s, mask_parameters) & (s < S) & (t < T), weights, 0.0)
+        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        found = _d_operand(d_logits, product, t, s, logit_parameters)
+        for axis, size in enumerate(summed.shape):
+            found = found.sum(axis, keepdims=True) if size == 1 else found
+        summed[...] += found
+
+    _either(kind, add)
+
+    @pl.when((kind & LAST > 0) & (head == heads - 1))
+    def end():
+        d_operand[...] = summed[...].T if summed.shape[0] > 1 < summed.shape[1] else _as_row(summed[...])
+
+
 # -- holes --
 
 
@@ -140,6 +169,11 @@ def _logits(logits, t, s, logit_parameters):
 
 def _d_product(d_logits, logits, t, s, logit_parameters):
     """The gradient of the products, but for a factor that is left to the end."""
+    return d_logits
+
+
+def _d_operand(d_logits, logits, t, s, logit_parameters):
+    """The gradient of what the logits read of `operand`."""
     return d_logits
 
 
@@ -164,9 +198,9 @@ def _run_of_keys(low, start, stop, T, S, block_parameters, BLOCK):
 FIRST, LAST, SEEN, TESTED = 1, 2, 4, 8  # of a step: its sums begin, its sums end, some query sees some key, not all see all
 
 
-def _step(rows, columns, kinds, BLOCK_T, BLOCK_S):
+def _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S):
     """The kind of a step, and the positions of its block of keys by queries."""
-    at = (pl.program_id(0) * (kinds.shape[0] > 1), pl.program_id(2))
+    at = (b * (kinds.shape[0] > 1), pl.program_id(2))
     t = rows[at] * BLOCK_T + lax.broadcasted_iota(jnp.int32, (BLOCK_S, BLOCK_T), 1)
     s = columns[at] * BLOCK_S + lax.broadcasted_iota(jnp.int32, (BLOCK_S, BLOCK_T), 0)
     return kinds[at], t, s
@@ -203,6 +237,22 @@ def _column(row):
     return jnp.broadcast_to(row, (LANES, row.shape[1])).T[:, :1]
 
 
+def _as_row(sums):
+    """A column as a row, and a row as it is."""
+    return sums if sums.shape[0] == 1 else jnp.broadcast_to(sums, (sums.shape[0], LANES)).T[:1]
+
+
+def _entries_of_pairs(tensor, t, s, T, S):
+    """tensor[t, s] of a tile, 0 beyond its ends; along an axis that it is broadcast over, its only entry."""
+    entries = tensor[...].astype(jnp.int32 if tensor.dtype == jnp.int8 else jnp.float32)
+    if entries.ndim == 3:
+        entries = entries[0]  # a row already
+    elif entries.shape[1] > 1:
+        entries = _column(entries) if entries.shape[0] == 1 else entries.T
+    entries = jnp.where((t < T) & (s < S), entries, 0)
+    return entries > 0 if tensor.dtype == jnp.int8 else entries
+
+
 # -- which blocks are visited --
 
 
@@ -230,29 +280,33 @@ def _highest(tensor, b, first, stop, BLOCK):
     return tensor[b, jnp.minimum(first + jnp.arange(BLOCK), stop - 1)].max()
 
 
-def _steps(B: int, T: int, S: int, blocks: tuple[int, int], by_keys: bool, given: Any) -> tuple[list[Any], Any]:
+def _steps(B: int, T: int, S: int, blocks: tuple[int, int], by: str, given: Any) -> tuple[list[Any], Any]:
     """The steps of a kernel, as its scalars, and how many there are: of a batch row, where a tensor decides, the most."""
     if LOOKED_UP:
         looked_up = (None, block_tensors)
         if any(isinstance(each, Array) for each in looked_up):
-            *steps, count = _listed((B, T, S), blocks, by_keys, given)
+            *steps, count = _listed((B, T, S), blocks, by, given)
             return steps, count
-    return _known_steps(T, S, blocks, by_keys, given)
+    return _known_steps(T, S, blocks, by, known)
 
 
 @functools.cache
-def _known_steps(T: int, S: int, blocks: tuple[int, int], by_keys: bool, given: Any) -> tuple[list[Any], int]:
+def _known_steps(T: int, S: int, blocks: tuple[int, int], by: str, given: Any) -> tuple[list[Any], int]:
     """The same of numbers alone: compiled and run at once, whatever is being traced."""
-    listed = jax.jit(lambda: _listed((1, T, S), blocks, by_keys, given)).lower().compile()
+    listed = jax.jit(lambda: _listed((1, T, S), blocks, by, given)).lower().compile()
     *steps, count = jax.device_get(listed())
     return [each[:, :count] for each in steps], int(count)
 
 
-def _listed(sizes: tuple[int, int, int], blocks: tuple[int, int], by_keys: bool, given: Any) -> tuple[Array, ...]:
+def _listed(sizes: tuple[int, int, int], blocks: tuple[int, int], by: str, given: Any) -> tuple[Array, ...]:
     """The blocks that each block of a result is made of, one after another; where it is of none, one that writes zeros."""
     seen, hidden = _looks(*sizes, *blocks, given)
-    if by_keys:
+    if by == "columns":
         seen, hidden = seen.mT, hidden.mT
+    if OPERANDS:
+        across = seen.shape[2]
+        if by == "blocks":
+            seen, hidden = (each.reshape(each.shape[0], -1, 1) for each in (seen, hidden))
     batches, _, others = seen.shape
     visited = (seen | (~seen.any(2, keepdims=True) & (jnp.arange(others) == 0))).reshape(batches, -1)
     counts, place = visited.sum(1, keepdims=True), jnp.arange(visited.shape[1])
@@ -262,7 +316,9 @@ def _listed(sizes: tuple[int, int, int], blocks: tuple[int, int], by_keys: bool,
     edges = jnp.diff(jnp.where(place < counts, owner, -1), axis=1, prepend=-1, append=-1) != 0
     kinds = jnp.take_along_axis((SEEN * seen + TESTED * hidden).reshape(batches, -1), found, 1)
     kinds = jnp.where(place < counts, kinds + FIRST * edges[:, :-1] + LAST * edges[:, 1:], 0)
-    rows, columns = (other, owner) if by_keys else (owner, other)
+    rows, columns = (other, owner) if by == "columns" else (owner, other)
+    if OPERANDS:
+        rows, columns = (owner // across, owner % across) if by == "blocks" else (rows, columns)
     return rows.astype(jnp.int32), columns.astype(jnp.int32), kinds.astype(jnp.int32), counts.max()
 
 
@@ -304,7 +360,7 @@ def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array,
     if 0 in (B, T, N, S, V):
         return jnp.zeros((B, T, N, V), query.dtype), jnp.full((B, N, 1, T), jnp.inf)
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
-    steps, count = _steps(B, T, S, blocks, False, given)
+    steps, count = _steps(B, T, S, blocks, "rows", given)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
     output, lse = pl.pallas_call(
@@ -332,12 +388,12 @@ def _saved(query: Array, key: Array, value: Array, given: Any) -> tuple[tuple[Ar
 
 def _gradients(numbers: Any, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    query, key, value, tensors, output, lse = saved
+    (query, key, value, tensors, output, lse), d_output = saved, d_outputs[0]
     if 0 in (*query.shape, *value.shape):
         return tuple(map(_zeros, (query, key, value, tensors)))
-    delta = (output.astype(jnp.float32) * d_outputs[0].astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
-    d_query = _query_gradient(query, key, value, d_outputs[0], lse, delta, given)
-    d_key, d_value = _key_gradients(query, key, value, d_outputs[0], lse, delta, given)
+    delta = _delta(output, d_output)
+    d_query = _query_gradient(query, key, value, d_output, lse, delta, given)
+    d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, given)
     return d_query, d_key, d_value, tensor_gradients
 
 
@@ -345,7 +401,7 @@ def _query_gradient(query: Array, key: Array, value: Array, d_output: Array, lse
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
-    steps, count = _steps(B, T, S, blocks, False, given)
+    steps, count = _steps(B, T, S, blocks, "rows", given)
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
     d_query = pl.pallas_call(
@@ -375,7 +431,7 @@ def _key_gradients(
     """One kernel, over blocks of keys."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
-    steps, count = _steps(B, T, S, blocks, True, given)
+    steps, count = _steps(B, T, S, blocks, "columns", given)
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
     d_key, d_value = pl.pallas_call(
@@ -399,12 +455,55 @@ def _key_gradients(
     return _heads(d_key, S, K, H), _heads(d_value, S, K, V)
 
 
+def _operand_gradient(
+    query: Array, key: Array, value: Array, output: Array, lse: Array, d_output: Array, given: Any
+) -> Array | None:
+    """The gradient of `operand`: blocks of T by S where it has both axes, else sums of rows or of columns for every head."""
+    if operand is None or not jnp.issubdtype(operand.dtype, jnp.floating):
+        return None
+    (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
+    has_queries, has_keys = operand.shape[2] == T > 1, operand.shape[3] == S > 1
+    by = "blocks" if has_queries and has_keys else "columns" if has_keys else "rows"
+    shape = operand.shape if by == "blocks" else (B, N, 1, S if has_keys else T)
+    BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
+    steps, count = _steps(B, T, S, blocks, by, given)
+    rows, columns = 1 if by == "columns" else BLOCK_T, 1 if by == "rows" else BLOCK_S
+    batches, heads = B // shape[0], N // shape[1]
+    place = functools.partial(_of_every_head, N // K, batches, heads)
+    d_operand = pl.pallas_call(
+        functools.partial(_operand_gradient_kernel, named_numbers, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=3,
+            grid=(*shape[:2], count, batches, heads),
+            in_specs=[
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), tensor_specs,
+                _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
+            ],
+            out_specs=_of_result(place, batches, heads, rows, columns),
+            scratch_shapes=[_sums(columns, rows)],
+        ),
+        **_options(5),
+    )(
+        *steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), laid_out,
+        _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(_delta(output, d_output), BLOCK_T),
+    )  # fmt: skip
+    found: Array = d_operand if has_keys else d_operand.mT
+    axes = tuple(axis for axis, size in enumerate(operand.shape) if size < found.shape[axis])
+    return found.sum(axes, keepdims=True).astype(operand.dtype)
+
+
 _attention.defvjp(_saved, _gradients)
 
 
 def _zeros(array: Array | None) -> Array | None:
     """The gradient of what nothing depends on."""
     return None if array is None or not jnp.issubdtype(array.dtype, jnp.floating) else jnp.zeros_like(array)
+
+
+def _delta(output: Array, d_output: Array) -> Array:
+    """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
+    return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
 
 
 # -- what a step has --
@@ -420,6 +519,13 @@ def _of_key_head(G, b, k, i, head, rows, columns, kinds):
     """The same where a step has one head of a group."""
     at = (b * (kinds.shape[0] > 1), i)
     return b, k * G + head, k, rows[at], columns[at]
+
+
+def _of_every_head(G, batches, heads, b, n, i, batch, head, rows, columns, kinds):
+    """The same where a step has one of the batch rows and one of the heads that a block of a result is made of."""
+    b, n = b * batches + batch, n * heads + head
+    at = (b * (kinds.shape[0] > 1), i)
+    return b, n, lax.div(n, jnp.int32(G)), rows[at], columns[at]
 
 
 def _queries(place, BLOCK_T, width):
@@ -470,6 +576,44 @@ def _row_of_keys(place, array, BLOCK_S):
         return b, 0, column
 
     return None if array is None else pl.BlockSpec((None, 1, BLOCK_S), at)
+
+
+def _of_pairs(place, array, BLOCK_T, BLOCK_S):
+    """The entries of a block of queries and keys, as `_pairs` lays them out."""
+    if array is None:
+        return None
+    B, N, T, S = (size > 1 for size in array.shape)
+
+    def at(*step):
+        b, n, _, row, column = place(*step)
+        return (b * B, n * N, 0, 0, row) if T and not S else (b * B, n * N, row * T, column * S)
+
+    block = (1, 1, BLOCK_T) if T and not S else (BLOCK_T if T else 1, BLOCK_S if S else 1)
+    return pl.BlockSpec((None, None, *block), at)
+
+
+def _pairs(array: Array | None) -> Array | None:
+    """(B|1, N|1, T|1, S|1), truth values in bytes; what queries have alone lies along the lanes, behind one more axis."""
+    if array is None:
+        return None
+    array = array.astype({jnp.bool_: jnp.int8, jnp.float16: jnp.float32}.get(array.dtype.type, array.dtype))
+    return array.mT[:, :, None] if array.shape[2] > 1 == array.shape[3] else array
+
+
+def _shape_of(array: Array | None) -> jax.ShapeDtypeStruct | None:
+    """What is known of a tensor when a kernel is traced."""
+    return None if array is None else jax.ShapeDtypeStruct(array.shape, array.dtype)
+
+
+def _of_result(place, batches, heads, rows, columns):
+    """A block of the gradient of what pairs read."""
+
+    def at(*step):
+        b, n, _, row, column = place(*step)
+        b, n = lax.div(b, jnp.int32(batches)), lax.div(n, jnp.int32(heads))
+        return (b, n, row, column) if rows > 1 < columns else (b, n, 0, column if columns > 1 else row)
+
+    return pl.BlockSpec((None, None, rows, columns) if columns > 1 else (None, None, 1, rows), at)
 
 
 def _scalars(array):

@@ -58,7 +58,8 @@ def _forward_kernel(
     *, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
-    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+    b = pl.program_id(0)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
     def begin():
@@ -92,7 +93,8 @@ def _query_gradient_kernel(
     *, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: the weights are computed again."""
-    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+    b = pl.program_id(0)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
     def begin():
@@ -118,7 +120,8 @@ def _key_gradients_kernel(
     *, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
-    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+    b = pl.program_id(0)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
     head, heads = pl.program_id(3), pl.num_programs(3)
 
     @pl.when((kind & FIRST > 0) & (head == 0))
@@ -171,9 +174,9 @@ def _run_of_keys(low, start, stop, T, S, BLOCK):
 FIRST, LAST, SEEN, TESTED = 1, 2, 4, 8  # of a step: its sums begin, its sums end, some query sees some key, not all see all
 
 
-def _step(rows, columns, kinds, BLOCK_T, BLOCK_S):
+def _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S):
     """The kind of a step, and the positions of its block of keys by queries."""
-    at = (pl.program_id(0) * (kinds.shape[0] > 1), pl.program_id(2))
+    at = (b * (kinds.shape[0] > 1), pl.program_id(2))
     t = rows[at] * BLOCK_T + lax.broadcasted_iota(jnp.int32, (BLOCK_S, BLOCK_T), 1)
     s = columns[at] * BLOCK_S + lax.broadcasted_iota(jnp.int32, (BLOCK_S, BLOCK_T), 0)
     return kinds[at], t, s
@@ -209,23 +212,23 @@ def _meets(low, high, first, stop, already, BLOCK):
     return already | inside, jnp.minimum(high, change)
 
 
-def _steps(B: int, T: int, S: int, blocks: tuple[int, int], by_keys: bool, scale: float) -> tuple[list[Any], Any]:
+def _steps(B: int, T: int, S: int, blocks: tuple[int, int], by: str, scale: float) -> tuple[list[Any], Any]:
     """The steps of a kernel, as its scalars, and how many there are: of a batch row, where a tensor decides, the most."""
-    return _known_steps(T, S, blocks, by_keys, scale)
+    return _known_steps(T, S, blocks, by, scale)
 
 
 @functools.cache
-def _known_steps(T: int, S: int, blocks: tuple[int, int], by_keys: bool, scale: float) -> tuple[list[Any], int]:
+def _known_steps(T: int, S: int, blocks: tuple[int, int], by: str, scale: float) -> tuple[list[Any], int]:
     """The same of numbers alone: compiled and run at once, whatever is being traced."""
-    listed = jax.jit(lambda: _listed((1, T, S), blocks, by_keys, scale)).lower().compile()
+    listed = jax.jit(lambda: _listed((1, T, S), blocks, by, scale)).lower().compile()
     *steps, count = jax.device_get(listed())
     return [each[:, :count] for each in steps], int(count)
 
 
-def _listed(sizes: tuple[int, int, int], blocks: tuple[int, int], by_keys: bool, scale: float) -> tuple[Array, ...]:
+def _listed(sizes: tuple[int, int, int], blocks: tuple[int, int], by: str, scale: float) -> tuple[Array, ...]:
     """The blocks that each block of a result is made of, one after another; where it is of none, one that writes zeros."""
     seen, hidden = _looks(*sizes, *blocks, scale)
-    if by_keys:
+    if by == "columns":
         seen, hidden = seen.mT, hidden.mT
     batches, _, others = seen.shape
     visited = (seen | (~seen.any(2, keepdims=True) & (jnp.arange(others) == 0))).reshape(batches, -1)
@@ -236,7 +239,7 @@ def _listed(sizes: tuple[int, int, int], blocks: tuple[int, int], by_keys: bool,
     edges = jnp.diff(jnp.where(place < counts, owner, -1), axis=1, prepend=-1, append=-1) != 0
     kinds = jnp.take_along_axis((SEEN * seen + TESTED * hidden).reshape(batches, -1), found, 1)
     kinds = jnp.where(place < counts, kinds + FIRST * edges[:, :-1] + LAST * edges[:, 1:], 0)
-    rows, columns = (other, owner) if by_keys else (owner, other)
+    rows, columns = (other, owner) if by == "columns" else (owner, other)
     return rows.astype(jnp.int32), columns.astype(jnp.int32), kinds.astype(jnp.int32), counts.max()
 
 
@@ -278,7 +281,7 @@ def _forward(query: Array, key: Array, value: Array, scale: float) -> tuple[Arra
     if 0 in (B, T, N, S, V):
         return jnp.zeros((B, T, N, V), query.dtype), jnp.full((B, N, 1, T), jnp.inf)
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
-    steps, count = _steps(B, T, S, blocks, False, scale)
+    steps, count = _steps(B, T, S, blocks, "rows", scale)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
     output, lse = pl.pallas_call(
@@ -306,12 +309,12 @@ def _saved(query: Array, key: Array, value: Array, scale: float) -> tuple[tuple[
 
 def _gradients(scale: float, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    query, key, value, output, lse = saved
+    (query, key, value, output, lse), d_output = saved, d_outputs[0]
     if 0 in (*query.shape, *value.shape):
         return tuple(map(_zeros, (query, key, value)))
-    delta = (output.astype(jnp.float32) * d_outputs[0].astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
-    d_query = _query_gradient(query, key, value, d_outputs[0], lse, delta, scale)
-    d_key, d_value = _key_gradients(query, key, value, d_outputs[0], lse, delta, scale)
+    delta = _delta(output, d_output)
+    d_query = _query_gradient(query, key, value, d_output, lse, delta, scale)
+    d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, scale)
     return d_query, d_key, d_value
 
 
@@ -319,7 +322,7 @@ def _query_gradient(query: Array, key: Array, value: Array, d_output: Array, lse
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
-    steps, count = _steps(B, T, S, blocks, False, scale)
+    steps, count = _steps(B, T, S, blocks, "rows", scale)
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
     d_query = pl.pallas_call(
@@ -349,7 +352,7 @@ def _key_gradients(
     """One kernel, over blocks of keys."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
-    steps, count = _steps(B, T, S, blocks, True, scale)
+    steps, count = _steps(B, T, S, blocks, "columns", scale)
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
     d_key, d_value = pl.pallas_call(
@@ -379,6 +382,11 @@ _attention.defvjp(_saved, _gradients)
 def _zeros(array: Array | None) -> Array | None:
     """The gradient of what nothing depends on."""
     return None if array is None or not jnp.issubdtype(array.dtype, jnp.floating) else jnp.zeros_like(array)
+
+
+def _delta(output: Array, d_output: Array) -> Array:
+    """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
+    return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
 
 
 def _of_query_head(G, b, n, i, rows, columns, kinds):

@@ -70,7 +70,8 @@ def _forward_kernel(
     *, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
-    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+    b = pl.program_id(0)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
     def begin():
@@ -104,7 +105,8 @@ def _query_gradient_kernel(
     *, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: the weights are computed again."""
-    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+    b = pl.program_id(0)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
     def begin():
@@ -130,7 +132,8 @@ def _key_gradients_kernel(
     *, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
-    kind, t, s = _step(rows, columns, kinds, BLOCK_T, BLOCK_S)
+    b = pl.program_id(0)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
     head, heads = pl.program_id(3), pl.num_programs(3)
 
     @pl.when((kind & FIRST > 0) & (head == 0))
@@ -198,9 +201,9 @@ def _run_of_keys(low, start, stop, T, S, b, query_segment_ids, key_value_segment
 FIRST, LAST, SEEN, TESTED = 1, 2, 4, 8  # of a step: its sums begin, its sums end, some query sees some key, not all see all
 
 
-def _step(rows, columns, kinds, BLOCK_T, BLOCK_S):
+def _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S):
     """The kind of a step, and the positions of its block of keys by queries."""
-    at = (pl.program_id(0) * (kinds.shape[0] > 1), pl.program_id(2))
+    at = (b * (kinds.shape[0] > 1), pl.program_id(2))
     t = rows[at] * BLOCK_T + lax.broadcasted_iota(jnp.int32, (BLOCK_S, BLOCK_T), 1)
     s = columns[at] * BLOCK_S + lax.broadcasted_iota(jnp.int32, (BLOCK_S, BLOCK_T), 0)
     return kinds[at], t, s
@@ -262,7 +265,7 @@ def _steps(
     T: int,
     S: int,
     blocks: tuple[int, int],
-    by_keys: bool,
+    by: str,
     query_segment_ids: Array,
     key_value_segment_ids: Array,
     scale: float,
@@ -270,19 +273,17 @@ def _steps(
     """The steps of a kernel, as its scalars, and how many there are: of a batch row, where a tensor decides, the most."""
     looked_up = (None, query_segment_ids, key_value_segment_ids)
     if any(isinstance(each, Array) for each in looked_up):
-        *steps, count = _listed((B, T, S), blocks, by_keys, query_segment_ids, key_value_segment_ids, scale)
+        *steps, count = _listed((B, T, S), blocks, by, query_segment_ids, key_value_segment_ids, scale)
         return steps, count
-    return _known_steps(T, S, blocks, by_keys, query_segment_ids, key_value_segment_ids, scale)
+    return _known_steps(T, S, blocks, by, query_segment_ids, key_value_segment_ids, scale)
 
 
 @functools.cache
 def _known_steps(
-    T: int, S: int, blocks: tuple[int, int], by_keys: bool, query_segment_ids: Array, key_value_segment_ids: Array, scale: float
+    T: int, S: int, blocks: tuple[int, int], by: str, query_segment_ids: Array, key_value_segment_ids: Array, scale: float
 ) -> tuple[list[Any], int]:
     """The same of numbers alone: compiled and run at once, whatever is being traced."""
-    listed = (
-        jax.jit(lambda: _listed((1, T, S), blocks, by_keys, query_segment_ids, key_value_segment_ids, scale)).lower().compile()
-    )
+    listed = jax.jit(lambda: _listed((1, T, S), blocks, by, query_segment_ids, key_value_segment_ids, scale)).lower().compile()
     *steps, count = jax.device_get(listed())
     return [each[:, :count] for each in steps], int(count)
 
@@ -290,14 +291,14 @@ def _known_steps(
 def _listed(
     sizes: tuple[int, int, int],
     blocks: tuple[int, int],
-    by_keys: bool,
+    by: str,
     query_segment_ids: Array,
     key_value_segment_ids: Array,
     scale: float,
 ) -> tuple[Array, ...]:
     """The blocks that each block of a result is made of, one after another; where it is of none, one that writes zeros."""
     seen, hidden = _looks(*sizes, *blocks, query_segment_ids, key_value_segment_ids, scale)
-    if by_keys:
+    if by == "columns":
         seen, hidden = seen.mT, hidden.mT
     batches, _, others = seen.shape
     visited = (seen | (~seen.any(2, keepdims=True) & (jnp.arange(others) == 0))).reshape(batches, -1)
@@ -308,7 +309,7 @@ def _listed(
     edges = jnp.diff(jnp.where(place < counts, owner, -1), axis=1, prepend=-1, append=-1) != 0
     kinds = jnp.take_along_axis((SEEN * seen + TESTED * hidden).reshape(batches, -1), found, 1)
     kinds = jnp.where(place < counts, kinds + FIRST * edges[:, :-1] + LAST * edges[:, 1:], 0)
-    rows, columns = (other, owner) if by_keys else (owner, other)
+    rows, columns = (other, owner) if by == "columns" else (owner, other)
     return rows.astype(jnp.int32), columns.astype(jnp.int32), kinds.astype(jnp.int32), counts.max()
 
 
@@ -359,7 +360,7 @@ def _forward(
     if 0 in (B, T, N, S, V):
         return jnp.zeros((B, T, N, V), query.dtype), jnp.full((B, N, 1, T), jnp.inf)
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
-    steps, count = _steps(B, T, S, blocks, False, query_segment_ids, key_value_segment_ids, scale)
+    steps, count = _steps(B, T, S, blocks, "rows", query_segment_ids, key_value_segment_ids, scale)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
     output, lse = pl.pallas_call(
@@ -402,14 +403,12 @@ def _saved(
 
 def _gradients(scale: float, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    query, key, value, query_segment_ids, key_value_segment_ids, output, lse = saved
+    (query, key, value, query_segment_ids, key_value_segment_ids, output, lse), d_output = saved, d_outputs[0]
     if 0 in (*query.shape, *value.shape):
         return tuple(map(_zeros, (query, key, value, query_segment_ids, key_value_segment_ids)))
-    delta = (output.astype(jnp.float32) * d_outputs[0].astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
-    d_query = _query_gradient(query, key, value, d_outputs[0], lse, delta, query_segment_ids, key_value_segment_ids, scale)
-    d_key, d_value = _key_gradients(
-        query, key, value, d_outputs[0], lse, delta, query_segment_ids, key_value_segment_ids, scale
-    )
+    delta = _delta(output, d_output)
+    d_query = _query_gradient(query, key, value, d_output, lse, delta, query_segment_ids, key_value_segment_ids, scale)
+    d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, query_segment_ids, key_value_segment_ids, scale)
     return d_query, d_key, d_value, None, None
 
 
@@ -427,7 +426,7 @@ def _query_gradient(
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
-    steps, count = _steps(B, T, S, blocks, False, query_segment_ids, key_value_segment_ids, scale)
+    steps, count = _steps(B, T, S, blocks, "rows", query_segment_ids, key_value_segment_ids, scale)
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
     d_query = pl.pallas_call(
@@ -465,7 +464,7 @@ def _key_gradients(
     """One kernel, over blocks of keys."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
-    steps, count = _steps(B, T, S, blocks, True, query_segment_ids, key_value_segment_ids, scale)
+    steps, count = _steps(B, T, S, blocks, "columns", query_segment_ids, key_value_segment_ids, scale)
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
     d_key, d_value = pl.pallas_call(
@@ -495,6 +494,11 @@ _attention.defvjp(_saved, _gradients)
 def _zeros(array: Array | None) -> Array | None:
     """The gradient of what nothing depends on."""
     return None if array is None or not jnp.issubdtype(array.dtype, jnp.floating) else jnp.zeros_like(array)
+
+
+def _delta(output: Array, d_output: Array) -> Array:
+    """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
+    return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
 
 
 def _of_query_head(G, b, n, i, rows, columns, kinds):

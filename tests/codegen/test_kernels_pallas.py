@@ -18,6 +18,7 @@ from attnspec.codegen.triton.language import LANGUAGE as TRITON
 from attnspec.spec.loader import builtin, find
 from compiling import GENERATED, SPECS, spec_of
 
+SDPA = "torch.nn.functional.scaled_dot_product_attention"
 COVERED = [name for name, spec in builtin().items() if not any(reasons(spec, TRITON))]
 PLACEHOLDERS = {"FACTOR", "NUMBERS", "Shares", "operand", "tensors", "numbers", "named_numbers", "given", "tensor_gradients"}
 PLACEHOLDERS |= {"UNIFORM", "ROWS", "SINK", "OPERANDS"}
@@ -84,23 +85,28 @@ def test_a_file_is_whole_and_has_nothing_it_does_not_use(name: str) -> None:
     assert [each for each in refusals(text) if each not in page] == []
 
 
-@pytest.mark.parametrize("name", ["causal_gqa", "gemma2", "longformer", "packed_documents"])
+@pytest.mark.parametrize("name", ["causal_gqa", "gemma2", "longformer", "packed_documents", SDPA])
 def test_a_file_for_tpus_is_whole_too(name: str) -> None:
-    text = (GENERATED / "pallas_tpu" / f"{name}.py").read_text(encoding="utf-8")
+    text = (GENERATED / "pallas_tpu" / f"{find(name).module_name}.py").read_text(encoding="utf-8")
     words = read(text[: text.index("# -- helpers")])
     assert not words & PLACEHOLDERS
     assert ("_square" in words) == (name == "gemma2")
+    assert ("_attn_mask_gradient" in words) == ("_entries_of_pairs" in words) == (name == SDPA)
     page = (GENERATED / "pallas_tpu" / "README.md").read_text(encoding="utf-8")
     assert [each for each in refusals(text) if each not in page] == []
 
 
 def test_what_a_tpu_has_no_kernel_for_is_refused_by_name() -> None:
     why = {name: list(reasons(find(name), TPU)) for name in COVERED}
-    assert [name for name, found in why.items() if not found] == ["causal_gqa", "gemma2", "longformer", "packed_documents"]
-    assert why["torch.nn.functional.scaled_dot_product_attention"] == [
-        "`attn_mask` is a tensor that no kernel for TPUs reads yet"
+    assert [name for name, found in why.items() if not found] == [
+        SDPA,
+        "causal_gqa",
+        "gemma2",
+        "longformer",
+        "packed_documents",
     ]
     assert why["keras.ops.dot_product_attention"][-1].startswith("rows that see nothing are uniform")
+    assert next(reasons(find(str(SPECS / "sink.toml")), TPU)) == "`sink` is a tensor that no kernel for TPUs reads yet"
 
 
 def read(text: str) -> set[str]:

@@ -23,6 +23,7 @@ from attnspec.harness.subjects import generated, load
 from attnspec.spec.loader import find
 
 pytestmark = pytest.mark.xdist_group("jax")
+SDPA = "torch.nn.functional.scaled_dot_product_attention"
 IN_HASTE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 CALLS: list[tuple[str, dict[str, Any]]] = [
     ("causal_gqa", {"scale": 0.5}),
@@ -57,12 +58,49 @@ def test_every_kernel_is_lowered_for_tpus(name: str, arguments: dict[str, Any], 
     assert re.findall(r"x(?:1000|1024)x(?:1|128|1330|1536)x?[bf]", text) == []
 
 
-def exported(loss: Any, *tensors: Any) -> str:
-    """The gradients of query, key and value for TPUs, with all their kernels."""
-    text = str(export.export(jax.jit(jax.grad(loss, (0, 1, 2))), platforms=["tpu"])(*tensors).mlir_module())
-    kernels = re.findall(r'kernel_name = "(\w+)"', text)
+def exported(loss: Any, *tensors: Any, operands: int = 0) -> str:
+    """The gradients of query, key, value and operands for TPUs, with all their kernels."""
+    text = str(export.export(jax.jit(jax.grad(loss, range(3 + operands))), platforms=["tpu"])(*tensors).mlir_module())
+    kernels = [kernel for kernel in re.findall(r'kernel_name = "(\w+)"', text) if "_mask_" not in kernel]
     assert sorted(kernels) == ["_forward_kernel", "_key_gradients_kernel", "_query_gradient_kernel"]
     return text
+
+
+@pytest.mark.parametrize("mask", [(2, 6, 1000, 1330), (6, 1, 1330), (1000, 1)], ids=str)
+def test_masks_and_biases_are_lowered_with_their_gradients(mask: tuple[int, ...]) -> None:
+    """T x S is nowhere but in a bias and its gradient."""
+    query, key = (jax.ShapeDtypeStruct((2, heads, length, 64), "bfloat16") for length, heads in ((1000, 6), (1330, 2)))
+
+    def loss(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> jax.Array:
+        return module(SDPA).scaled_dot_product_attention(query, key, value, mask, enable_gqa=True).sum().astype(jnp.float32)  # type: ignore[no-any-return]
+
+    with_bias = exported(loss, query, key, key, jax.ShapeDtypeStruct(mask, "float32"), operands=1)
+    assert "_attn_mask_gradient_kernel" in with_bias
+    assert ("1000x1330x" in with_bias) == (mask[-2:] == (1000, 1330))
+    assert "_attn_mask_gradient_kernel" not in exported(loss, query, key, key, jax.ShapeDtypeStruct(mask, "bool"))
+
+
+def test_batch_rows_share_the_gradient_of_a_bias() -> None:
+    """Interpreted; a sequence is as long as blocks are not."""
+    draw = np.random.default_rng(0).standard_normal
+    sizes = ((2, 2, 17, 6), (2, 1, 13, 6), (2, 1, 13, 6), (1, 2, 17, 13))
+    query, key, value, bias = (draw(size, np.float32) for size in sizes)
+    function = interpreted(SDPA)
+
+    def pull(cotangent: jax.Array, *tensors: jax.Array) -> Any:
+        return jax.vjp(lambda *tensors: function(*tensors, enable_gqa=True), *tensors)[1](cotangent)
+
+    found = jax.jit(pull, compiler_options=IN_HASTE)(query, query, key, value, bias)
+    wanted = load(next(generated(find(SDPA), "numpy"))).vjp(query, query, key, value, bias, enable_gqa=True)  # type: ignore[misc]
+    for gradient, name in zip(found, ("query", "key", "value", "attn_mask"), strict=True):
+        np.testing.assert_allclose(gradient, wanted[name], atol=1e-5)
+
+
+def interpreted(name: str) -> Any:
+    """The function in small blocks, its kernels interpreted."""
+    function = load(next(generated(find(name), "pallas_tpu"))).function
+    vars(function).get("__wrapped__", function).__globals__["INTERPRET"] = True
+    return function
 
 
 def test_a_grid_is_as_long_as_documents_make_it() -> None:
@@ -78,7 +116,7 @@ def test_a_grid_is_as_long_as_documents_make_it() -> None:
 
     assert exported(loss, query, key, key, *segments)
     documents = jnp.asarray([[0] * 16 + [1] * 16 + [2] * 16, [0] * 48])
-    (rows, columns, kinds), count = module("packed_documents")._steps(2, 48, 48, (16, 8), False, documents, documents, 1.0)
+    (rows, columns, kinds), count = module("packed_documents")._steps(2, 48, 48, (16, 8), "rows", documents, documents, 1.0)
     assert count == 12  # below and on the diagonal
     assert list(zip(rows[0, :6], columns[0, :6], strict=True)) == [(0, 0), (0, 1), (1, 2), (1, 3), (2, 4), (2, 5)]
     assert not kinds[0, 6:].any()
@@ -97,10 +135,10 @@ def test_the_grid_has_the_blocks_that_are_seen_and_no_others(
     tested = table == TEST
     tested[-1, :] |= bool(T % blocks[0])
     tested[:, -1] |= bool(S % blocks[1])
-    for by_keys in (False, True):
-        steps, count = module(name)._steps(B=1, T=T, S=S, blocks=blocks, by_keys=by_keys, **arguments)
+    for by in ("rows", "columns"):
+        steps, count = module(name)._steps(B=1, T=T, S=S, blocks=blocks, by=by, **arguments)
         rows, columns, kinds = (each[0] for each in steps)
-        owners, others = (columns, rows) if by_keys else (rows, columns)
+        owners, others = (rows, columns) if by == "rows" else (columns, rows)
         seen = kinds & module(name).SEEN > 0
         visited = list(zip(rows[seen], columns[seen], strict=True))
         assert count == len(kinds)
@@ -109,15 +147,24 @@ def test_the_grid_has_the_blocks_that_are_seen_and_no_others(
         assert (others[~seen] == 0).all()
         edges = np.flatnonzero(np.diff(owners, prepend=-1, append=-1))
         assert (np.diff(owners) >= 0).all()
-        assert (owners[edges[:-1]] == range(table.shape[by_keys])).all()
+        assert (owners[edges[:-1]] == range(table.shape[by == "columns"])).all()
         assert (np.flatnonzero(kinds & module(name).FIRST) == edges[:-1]).all()
         assert (np.flatnonzero(kinds & module(name).LAST) == edges[1:] - 1).all()
 
 
+def test_a_bias_has_its_gradient_in_every_block() -> None:
+    """Seen or not: what is not seen is zero."""
+    arguments = {"attn_mask": None, "is_causal": True, "scale": 1.0}
+    (rows, columns, kinds), count = module(SDPA)._steps(B=1, T=40, S=20, blocks=(16, 8), by="blocks", **arguments)
+    assert list(zip(rows[0], columns[0], strict=True)) == [(row, column) for row in range(3) for column in range(3)]
+    assert count == 9
+    assert (kinds & (module(SDPA).FIRST | module(SDPA).LAST) == 3).all()
+    assert (kinds[0] & module(SDPA).SEEN > 0).tolist() == [True, True, False] + [True] * 6
+
+
 def test_a_mapped_axis_is_one_more_of_the_grid() -> None:
     """Interpreted under jit, with a head dim and lengths that blocks do not divide; and lowered."""
-    function = load(next(generated(find("gemma2"), "pallas_tpu"))).function
-    vars(function).get("__wrapped__", function).__globals__["INTERPRET"] = True
+    function = interpreted("gemma2")
     draw = np.random.default_rng(0).standard_normal
     query, key, value = (draw(size, np.float32) for size in ((2, 1, 17, 2, 20), (1, 21, 1, 20), (1, 21, 1, 12)))
     mapped = jax.vmap(lambda query: function(query, key, value, left=9, cap=2.0))
