@@ -1,4 +1,4 @@
-"""Time and memory of the blockwise forms beside their peers: torch's and jax's own attention, direct NumPy.
+"""Time and memory of the blockwise forms beside their peers: torch's, jax's and Keras's own attention, direct NumPy.
 
     python benchmarks/blockwise.py [NAME ...]
 
@@ -12,6 +12,7 @@ results/blockwise.json; cases that are not asked for keep theirs.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -31,6 +32,8 @@ ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
@@ -88,12 +91,21 @@ CASES = (
     Case("numpy-causal-gradient", 0.08, gradient=True),
     Case("numpy-causal-by-hand", 0.6, peer="by hand"),
     Case("numpy-window-by-hand", 0.12, length=4096, window=256, peer="by hand"),
+    Case("tensorflow-causal", 0.33),
+    Case("tensorflow-window", 0.06, length=4096, window=256),
+    Case("tensorflow-causal-in-a-graph", 0.4, peer="graph"),
+    Case("tensorflow-window-in-a-graph", 0.07, length=4096, window=256, peer="graph"),
+    Case("tensorflow-causal-gradient", 0.5, gradient=True, peer="graph"),
+    Case("tensorflow-window-gradient", 0.1, length=4096, window=256, gradient=True, peer="graph"),
+    Case("tensorflow-short", 1.5, length=128, batch=8, peer="graph"),
     Case("torch-memory", 2.0, length=4096, heads=4, memory=True),
     Case("torch-memory-gradient", 2.0, length=4096, heads=4, gradient=True, memory=True),
     Case("jax-memory", 2.0, length=4096, heads=4, memory=True),
     Case("jax-memory-gradient", 2.0, length=4096, heads=4, gradient=True, memory=True),
     Case("numpy-memory", 2.0, length=4096, heads=4, memory=True),
     Case("numpy-memory-gradient", 2.0, length=4096, heads=4, gradient=True, memory=True),
+    Case("tensorflow-memory", 2.0, length=4096, heads=4, memory=True),
+    Case("tensorflow-memory-gradient", 2.0, length=4096, heads=4, gradient=True, memory=True),
 )
 WIDTH = 64  # of a head
 
@@ -165,6 +177,33 @@ def in_jax(case: Case, length: int) -> Iterator[Call]:
     yield compiled(lambda *at: jax.nn.dot_product_attention(*at, **native))
 
 
+def in_tensorflow(case: Case, length: int) -> Iterator[Call]:
+    """TensorFlow's blockwise form as a graph, and Keras's own function as it is or as a graph."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import tensorflow as tf
+    from keras import ops
+
+    *tensors, cotangent = map(tf.constant, inputs(case, length))
+    attend, options, _ = generated(case)
+    t, s = tf.range(length)[:, None], tf.range(length)
+    window = ((s <= t) & (t - s < case.window))[None, None]
+    masked = {"mask": window} if case.window else {"is_causal": True}
+
+    def traced(function: Callable[..., Any]) -> Call:
+        def both(*at: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(at)
+                output = function(*at)
+            return tuple(tape.gradient(output, at, output_gradients=cotangent))
+
+        graph = tf.function(both if case.gradient else function, autograph=False)
+        return lambda: graph(*tensors)
+
+    yield traced(lambda *at: attend(*at, **options))
+    own = functools.partial(ops.dot_product_attention, **masked)
+    yield traced(own) if case.peer == "graph" else lambda: own(*tensors)
+
+
 def in_numpy(case: Case, length: int) -> Iterator[Call]:
     """NumPy's blockwise form, and its direct one or what is written by hand."""
     import numpy as np
@@ -194,7 +233,7 @@ def by_hand(case: Case, query: Any, key: Any, value: Any) -> Any:
     return weights @ value
 
 
-FRAMEWORKS = {"torch": in_torch, "jax": in_jax, "numpy": in_numpy}
+FRAMEWORKS = {"torch": in_torch, "jax": in_jax, "numpy": in_numpy, "tensorflow": in_tensorflow}
 
 
 def compare(one: Any, other: Any) -> None:
@@ -294,7 +333,7 @@ def main(chosen: list[str]) -> None:
         sizes = {key: value for key, value in asdict(case).items() if key not in ("name", "predicted", "memory")}
         kept[case.name] = {"predicted": case.predicted, **found, **sizes, "load": round(load, 1)}
         print(f"{case.name:<26} predicted {case.predicted:<5} {found}", flush=True)
-    packages = {name: version(name) for name in ("numpy", "torch", "jax", "jaxlib")}
+    packages = {name: version(name) for name in ("numpy", "torch", "jax", "jaxlib", "tensorflow", "keras")}
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(), **packages}
     ordered = {case.name: kept[case.name] for case in CASES if case.name in kept}
     RESULTS.write_text(json.dumps({"setting": machine, "cases": ordered}, indent=1) + "\n", encoding="utf-8")

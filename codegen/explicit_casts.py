@@ -9,8 +9,9 @@ What is repeated along an axis is repeated in `compute`, for its gradient is a s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from attnspec.codegen.program import ELEMENTWISE, Assign, Const, If, Node, Op, Program, Ref, Statement, nodes
 from attnspec.spec.expression import Name
@@ -30,9 +31,15 @@ _COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
 _INTEGERS = frozenset({"arange", "size"})
 
 
-def explicit_casts(spec: Spec, program: Program) -> Program:
-    """The program with every cast that its elementwise operators and concatenations need, and none that changes nothing."""
-    return program.with_body(tuple(_Casts(spec, _kinds(spec)).block(program.body)))
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def explicit_casts(spec: Spec, program: Program, known: Mapping[str, str] = _NOTHING) -> Program:
+    """The program with every cast that its elementwise operators and concatenations need, and none that changes nothing.
+
+    `known` are the kinds of variables that it reads and does not assign.
+    """
+    return program.with_body(tuple(_Casts(spec, _kinds(spec) | {**known}).block(program.body)))
 
 
 def _kinds(spec: Spec) -> dict[str, str]:

@@ -12,9 +12,10 @@ from attnspec.spec.model import Spec
 
 
 class Layouts:
-    """The layouts of query, key, value and output."""
+    """The layouts of query, key, value and output. `shape` says how the sizes of a tensor are asked for."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, shape: str = "{}.shape") -> None:
+        self.shape = shape
         self.scope = canonical_scope(spec)
         self.body = Body(spec, spec.paths[0], self.scope, frozenset())
 
@@ -39,7 +40,8 @@ class Layouts:
             dims = self.dims(name)
             fresh = [dim for dim in dims if dim in read - known]
             known |= {*fresh}
+            shape = self.shape.format(name)
             if len(fresh) == len(dims):
-                yield f"{', '.join(dims)} = {name}.shape"
+                yield f"{', '.join(dims)} = {shape}"
             elif fresh:
-                yield f"{', '.join(fresh)} = {', '.join(f'{name}.shape[{dims.index(dim)}]' for dim in fresh)}"
+                yield f"{', '.join(fresh)} = {', '.join(f'{shape}[{dims.index(dim)}]' for dim in fresh)}"

@@ -7,32 +7,15 @@ direct form's own, lowered on tiles; the backward pass computes the weights agai
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import reduce
 
-from attnspec.codegen.blocks.analysis import all_of, analyse
-from attnspec.codegen.blocks.regions import Region
-from attnspec.codegen.blocks.vocabulary import vocabulary_of
-from attnspec.codegen.blockwise.coverage import BLOCKED, masks, rule_of_masks, scalars
-from attnspec.codegen.blockwise.layouts import Layouts
-from attnspec.codegen.derivative import pruned, reverse_stages
-from attnspec.codegen.index_notation import Scope, lower
+from attnspec.codegen.blockwise.coverage import BLOCKED, rule_of_masks, scalars
+from attnspec.codegen.blockwise.heads_first import ENDS, HEADS_FIRST, HeadsFirst, at_level, public, seen_blocks
 from attnspec.codegen.lower import Body
-from attnspec.codegen.module import aliases, rules_of, signature_text
+from attnspec.codegen.module import aliases, rules_of
 from attnspec.codegen.printer import Printer, Target, indent
-from attnspec.codegen.program import Assign, Const, Dims, Line, Node, Op, Program, Ref, Statement
-from attnspec.codegen.prologue import prologue
-from attnspec.spec.expression import names
+from attnspec.codegen.program import Assign, Line, Ref, Statement
 from attnspec.spec.model import Spec
-
-_HEADS_FIRST: dict[str, Dims] = {
-    "query": ("B", "N", "T", "H"), "key": ("B", "K", "S", "H"), "value": ("B", "K", "S", "V"), "output": ("B", "N", "T", "V"),
-}  # fmt: skip
-"""How blocks lie in memory, whatever the layout of the call: a product of two of them moves nothing."""
-_BLOCK_SIZES = {"T": "rows", "S": "columns"}
-_TILE: Dims = ("TILE",)
 
 
 def parts(spec: Spec, target: Target) -> Iterator[str]:
@@ -44,7 +27,7 @@ def parts(spec: Spec, target: Target) -> Iterator[str]:
     yield loops.direct()
     yield _SECOND
     yield _RULE.format(**_names(spec))
-    yield _public(spec, target)
+    yield public(spec, target, "_attend")
 
 
 def _names(spec: Spec) -> dict[str, str]:
@@ -58,20 +41,13 @@ def _names(spec: Spec) -> dict[str, str]:
     }
 
 
-def _public(spec: Spec, target: Target) -> str:
-    """The documented function: the direct form's checks, then the loops."""
-    call = Line(f"return _attend({', '.join((*BLOCKED, *scalars(spec)))})")
-    body = Printer(target, batched=False).function_body(Program(spec.function_name, (*prologue(spec), call), batched=False))
-    return f"{signature_text(spec, target)}\n{indent(body)}"
-
-
 def _visible(spec: Spec, target: Target) -> str:
     """The function that says which blocks are visited, by the formulas of the masks."""
-    seen, read = _seen(spec, target)
+    seen, read = seen_blocks(spec, target)
     parameters = "".join(f", {name}: Any" for name in read if name in scalars(spec))
     lines = [f"{name} = _within_reach({name})" for name in read if name in scalars(spec) and _is_integer(spec, name)]
     lines += ["start = jnp.arange(0, T or 1, rows)[:, None]", "low = jnp.arange(0, S or 1, columns)"]
-    lines += [line for end, line in _ENDS.items() if end in read]
+    lines += [_ENDS[end] for end in ENDS if end in read]
     lines += [
         f"# {rule_of_masks(spec)}",
         f"seen = jnp.broadcast_to({seen}, (len(start), len(low)))",
@@ -87,50 +63,12 @@ def _visible(spec: Spec, target: Target) -> str:
 _ENDS = {"stop": "stop = jnp.minimum(start + rows, T)", "high": "high = jnp.minimum(low + columns, S)"}
 
 
-def _seen(spec: Spec, target: Target) -> tuple[str, list[str]]:
-    """Whether queries see some of a block of keys, and what this depends on."""
-    met = [_met(region) for region in analyse(masks(spec), vocabulary_of(spec)).seen]
-    seen = reduce(lambda one, other: Op("or", (one, other), _TILE), met) if met else Const(False)
-    text = Printer(target, batched=False).node(seen)[0]
-    words = re.findall(r"\w+", text)
-    return text, [name for name in (*scalars(spec), *_ENDS) if name in words]
-
-
 def _is_integer(spec: Spec, name: str) -> bool:
     return spec.argument(name).role == "integer"
 
 
-def _met(region: Region) -> Node:
-    """Whether blocks of keys meet a region: everything that the test reads is an array, or becomes one."""
-    meets = all_of(region.meets)
-    if meets is None:
-        return Const(True)
-    arrays = {name: Ref(name, _TILE) for name in names(meets)}
-    return lower(meets, _TILE, Scope(arrays, dict.fromkeys(arrays, _TILE), {"tile": "TILE"}), "blocks")
-
-
-class _Loops:
+class _Loops(HeadsFirst):
     """The two loops of a spec, as text."""
-
-    def __init__(self, spec: Spec, target: Target) -> None:
-        self.spec = spec
-        self.layouts = Layouts(spec)
-        sizes = {**aliases(spec), **_BLOCK_SIZES}
-        self.printer = Printer(target, batched=False, sizes=sizes, rules=rules_of(spec))
-        self.logits, self.combine = self.stages()
-
-    def stages(self) -> tuple[list[Statement], list[Statement]]:
-        """The direct form's stages on tiles: up to the masked logits, and after the softmax."""
-        whole = self.layouts.scope
-        tensors = {**whole.tensors, **{name: Ref(f"{name}_block", _HEADS_FIRST[name]) for name in BLOCKED}}
-        scope = Scope(tensors, whole.canonical, whole.indices)
-        body = Body(replace(self.spec, outputs=()), self.spec.paths[0], scope, frozenset())
-        softmax = next(stage for stage in self.spec.paths[0].stages if stage.kind == "softmax")
-        lowered = [s for s in body.stages() if isinstance(s, Assign) and not _is_head(s)]
-        first = next(at for at, s in enumerate(lowered) if s.clause in ("policy.empty_row", softmax.clause))
-        last = max(at for at, s in enumerate(lowered) if s.clause in ("policy.empty_row", softmax.clause))
-        self.softmax = softmax.clause
-        return list(lowered[:first]), list(map(_unrounded, lowered[last + 1 :]))
 
     def forward(self) -> str:
         """The loops that add up the output."""
@@ -148,23 +86,9 @@ class _Loops:
 
     def backward(self) -> str:
         """The loops that add up the gradients."""
-        again, d_logits = reverse_stages(self.spec, tuple(self.logits), Ref("logits", self.spec.tensors["logit"]))
-        product, d_weights = reverse_stages(self.spec, tuple(self.combine), Ref("output", _HEADS_FIRST["output"]))
-        tail: tuple[Statement, ...] = (
-            *d_weights,
-            Line("d_logits = weights_of_rows * (d_weights - mean)", self.softmax),
-            *d_logits,
-            Line("return d_query + d_query_block, _added(d_keys, at, d_key_block), _added(d_values, at, d_value_block)"),
-        )
-        inner = self.text(
-            *self.tile(),
-            *again,
-            _FILLED_UP,
-            Line("weights = weights_of_rows = jnp.exp(logits - residual)", self.softmax),
-            *pruned(tuple(product), tail),
-            *tail,
-        )
-        return self.function(_BACKWARD, inner)
+        last = "return d_query + d_query_block, _added(d_keys, at, d_key_block), _added(d_values, at, d_value_block)"
+        weights = _FILLED_UP, Line("weights = weights_of_rows = jnp.exp(logits - residual)", self.softmax)
+        return self.function(_BACKWARD, self.text(*self.tile(), *self.again(weights, "mean", last)))
 
     def direct(self) -> str:
         """The direct form, of which second derivatives are."""
@@ -176,61 +100,32 @@ class _Loops:
         stages = tuple(s for s in body if isinstance(s, Assign) and s.target.name not in ("dtype", "compute"))
         text = printer.branch((*stages, Line("return output")), "")
         head = printer.block(tuple(self.layouts.head(text)))
-        return _DIRECT.format(body=_at(1, f"{head}\n{text}"), **_names(spec))
+        return _DIRECT.format(body=at_level(1, f"{head}\n{text}"), **_names(spec))
 
     def tile(self) -> Iterator[Statement]:
         yield Line("at = visible[i]")
         yield Line("key_block, value_block = keys[at], values[at]")
         yield Line("s = at * columns + jnp.arange(columns)")
 
-    def text(self, *statements: Statement) -> str:
-        return self.printer.branch(statements, "")
-
     def function(self, skeleton: str, inner: str) -> str:
         """A skeleton with the body of its inner loop, layouts and sizes filled in."""
         given = {name: self.heads_first(name) for name in (*BLOCKED, "output")}
         returned = {f"{name}_returned": self.as_given(name) for name in (*BLOCKED, "output")}
         gradient = self.heads_first("output", "gradient_output")
-        read = [name for name in _seen(self.spec, self.printer.target)[1] if name in scalars(self.spec)]
+        read = [name for name in seen_blocks(self.spec, self.printer.target)[1] if name in scalars(self.spec)]
         given |= {"gradient": gradient, "read": "".join(f", {name}" for name in read)}
-        text = skeleton.format(inner=_at(3, inner), head=_HEAD, **given, **returned, **_names(self.spec))
-        return text.replace(_HEAD, _at(1, self.head(text)))
+        text = skeleton.format(inner=at_level(3, inner), head=_HEAD, **given, **returned, **_names(self.spec))
+        return text.replace(_HEAD, at_level(1, self.head(text)))
 
     def head(self, text: str) -> str:
         """Dtypes, and the sizes that the rest reads."""
         lengths = Line("rows, columns = _block_length(T, BLOCK), _block_length(S, BLOCK)")
         return self.text(*self.layouts.head(text), lengths)
 
-    def heads_first(self, name: str, variable: str = "") -> str:
-        """An array of the call in the order of blocks: `query.transpose(0, 2, 1, 3)`."""
-        return self.transposed(Ref(variable or name, self.layouts.dims(name)), _HEADS_FIRST[name])
-
     def as_given(self, name: str) -> str:
         """What the loops made, in the layout of the call."""
         blocks, length = _MADE[name]
-        return self.transposed(Ref(f"_joined({blocks}, {length})", _HEADS_FIRST[name]), self.layouts.dims(name))
-
-    def transposed(self, ref: Ref, dims: Dims) -> str:
-        return self.printer.node(ref if ref.dims == dims else Op("transpose", (ref,), dims))[0]
-
-
-def _at(level: int, text: str) -> str:
-    """A text so many levels further in."""
-    return text if level == 0 else _at(level - 1, indent(text))
-
-
-def _is_head(statement: Assign) -> bool:
-    """What every tile has in common, or has from the loops: dtypes and index grids."""
-    grid = isinstance(statement.value, Op) and statement.value.name == "arange"
-    return grid or statement.target.name in ("dtype", "compute")
-
-
-def _unrounded(statement: Assign) -> Statement:
-    """The last product without its cast: tiles are added up, and rounded once."""
-    if statement.target.name != "output":
-        return statement
-    assert isinstance(statement.value, Op) and statement.value.name == "cast"
-    return replace(statement, value=statement.value.arguments[0])
+        return self.transposed(Ref(f"_joined({blocks}, {length})", HEADS_FIRST[name]), self.layouts.dims(name))
 
 
 _MADE = {"query": ("d_queries", "T"), "key": ("d_keys", "S"), "value": ("d_values", "S"), "output": ("outputs", "T")}

@@ -112,6 +112,64 @@ def _scalar(value: Any, dtype: tf.DType) -> Any:
     return tf.cast(value, dtype) if tf.is_tensor(value) else value
 
 
+def _within_reach(number: Any) -> tf.Tensor:
+    """An integer that positions are compared with, near enough to them that sums fit into 64 bits."""
+    return tf.clip_by_value(tf.cast(number, tf.int64), -(2**61), 2**61)
+
+
+def _without_derivative(name: str, number: Any) -> tf.Tensor:
+    """A number that the derivative cannot be by: using one is an error, and not 0. A graph may hold what nobody uses."""
+    missing = f"tensorflow: the blockwise form has no derivative by `{name}`; the direct form has"
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def guarded(value: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        return tf.identity(value), lambda gradient: tf.debugging.check_numerics(gradient + float("nan"), missing)
+
+    return guarded(number if tf.is_tensor(number) else tf.constant(number, tf.float64))
+
+
+def _in_blocks(seen: Any, size: int, length: Any) -> tf.Tensor:
+    """The positions in those blocks of a length that are seen."""
+    blocks = tf.range(0, length, size, tf.int64)
+    places = tf.boolean_mask(blocks, tf.broadcast_to(seen, tf.shape(blocks)))[:, None] + tf.range(size, dtype=tf.int64)
+    places = tf.reshape(places, (-1,))
+    return tf.boolean_mask(places, places < length)
+
+
+def _softmax_and_empty(logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The softmax of every row, and whether all of the row is hidden: then it says nothing."""
+    return tf.nn.softmax(logits, axis=-1), tf.reduce_max(logits, axis=-1, keepdims=True) <= logits.dtype.min
+
+
+def _by_blocks(of_block: Any, size: int, shape: Sequence[Any], dtype: tf.DType, *totals: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """An array of that shape, (T, B, N, H), and totals, from `of_block(start, stop, *totals)` of one block after another.
+
+    It returns its part of the array, (B, N, T, H), and the new totals.
+    """
+    blocks = -(-shape[0] // size)
+    blocks = max(1, blocks) if _concrete(blocks) else tf.maximum(tf.constant(1, tf.int64), blocks)
+
+    def turn(i: tf.Tensor, array: tf.TensorArray, totals: Any) -> tuple[tf.Tensor, Any, Any]:
+        start = i * size
+        part, totals = of_block(start, tf.minimum(start + size, shape[0]), *totals)
+        return i + 1, array.write(tf.cast(i, tf.int32), _filled_up(part, size)), totals
+
+    array = tf.TensorArray(dtype, tf.cast(blocks, tf.int32), infer_shape=False)
+    first = tf.constant(0, tf.int64), array, totals
+    _, array, totals = tf.while_loop(lambda i, *_: i < blocks, turn, first, parallel_iterations=1)
+    return tf.reshape(array.stack(), (blocks * size, *shape[1:]))[: shape[0]], totals
+
+
+def _filled_up(part: tf.Tensor, rows: int) -> tf.Tensor:
+    """A block, (B, N, T, H), with its positions in front and zeros up to so many of them."""
+    return tf.pad(tf.transpose(part, (2, 0, 1, 3)), ((0, rows - _shape(part)[2]), (0, 0), (0, 0), (0, 0)))
+
+
+def _added(total: tf.Tensor, places: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+    """The total, (S, B, N, H), with a part, (B, N, S, H), added to some of its positions."""
+    return tf.tensor_scatter_nd_add(total, places[:, None], tf.transpose(part, (2, 0, 1, 3)))
+
+
 def _dropout(weights: tf.Tensor, rate: Any, seed: Any = None) -> tf.Tensor:
     """Zero a share of the weights and rescale the rest; the same for the same seed, the next draw of a generator."""
     if rate == 1:

@@ -16,6 +16,7 @@ from attnspec.codegen.blockwise.rows import backward_program, forward_program
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.program import Assign, For, If, Op, Program, statements
 from attnspec.codegen.targets import TARGETS
+from attnspec.codegen.targets.r import R
 from attnspec.spec.expression import to_text
 from attnspec.spec.loader import builtin, find, load
 from by_hand import random_arrays
@@ -67,9 +68,9 @@ def test_without_a_mask_there_is_nothing_to_leave_out(tmp_path: Path) -> None:
     assert not supports_blockwise(spec_of(PLAIN, tmp_path))
 
 
-@pytest.mark.parametrize("target", ["tensorflow", "keras"])
+@pytest.mark.parametrize("target", ["keras", "r"])
 def test_other_targets_have_none_yet(target: str) -> None:
-    assert list(blockwise_modules(GEMMA2, TARGETS[target])) == []
+    assert list(blockwise_modules(GEMMA2, {**TARGETS, "r": R}[target])) == []
 
 
 @pytest.mark.parametrize("program", [forward_program(GEMMA2), backward_program(GEMMA2)], ids=["forward", "backward"])
@@ -149,15 +150,16 @@ def test_every_stage_has_an_owner_in_both_loops() -> None:
         assert stages <= {getattr(statement, "clause", "") for statement in statements(program.body)}
 
 
-def test_every_stage_has_an_owner_in_both_loops_of_tiles() -> None:
-    ((_, text),) = blockwise_modules(GEMMA2, TARGETS["jax"])
+@pytest.mark.parametrize("target", ["jax", "tensorflow"])
+def test_every_stage_has_an_owner_in_both_loops_with_heads_in_front(target: str) -> None:
+    ((_, text),) = blockwise_modules(GEMMA2, TARGETS[target])
     forward, backward = (text.partition(f"def _{name}(")[2].partition("\n\n\n")[0] for name in ("forward", "backward"))
     for stage in GEMMA2.paths[0].stages:
         assert f"# {stage.clause}: " in forward
         assert f"# {stage.clause}: " in backward
 
 
-@pytest.mark.parametrize("target", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("target", ["numpy", "torch", "jax", "tensorflow"])
 def test_the_file_has_its_checks_from_the_direct_form(target: str) -> None:
     ((suffix, text),) = blockwise_modules(GEMMA2, TARGETS[target])
     assert suffix == "blockwise"

@@ -13,11 +13,11 @@ import pytest
 import tensorflow as tf
 
 from attnspec.spec.loader import builtin
-from builtin_calls import CALLS, JAX_NN, SDPA, float64_through, function, residual
+from builtin_calls import BLOCKWISE, CALLS, JAX_NN, SDPA, float64_through, function, residual
 from by_hand import Arrays, central_differences, random_arrays
 from capabilities import Example
 
-each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)
+each_call = pytest.mark.parametrize("call", [*CALLS, *BLOCKWISE], ids=lambda call: call.id)
 ONE_OF_EACH = [call for call in CALLS if call.id.rpartition("-")[2] in ("grouped", "lengths", "segments", "capped")]
 one_call_of_each = pytest.mark.parametrize("call", ONE_OF_EACH, ids=lambda call: call.id)
 jax_nn, sdpa, gemma2, packed = (function(name, "tensorflow") for name in (JAX_NN, SDPA, "gemma2", "packed_documents"))
@@ -250,7 +250,7 @@ def test_a_variable_is_as_good_as_a_tensor() -> None:
     assert all(gradient is not None for gradient in tape.gradient(output, variables).values())
 
 
-@one_call_of_each
+@pytest.mark.parametrize("call", [*ONE_OF_EACH, BLOCKWISE[-1]], ids=lambda call: call.id)
 def test_exported_and_loaded_it_gives_the_same(call: Example, tmp_path: Path) -> None:
     """A SavedModel holds the graph: nothing of the Python code is needed to run it."""
     module = tf.Module()
