@@ -5,7 +5,10 @@ A process of its own (`own_process.py`): whether Triton interprets is decided wh
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +19,13 @@ os.environ["TRITON_INTERPRET"] = "1"
 import numpy as np
 import pytest
 import torch
+import triton
 from torch import Tensor
 
 from attnspec.harness.lanes.in_triton import TritonFramework, _surrounded
 from attnspec.harness.subjects import Subject, generated, load
 from attnspec.spec.loader import find
+from compiling import ROOT
 
 BOUNDS = {torch.float32: 1e-5, torch.float16: 6e-3}  # a sanity check of magnitude: the verdict is the harness's
 
@@ -253,6 +258,26 @@ def test_what_no_kernel_can_do_is_refused_with_the_reason() -> None:
         called(torch.float32, 257)
     with pytest.raises(NotImplementedError, match="`left` = 2147483647 is not supported; kernels count in 32 bits"):
         kernel("gemma2", 16, 16)(*tensors(3, 3, 1, 1, 4, 4), left=2**31 - 1)
+
+
+def test_the_benchmark_checks_kernels_before_it_times_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the interpreter, where it times nothing: a wrong kernel ends it, a right one gets its rows."""
+    spec = importlib.util.spec_from_file_location("gpu", ROOT / "benchmarks" / "gpu.py")
+    assert spec is not None and spec.loader is not None
+    gpu = importlib.util.module_from_spec(spec)
+    sys.modules["gpu"] = gpu
+    spec.loader.exec_module(gpu)
+    tiny = {"device": "cpu", "lengths": 16, "widths": 16, "dtypes": "fp32", "tokens": 16, "model": 32, "rounds": 1}
+    small = [*(part for name, value in tiny.items() for part in (f"--{name}", str(value))), "--out"]
+    out = tmp_path / "gpu.json"
+    assert gpu.main(["nothing", *small, str(out)]) == 2
+    gpu.module("triton", "causal_gqa").LOG2_E = triton.language.constexpr(1.45)
+    assert gpu.main(["causal", *small, str(out)]) == 1
+    assert "d_query is off by" in capsys.readouterr().out
+    assert not out.exists()
+    assert gpu.main(["decode", *small, str(out)]) == 0
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert [row["case"] for row in rows] == ["copy", "matmul", "decode-16-16-fp32"]
 
 
 def test_inputs_of_a_lane_lie_in_storage_full_of_nan() -> None:
