@@ -18,7 +18,7 @@ from attnspec.spec.expression import names
 from attnspec.spec.model import Spec
 
 _TYPES = {"integer": "int", "sizes": "int", "flag": "bool", "tensor": "Array"}
-_SHARES = re.compile(r", (_own\(shares\)|_full\(shares, 0\.0\)|_rows\(shares, N // K\)|shares\b|Shares\b)")
+_SHARES = re.compile(r", (_own\(shares\)|_full\(shares, 0\.0\)|_rows\(shares, N // K\)|(?:of_)?shares\b|Shares\b)")
 _SHARED = re.compile(r"\n *\*_shared\(\w+, [^,]*\),(?=\n)")
 _STAND_INS = ("FACTOR", "NUMBERS", "Shares", "operand", "tensors")
 """What the skeleton defines so that it can be linted."""

@@ -19,8 +19,6 @@ def _lacks(spec: Spec) -> Iterator[str]:
             yield f"`{argument.name}` is a tensor that no kernel for TPUs reads yet"
     if any(stage.clause == SINK for stage in spec.paths[0].stages):
         yield f"`{SINK}` is not compiled for TPUs yet"
-    if spec.paths[0].policies["empty_row"].value == "uniform":
-        yield "rows that see nothing are uniform, and kernels for TPUs visit no hidden keys"
 
 
 _TARGET = pallas.LANGUAGE.target

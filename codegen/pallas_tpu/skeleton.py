@@ -23,8 +23,9 @@ from jax.experimental.pallas import tpu as pltpu
 
 FACTOR = 1.0
 NUMBERS = (3,)
-LOOKED_UP = OPERANDS = False
-logit_parameters = mask_parameters = block_parameters = block_tensors = tensor_specs = laid_out = ()
+Shares = Array
+LOOKED_UP = OPERANDS = UNIFORM = ROWS = False
+logit_parameters = mask_parameters = row_parameters = block_parameters = block_tensors = tensor_specs = laid_out = ()
 tensors: Any = None
 operand: Any = None
 numbers = named_numbers = given = known = tensor_gradients = None
@@ -34,7 +35,7 @@ numbers = named_numbers = given = known = tensor_gradients = None
 
 
 def _forward_kernel(
-    rows, columns, kinds, query, key, value, tensors, output, lse, top, total, summed,
+    rows, columns, kinds, query, key, value, tensors, output, lse, shares, top, total, summed,
     *, numbers, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
@@ -64,8 +65,58 @@ def _forward_kernel(
     @pl.when(kind & LAST > 0)
     def end():
         empty = total[...] == 0.0
-        output[...] = (summed[...] / jnp.where(empty, 1.0, total[...])).T.astype(output.dtype)
-        lse[...] = jnp.where(empty, jnp.inf, top[...] + jnp.log(total[...]))  # backward, exp(logit - inf) is 0
+        found = summed[...] / jnp.where(empty, 1.0, total[...])
+        log_total = jnp.where(empty, jnp.inf, top[...] + jnp.log(total[...]))  # backward, exp(logit - inf) is 0
+        if ROWS:
+            kept = _keeps(t[:1], row_parameters)
+            found, log_total, empty = jnp.where(kept, found, 0.0), jnp.where(kept, log_total, jnp.inf), empty & kept
+        output[...] = found.T.astype(output.dtype)
+        lse[...] = log_total
+        if UNIFORM:
+            shares[...] = empty.astype(jnp.float32)
+
+
+def _hidden_kernel(
+    rows, columns, kinds, value, tensors, output, total, summed,
+    *, numbers, T, S, BLOCK_T, BLOCK_S,
+):  # fmt: skip
+    """One block of keys for a block of queries of one head: how many keys are hidden from each, and their mean."""
+    b = pl.program_id(0)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
+
+    @pl.when(kind & FIRST > 0)
+    def begin():
+        total[...] = jnp.zeros(total.shape, jnp.float32)
+        summed[...] = jnp.zeros(summed.shape, jnp.float32)
+
+    weights = (~_attends(t, s, mask_parameters) & (s < S)).astype(jnp.float32)
+    total[...] += weights.sum(0, keepdims=True)
+    summed[...] += _dot(value[...].T, weights.astype(value.dtype))
+
+    @pl.when(kind & LAST > 0)
+    def end():
+        output[...] = (summed[...] / total[...]).T.astype(output.dtype)
+
+
+def _hidden_gradient_kernel(
+    rows, columns, kinds, d_output, shares, tensors, d_value, summed,
+    *, numbers, T, S, BLOCK_T, BLOCK_S,
+):  # fmt: skip
+    """One block of queries of one head for a block of keys: what those of them give that share their row with hidden keys."""
+    b = pl.program_id(0)
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
+    head, heads = pl.program_id(3), pl.num_programs(3)
+
+    @pl.when((kind & FIRST > 0) & (head == 0))
+    def begin():
+        summed[...] = jnp.zeros(summed.shape, jnp.float32)
+
+    weights = jnp.where(_attends(t, s, mask_parameters), 0.0, shares[...])
+    summed[...] += _dot(weights.astype(d_output.dtype), d_output[...])
+
+    @pl.when((kind & LAST > 0) & (head == heads - 1))
+    def end():
+        d_value[...] = summed[...]
 
 
 def _query_gradient_kernel(
@@ -180,6 +231,11 @@ def _d_operand(d_logits, logits, t, s, logit_parameters):
 def _attends(t, s, mask_parameters):
     """Whether query t attends to key s."""
     return s <= t
+
+
+def _keeps(t, row_parameters):
+    """Whether the row of query t is not made zero."""
+    return t >= 0
 
 
 def _run_of_keys(low, start, stop, T, S, block_parameters, BLOCK):
@@ -301,7 +357,9 @@ def _known_steps(T: int, S: int, blocks: tuple[int, int], by: str, given: Any) -
 def _listed(sizes: tuple[int, int, int], blocks: tuple[int, int], by: str, given: Any) -> tuple[Array, ...]:
     """The blocks that each block of a result is made of, one after another; where it is of none, one that writes zeros."""
     seen, hidden = _looks(*sizes, *blocks, given)
-    if by == "columns":
+    if UNIFORM:
+        seen = hidden | ~seen if by.startswith("hidden") else seen
+    if by.endswith("columns"):
         seen, hidden = seen.mT, hidden.mT
     if OPERANDS:
         across = seen.shape[2]
@@ -316,7 +374,7 @@ def _listed(sizes: tuple[int, int, int], blocks: tuple[int, int], by: str, given
     edges = jnp.diff(jnp.where(place < counts, owner, -1), axis=1, prepend=-1, append=-1) != 0
     kinds = jnp.take_along_axis((SEEN * seen + TESTED * hidden).reshape(batches, -1), found, 1)
     kinds = jnp.where(place < counts, kinds + FIRST * edges[:, :-1] + LAST * edges[:, 1:], 0)
-    rows, columns = (other, owner) if by == "columns" else (owner, other)
+    rows, columns = (other, owner) if by.endswith("columns") else (owner, other)
     if OPERANDS:
         rows, columns = (owner // across, owner % across) if by == "blocks" else (rows, columns)
     return rows.astype(jnp.int32), columns.astype(jnp.int32), kinds.astype(jnp.int32), counts.max()
@@ -349,51 +407,95 @@ LAUNCHES = {  # of a kernel, its blocks of queries and of keys; never timed
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=NUMBERS)
-def _attention(query: Array, key: Array, value: Array, given: Any) -> tuple[Array, Array]:
+def _attention(query: Array, key: Array, value: Array, given: Any) -> tuple[Array, Array, Shares]:
     """The output; and of every row the logarithm of the sum of its exponentials, for the backward pass."""
     return _forward(query, key, value, given)
 
 
-def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array, Array]:
+def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array, Array, Shares]:
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     if 0 in (B, T, N, S, V):
-        return jnp.zeros((B, T, N, V), query.dtype), jnp.full((B, N, 1, T), jnp.inf)
+        lse = jnp.full((B, N, 1, T), jnp.inf)
+        if UNIFORM:
+            shares = jnp.zeros(lse.shape)
+        return jnp.zeros((B, T, N, V), query.dtype), lse, shares
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
     steps, count = _steps(B, T, S, blocks, "rows", given)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
-    output, lse = pl.pallas_call(
+    rows: Any = jax.ShapeDtypeStruct((B, N, 1, length), jnp.float32)
+    of_row = _per_query(place, BLOCK_T)
+    if UNIFORM:
+        shares, of_shares = rows, of_row
+    output, lse, shares = pl.pallas_call(
         functools.partial(_forward_kernel, named_numbers, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
-        (
-            jax.ShapeDtypeStruct((B, length, N * width), query.dtype),
-            jax.ShapeDtypeStruct((B, N, 1, length), jnp.float32),
-        ),
+        (jax.ShapeDtypeStruct((B, length, N * width), query.dtype), rows, shares),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(B, N, count),
             in_specs=[_queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), tensor_specs],
-            out_specs=(_queries(place, BLOCK_T, V), _per_query(place, BLOCK_T)),
+            out_specs=(_queries(place, BLOCK_T, V), of_row, of_shares),
             scratch_shapes=[_sums(1, BLOCK_T), _sums(1, BLOCK_T), _sums(width, BLOCK_T)],
         ),
         **_options(3),
     )(*steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), laid_out)
-    return _heads(output, T, N, V), lse[..., :T]
+    output, lse = _heads(output, T, N, V), lse[..., :T]
+    if UNIFORM:
+        output, lse, shares = _with_hidden(query, value, output, lse, shares[..., :T], given)
+    return output, lse, shares
 
 
-def _saved(query: Array, key: Array, value: Array, given: Any) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
-    output, lse = _forward(query, key, value, given)
-    return (output, lse), (query, key, value, tensors, output, lse)
+def _with_hidden(
+    query: Array, value: Array, output: Array, lse: Array, shares: Array, given: Any
+) -> tuple[Array, Array, Array]:
+    """The same with the rows that see nothing: hidden keys share them. One more kernel, where there are such rows."""
+    (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
+    BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
+    steps, count = _steps(B, T, S, blocks, "hidden rows", given)
+    place = functools.partial(_of_query_head, N // K)
+    length, width = _up(T, BLOCK_T), _up(V, LANES)
+
+    def visited() -> tuple[Array, Array, Array]:
+        mean, total = pl.pallas_call(
+            functools.partial(_hidden_kernel, named_numbers, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
+            (
+                jax.ShapeDtypeStruct((B, length, N * width), output.dtype),
+                jax.ShapeDtypeStruct((B, N, 1, length), jnp.float32),
+            ),
+            grid_spec=pltpu.PrefetchScalarGridSpec(
+                num_scalar_prefetch=3,
+                grid=(B, N, count),
+                in_specs=[_keys(place, BLOCK_S, V), tensor_specs],
+                out_specs=(_queries(place, BLOCK_T, V), _per_query(place, BLOCK_T)),
+                scratch_shapes=[_sums(width, BLOCK_T)],
+            ),
+            **_options(3),
+        )(*steps, _flat(value, BLOCK_S), laid_out)
+        spread, hidden = shares > 0, total[..., :T]
+        found = jnp.where(spread.transpose(0, 3, 1, 2), _heads(mean, T, N, V), output)
+        log_total = jnp.where(spread & (hidden == 0.0), jnp.nan, lse)  # it sees all keys, and their logits are -inf
+        return found, log_total, jnp.where(spread, 1.0 / hidden, 0.0)
+
+    found: tuple[Array, Array, Array] = lax.cond((shares > 0).any(), visited, lambda: (output, lse, shares))
+    return found
+
+
+def _saved(query: Array, key: Array, value: Array, given: Any) -> tuple[tuple[Array, Array, Shares], tuple[Any, ...]]:
+    output, lse, shares = _forward(query, key, value, given)
+    return (output, lse, shares), (query, key, value, tensors, output, lse, shares)
 
 
 def _gradients(numbers: Any, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    (query, key, value, tensors, output, lse), d_output = saved, d_outputs[0]
+    (query, key, value, tensors, output, lse, shares), d_output = saved, d_outputs[0]
     if 0 in (*query.shape, *value.shape):
         return tuple(map(_zeros, (query, key, value, tensors)))
     delta = _delta(output, d_output)
     d_query = _query_gradient(query, key, value, d_output, lse, delta, given)
     d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, given)
+    if UNIFORM:
+        d_value = _with_hidden_gradient(query, value, d_output, shares, d_value, given).astype(value.dtype)
     return d_query, d_key, d_value, tensor_gradients
 
 
@@ -434,9 +536,12 @@ def _key_gradients(
     steps, count = _steps(B, T, S, blocks, "columns", given)
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
+    of_value = value.dtype
+    if UNIFORM:
+        of_value = jnp.dtype(jnp.float32)  # there may be more to add
     d_key, d_value = pl.pallas_call(
         functools.partial(_key_gradients_kernel, named_numbers, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
-        tuple(jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for tensor in (keys, values)),
+        (jax.ShapeDtypeStruct(keys.shape, key.dtype), jax.ShapeDtypeStruct(values.shape, of_value)),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(B, K, count, N // K),
@@ -453,6 +558,32 @@ def _key_gradients(
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_key, S, K, H), _heads(d_value, S, K, V)
+
+
+def _with_hidden_gradient(query: Array, value: Array, d_output: Array, shares: Array, d_value: Array, given: Any) -> Array:
+    """The gradient of values with what rows give that see nothing: one more kernel, where there are such rows."""
+    (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
+    BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
+    steps, count = _steps(B, T, S, blocks, "hidden columns", given)
+    place = functools.partial(_of_key_head, N // K)
+
+    def visited() -> Array:
+        more = pl.pallas_call(
+            functools.partial(_hidden_gradient_kernel, named_numbers, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
+            jax.ShapeDtypeStruct((B, _up(S, BLOCK_S), K * _up(V, LANES)), jnp.float32),
+            grid_spec=pltpu.PrefetchScalarGridSpec(
+                num_scalar_prefetch=3,
+                grid=(B, K, count, N // K),
+                in_specs=[_queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), tensor_specs],
+                out_specs=_keys(place, BLOCK_S, V),
+                scratch_shapes=[_sums(BLOCK_S, _up(V, LANES))],
+            ),
+            **_options(4),
+        )(*steps, _flat(d_output, BLOCK_T), _filled(shares, BLOCK_T), laid_out)
+        return d_value + _heads(more, S, K, V)
+
+    found: Array = lax.cond((shares > 0).any(), visited, lambda: d_value)
+    return found
 
 
 def _operand_gradient(
@@ -504,6 +635,16 @@ def _zeros(array: Array | None) -> Array | None:
 def _delta(output: Array, d_output: Array) -> Array:
     """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
     return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
+
+
+def _log_sum_exp(lse: Array, shares: Array) -> Array:
+    """The logarithm of the sum of a row's exponentials."""
+    found = jnp.where(lse == jnp.inf, -jnp.inf, lse)
+    if UNIFORM:
+        hidden = -0.7 * jnp.finfo(jnp.float32).max  # the logit of a hidden key, which no number of keys changes
+        found = jnp.where((lse == jnp.inf) | (shares > 0), hidden, found)
+        found = jnp.where(shares == jnp.inf, -jnp.inf, found)
+    return lax.stop_gradient(found[:, :, 0])
 
 
 # -- what a step has --

@@ -114,8 +114,10 @@ def _forward_kernel(
     @pl.when(kind & LAST > 0)
     def end():
         empty = total[...] == 0.0
-        output[...] = (summed[...] / jnp.where(empty, 1.0, total[...])).T.astype(output.dtype)
-        lse[...] = jnp.where(empty, jnp.inf, top[...] + jnp.log(total[...]))  # backward, exp(logit - inf) is 0
+        found = summed[...] / jnp.where(empty, 1.0, total[...])
+        log_total = jnp.where(empty, jnp.inf, top[...] + jnp.log(total[...]))  # backward, exp(logit - inf) is 0
+        output[...] = found.T.astype(output.dtype)
+        lse[...] = log_total
 
 
 def _query_gradient_kernel(
@@ -270,7 +272,7 @@ def _listed(
 ) -> tuple[Array, ...]:
     """The blocks that each block of a result is made of, one after another; where it is of none, one that writes zeros."""
     seen, hidden = _looks(*sizes, *blocks, scale, global_tokens, left, right)
-    if by == "columns":
+    if by.endswith("columns"):
         seen, hidden = seen.mT, hidden.mT
     batches, _, others = seen.shape
     visited = (seen | (~seen.any(2, keepdims=True) & (jnp.arange(others) == 0))).reshape(batches, -1)
@@ -281,7 +283,7 @@ def _listed(
     edges = jnp.diff(jnp.where(place < counts, owner, -1), axis=1, prepend=-1, append=-1) != 0
     kinds = jnp.take_along_axis((SEEN * seen + TESTED * hidden).reshape(batches, -1), found, 1)
     kinds = jnp.where(place < counts, kinds + FIRST * edges[:, :-1] + LAST * edges[:, 1:], 0)
-    rows, columns = (other, owner) if by == "columns" else (owner, other)
+    rows, columns = (other, owner) if by.endswith("columns") else (owner, other)
     return rows.astype(jnp.int32), columns.astype(jnp.int32), kinds.astype(jnp.int32), counts.max()
 
 
@@ -335,11 +337,14 @@ def _forward(
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     if 0 in (B, T, N, S, V):
-        return jnp.zeros((B, T, N, V), query.dtype), jnp.full((B, N, 1, T), jnp.inf)
+        lse = jnp.full((B, N, 1, T), jnp.inf)
+        return jnp.zeros((B, T, N, V), query.dtype), lse
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
     steps, count = _steps(B, T, S, blocks, "rows", scale, global_tokens, left, right)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
+    rows: Any = jax.ShapeDtypeStruct((B, N, 1, length), jnp.float32)
+    of_row = _per_query(place, BLOCK_T)
     output, lse = pl.pallas_call(
         functools.partial(
             _forward_kernel,
@@ -352,20 +357,18 @@ def _forward(
             BLOCK_T=BLOCK_T,
             BLOCK_S=BLOCK_S,
         ),
-        (
-            jax.ShapeDtypeStruct((B, length, N * width), query.dtype),
-            jax.ShapeDtypeStruct((B, N, 1, length), jnp.float32),
-        ),
+        (jax.ShapeDtypeStruct((B, length, N * width), query.dtype), rows),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(B, N, count),
             in_specs=[_queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V)],
-            out_specs=(_queries(place, BLOCK_T, V), _per_query(place, BLOCK_T)),
+            out_specs=(_queries(place, BLOCK_T, V), of_row),
             scratch_shapes=[_sums(1, BLOCK_T), _sums(1, BLOCK_T), _sums(width, BLOCK_T)],
         ),
         **_options(3),
     )(*steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S))
-    return _heads(output, T, N, V), lse[..., :T]
+    output, lse = _heads(output, T, N, V), lse[..., :T]
+    return output, lse
 
 
 def _saved(
@@ -445,9 +448,10 @@ def _key_gradients(
     steps, count = _steps(B, T, S, blocks, "columns", scale, global_tokens, left, right)
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
+    of_value = value.dtype
     d_key, d_value = pl.pallas_call(
         functools.partial(_key_gradients_kernel, scale=scale, global_tokens=global_tokens, left=left, right=right, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
-        tuple(jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for tensor in (keys, values)),
+        (jax.ShapeDtypeStruct(keys.shape, key.dtype), jax.ShapeDtypeStruct(values.shape, of_value)),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(B, K, count, N // K),
