@@ -51,6 +51,7 @@ def gradient_slips(spec: Spec, case: Case, given: Mapping[str, Array], verdict: 
     yield _nan_of_empty_rows(spec, case, given, verdict)
     yield from _without_delta(spec, case, given, verdict)
     yield from _cut_cotangents(spec, case, given)
+    yield from _through_outputs(spec, case, given)
     yield from _parts_of_a_sum(spec, case, given, verdict)
     with suppress(ShapeMismatch, EvaluationError, ValueError):  # where logits cannot be told from what is around them
         yield from _other_heads(spec, case, given, verdict)
@@ -192,6 +193,16 @@ def _cut_cotangents(spec: Spec, case: Case, given: Mapping[str, Array]) -> Itera
     for most in CUTS:
         cut = {name: np.clip(array, -most, most) for name, array in given.items() if name.startswith("d_")}
         yield Cause("cotangent", f"cotangents are cut at {most:g}"), judge(spec, case, {**given, **cut}, True)
+
+
+def _through_outputs(spec: Spec, case: Case, given: Mapping[str, Array]) -> Iterator[Judged]:
+    """An output that passes gradients on where it should not; lanes give it a cotangent of ones (`call.detached`)."""
+    for result in plan_of(spec, case.configuration).results:
+        if result.output.stop_gradient:
+            outputs = tuple(replace(each, stop_gradient=each.stop_gradient and each != result.output) for each in spec.outputs)
+            name, ones = result.output.name, np.ones(result.port.documented)
+            cause = Cause(name, f"gradients pass through `{name}`, declared to stop there")
+            yield cause, judge(replace(spec, outputs=outputs), case, {**given, "d_" + name: ones}, True)
 
 
 def _parts_of_a_sum(spec: Spec, case: Case, given: Mapping[str, Array], verdict: Verdict) -> Iterator[Judged]:

@@ -184,7 +184,7 @@ class _Expansion:
             "clause": "heads-divide",
             "requires": "K > 0 and N % K == 0",
             "message": message,
-            "violate": {"N": 3, "K": 2},
+            "violate": [{"N": 3, "K": 2}, {"K": 0}],
         }
         for name in self.parameters(clauses):
             declared = self.declared.parameters.get(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from math import prod
 
 from attnspec.harness.cases import Case, Configuration, TensorPlan, pool
@@ -50,9 +50,10 @@ def violations(spec: Spec, dtype: str) -> tuple[list[Violation], list[str]]:
     unbroken = []
     for precondition in spec.preconditions:
         is_own = precondition.raises == ANY
-        broken = list(_unmet(spec, precondition, dtype) if is_own else _declared(spec, precondition, bases))
-        found += _varied(broken)
-        if not broken and spec.preconditions[-1].raises != ANY:
+        ways = [replace(precondition, violate=(violate,)) for violate in precondition.violate]
+        broken = [list(_unmet(spec, precondition, dtype))] if is_own else [list(_declared(spec, way, bases)) for way in ways]
+        found += chain.from_iterable(map(_varied, broken))
+        if not any(broken) and spec.preconditions[-1].raises != ANY:
             unbroken.append(precondition.clause)
     for clause, implied in _implied(spec, bases).items():
         found += _varied([Violation(clause, configuration, (*REFUSALS, spec.layout_error)) for configuration in implied])

@@ -127,6 +127,11 @@ def cotangents(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {name[len(COTANGENT) :]: array for name, array in arrays.items() if name.startswith(COTANGENT)}
 
 
+def detached(spec: Spec, outputs: Mapping[str, Any]) -> list[str]:
+    """The returned values that pass no gradient on: where a framework follows them, cotangents of ones count nothing."""
+    return [output.name for output in spec.outputs if output.stop_gradient and output.name in outputs]
+
+
 def inputs(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """A case's arrays without the cotangents."""
     return {name: array for name, array in arrays.items() if not name.startswith(COTANGENT)}

@@ -67,10 +67,10 @@ def _pull_back(request: Call, tensors: Mapping[str, Any], given: Mapping[str, An
 
     def forward(leaves: Mapping[str, Any]) -> dict[str, Any]:
         outputs = _apply(request, {**fixed, **leaves})
-        return {name: outputs[name] for name in given}
+        return {name: outputs[name] for name in (*given, *call.detached(request.spec, outputs))}
 
     outputs, pull = jax.vjp(forward, leaves)
-    (found,) = pull({name: value.astype(outputs[name].dtype) for name, value in given.items()})
+    (found,) = pull({name: given.get(name, jnp.ones_like(value)).astype(value.dtype) for name, value in outputs.items()})
     return dict(found)
 
 

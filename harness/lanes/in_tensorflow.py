@@ -39,6 +39,7 @@ class TensorflowFramework:
             tape.watch(list(leaves.values()))
             outputs = _forward(request, natives)
         given = {name: tf.cast(array, outputs[name].dtype) for name, array in call.cotangents(arrays).items()}
+        given |= {name: tf.ones_like(outputs[name]) for name in call.detached(request.spec, outputs)}
         found = tape.gradient(
             [outputs[name] for name in given],
             leaves,

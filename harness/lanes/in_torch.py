@@ -51,6 +51,8 @@ class TorchFramework:
         leaves = {name: value.requires_grad_() for name, value in natives.items() if value.is_floating_point()}
         outputs = _forward(request, natives)
         given = {name: torch.from_numpy(np.array(array)) for name, array in call.cotangents(arrays).items()}
+        followed = (name for name in call.detached(request.spec, outputs) if outputs[name].requires_grad)
+        given |= {name: torch.ones_like(outputs[name]) for name in followed}
         found: Sequence[torch.Tensor | None] = torch.autograd.grad(
             [outputs[name] for name in given],
             list(leaves.values()),

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
+from attnspec.harness.causes import Witness, explain
 from attnspec.harness.configuration import TensorPlan
 from attnspec.harness.error_bounds import Array
 from attnspec.harness.gradient_slips import gradient_slips
+from attnspec.harness.lanes.lane import Job, Lane
 from attnspec.harness.oracle import Verdict, judge
 from attnspec.harness.pool import Factors, configuration
 from attnspec.harness.sizes import SHAPES
+from attnspec.harness.subjects import generated_folder, user
 from attnspec.spec.loader import builtin
 
 SPEC = builtin()["jax.nn.dot_product_attention"]
@@ -76,6 +80,21 @@ def by_hand(case: Case, given: Mapping[str, Array], key: Array) -> Array:
     scale = dict(case.configuration.values).get("scale") or sizes["H"] ** -0.5
     gradient: Array = np.einsum("bnts,bsnh->btnh", d_logits, np.repeat(key, sizes["G"], 2)) * scale
     return gradient
+
+
+def test_a_gradient_through_an_output_that_has_none_is_found_and_named(tmp_path: Path) -> None:
+    """Nobody asks for it: the lane follows whatever the framework follows."""
+    source = (generated_folder() / "torch" / f"{SPEC.module_name}.py").read_text(encoding="utf-8")
+    assert source.count("residual = residual.detach()") == 1
+    (tmp_path / "passing.py").write_text(source.replace("residual.detach()", "residual"), encoding="utf-8")
+    subject = user(f"{tmp_path / 'passing.py'}:dot_product_attention", SPEC, "torch")
+    flag = {"return_residual": True}
+    returning = [each for each in pool(SPEC, "float32", 24) if flag.items() <= dict(each.values).items()][:2]
+    cases = tuple(Case(each, 128) for each in returning)
+    with Lane("torch") as lane:
+        answers = [answer for (answer,) in lane.run(Job(SPEC, (subject,), cases, gradient=True))]
+    found = explain(SPEC, [Witness(*pair, "gradients") for pair in zip(cases, answers, strict=True)])  # type: ignore[misc]
+    assert [cause.text for cause in found.causes] == ["gradients pass through `residual`, declared to stop there"]
 
 
 def test_cotangents_are_cut_on_their_way_in() -> None:

@@ -142,7 +142,7 @@ def test_a_variant_expands_to_a_signature() -> None:
     assert [stage.clause for stage in spec.paths[0].stages] == clauses
     assert spec.paths[0].stages[4].expression == parse("-left <= s - (t + 0) <= 0")
     assert [(p.clause, *p.violate) for p in spec.preconditions] == [
-        ("heads-divide", {"N": 3, "K": 2}),
+        ("heads-divide", {"N": 3, "K": 2}, {"K": 0}),
         ("cap-range", {"cap": 0.0}),
         ("left-range", {"left": -1}),
     ]
