@@ -45,6 +45,7 @@ Call = Callable[[], Any]
 @dataclass(frozen=True)
 class Case:
     """One call. `window` is how many keys a query sees, its own included; 0 all before it, -1 all there are.
+    `documents` of equal length are packed into one row, where there are any.
 
     `predicted` is the ratio of times, or for `memory` the growth when the length doubles.
     """
@@ -56,6 +57,7 @@ class Case:
     heads: int = 8
     groups: int = 1
     window: int = 0
+    documents: int = 0
     gradient: bool = False
     peer: str = ""
     memory: bool = False
@@ -64,8 +66,10 @@ class Case:
     def target(self) -> str:
         return self.name.partition("-")[0]
 
-    def module(self) -> tuple[str, dict[str, int]]:
+    def module(self) -> tuple[str, dict[str, Any]]:
         """The variant that is measured, and its options."""
+        if self.documents:
+            return "packed_documents", {}
         if self.window == 0:
             return "causal_gqa", {}
         left, right = (self.length, self.length) if self.window < 0 else (self.window - 1, 0)
@@ -78,6 +82,8 @@ CASES = (
     Case("torch-window", 0.25, length=4096, window=256),
     Case("torch-causal-gradient", 2.2, gradient=True),
     Case("torch-window-gradient", 0.3, length=4096, window=256, gradient=True),
+    Case("torch-documents", 0.3, length=4096, documents=8),
+    Case("torch-documents-gradient", 0.35, length=4096, documents=8, gradient=True),
     Case("torch-short", 2.0, length=128, batch=8),
     Case("jax-causal", 0.25),
     Case("jax-full", 0.4, window=-1),
@@ -123,7 +129,7 @@ def inputs(case: Case, length: int) -> list[Any]:
     return [random.standard_normal(shape, dtype=np.float32) for shape in shapes]
 
 
-def generated(case: Case, suffix: str = "_blockwise") -> tuple[Callable[..., Any], dict[str, int], Any]:
+def generated(case: Case, suffix: str = "_blockwise") -> tuple[Callable[..., Any], dict[str, Any], Any]:
     """The generated function, its options and its module."""
     name, options = case.module()
     module = importlib.import_module(f"attnspec.generated.{case.target}.{name}{suffix}")
@@ -143,7 +149,11 @@ def in_torch(case: Case, length: int) -> Iterator[Call]:
         return scaled_dot_product_attention(*at, **masked, enable_gqa=case.groups > 1)
 
     t, s = torch.arange(length)[:, None], torch.arange(length)
-    masked = {"attn_mask": (s <= t) & (t - s < case.window)} if case.window else {"is_causal": True}
+    masked: dict[str, Any] = {"attn_mask": (s <= t) & (t - s < case.window)} if case.window else {"is_causal": True}
+    if case.documents:
+        ids = s // (length // case.documents)
+        masked = {"attn_mask": (s <= t) & (ids[:, None] == ids)}
+        options |= {"query_segment_ids": ids[None], "key_value_segment_ids": ids[None]}
     heads_first = [tensor.transpose(1, 2).contiguous() for tensor in (*tensors, cotangent)]
 
     def called(function: Callable[..., Any], given: list[Any], d_output: Any) -> Call:

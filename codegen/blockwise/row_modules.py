@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from attnspec.codegen.blockwise.coverage import BLOCKED, rule_of_masks, scalars
+from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, rule_of_masks, scalars
 from attnspec.codegen.blockwise.layouts import Layouts
+from attnspec.codegen.blockwise.lookups import extremes
 from attnspec.codegen.blockwise.rows import BLOCK_SIZES, WORDS, backward_program, formulas, forward_program, visible_names
 from attnspec.codegen.module import aliases, rules_of, signature_text, vjp_text
 from attnspec.codegen.printer import Printer, Target, indent
@@ -21,13 +22,13 @@ def torch_parts(spec: Spec, target: Target) -> Iterator[str]:
     tensors = ("query", "key.view_as(key)", "value.view_as(value)")
     yield from _loops(spec, target)
     yield _FUNCTION_CLASS.format(**_names(spec))
-    yield _public(spec, target, f"_Blockwise.apply({', '.join((*tensors, *scalars(spec)))})")
+    yield _public(spec, target, f"_Blockwise.apply({', '.join((*tensors, *lookups(spec), *scalars(spec)))})")
 
 
 def numpy_parts(spec: Spec, target: Target) -> Iterator[str]:
     """The definitions of NumPy's module."""
     yield from _loops(spec, replace(target, ops={**target.ops, "einsum": _matrix_product}))
-    yield _public(spec, target, f"_forward({', '.join((*BLOCKED, *scalars(spec)))})")
+    yield _public(spec, target, f"_forward({', '.join((*BLOCKED, *lookups(spec), *scalars(spec)))})")
     yield _vjp(spec, target)
 
 
@@ -37,12 +38,14 @@ def _matrix_product(printer: Printer, op: Op) -> str:
     return f"np.einsum({printer.einsum(op)}, {a}, {b}, dtype=compute, optimize=True)"
 
 
-def _names(spec: Spec) -> dict[str, str]:
-    given = scalars(spec)
+def _names(spec: Spec) -> dict[str, str | int]:
+    tensors, given = lookups(spec), scalars(spec)
     return {
-        "scalars": _scalar_parameters(spec),
-        "names": "".join(f", {name}" for name in given),
-        "nones": ", None" * len(given),
+        "parameters": "".join(f", {name}: Tensor" for name in tensors) + _scalar_parameters(spec),
+        "tensors": "".join(f", {name}" for name in tensors),
+        "names": "".join(f", {name}" for name in (*tensors, *given)),
+        "nones": ", None" * len((*tensors, *given)),
+        "count": 3 + len(tensors),
     }
 
 
@@ -53,7 +56,7 @@ def _scalar_parameters(spec: Spec) -> str:
 
 def _loops(spec: Spec, target: Target) -> Iterator[str]:
     words, array = WORDS[target.name], target.array_type
-    tensors = f"query: {array}, key: {array}, value: {array}"
+    tensors = ", ".join(f"{name}: {array}" for name in (*BLOCKED, *lookups(spec)))
     yield _visible(spec)
     yield (
         f"def _forward({tensors}{_scalar_parameters(spec)}) -> {array}:\n"
@@ -83,7 +86,8 @@ def _body(spec: Spec, target: Target, program: Program, returned: str) -> str:
 def _visible(spec: Spec) -> str:
     """The function that says which keys a block of queries visits, by the formulas of the masks."""
     seen, hidden = formulas(spec)
-    parameters = ", ".join(f"{name}: int" for name in visible_names(spec))
+    lists = {each for name in lookups(spec) for each in extremes(name)}
+    parameters = ", ".join(f"{name}: {'list[int]' if name in lists else 'int'}" for name in visible_names(spec))
     return (
         f"def _visible({parameters}) -> list[_Run]:\n"
         f'    """The keys that queries `start <= t < stop` see, as (low, high, tested): a test tells who sees them."""\n'
@@ -103,7 +107,7 @@ def _public(spec: Spec, target: Target, call: str) -> str:
 def _vjp(spec: Spec, target: Target) -> str:
     """The function that returns the gradients of the documented one."""
     gradients = ", ".join(f"d_{name}" for name in BLOCKED)
-    given = ", ".join((*BLOCKED, "np.asarray(d_output)", *scalars(spec)))
+    given = ", ".join((*BLOCKED, *lookups(spec), "np.asarray(d_output)", *scalars(spec)))
     named = ", ".join(f'"{name}": d_{name}' for name in BLOCKED)
     lines = (Line(f"{gradients} = _backward({given})"), Line(f"return {{{named}}}"))
     return vjp_text(spec, Program(f"{spec.function_name}_vjp", (*prologue(spec), *lines), batched=False), target)
@@ -113,13 +117,13 @@ _FUNCTION_CLASS = '''class _Blockwise(torch.autograd.Function):
     """The loops as one step that autograd, torch.func and torch.compile know how to differentiate."""
 
     @staticmethod
-    def forward(query: Tensor, key: Tensor, value: Tensor{scalars}) -> Tensor:
+    def forward(query: Tensor, key: Tensor, value: Tensor{parameters}) -> Tensor:
         return _forward(query, key, value{names})
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        query, key, value, *ctx.scalars = inputs
-        ctx.save_for_backward(query, key, value)
+        query, key, value{tensors}, *ctx.scalars = inputs
+        ctx.save_for_backward(query, key, value{tensors})
 
     @staticmethod
     def backward(ctx: Any, gradient_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -130,7 +134,7 @@ _FUNCTION_CLASS = '''class _Blockwise(torch.autograd.Function):
         """The mapped axis joins the batch axis."""
         mapped = [
             tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip(arguments[:3], in_dims[:3], strict=True)
+            for tensor, dim in zip(arguments[:{count}], in_dims[:{count}], strict=True)
         ]
-        output = _Blockwise.apply(*(tensor.flatten(0, 1) for tensor in mapped), *arguments[3:])
+        output = _Blockwise.apply(*(tensor.flatten(0, 1) for tensor in mapped), *arguments[{count}:])
         return output.unflatten(0, mapped[0].shape[:2]), 0'''

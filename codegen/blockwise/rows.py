@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from attnspec.codegen.blocks.analysis import all_of, analyse, high_text, low_text
+from attnspec.codegen.blocks.analysis import all_of, high_text, low_text
 from attnspec.codegen.blocks.regions import Region
-from attnspec.codegen.blocks.vocabulary import vocabulary_of
-from attnspec.codegen.blockwise.coverage import BLOCKED, masks, scalars
+from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, scalars
 from attnspec.codegen.blockwise.layouts import Layouts
+from attnspec.codegen.blockwise.lookups import along, blocks_of, calls, extremes
 from attnspec.codegen.derivative import reverse_stages
 from attnspec.codegen.index_notation import Scope
 from attnspec.codegen.lower import Body
@@ -26,6 +26,8 @@ from attnspec.spec.model import Path, Spec
 
 _HEAD = ("dtype", "compute")
 BLOCK_SIZES = {"T": "rows", "S": "columns"}
+_PARTS = {"T": "_block", "S": "_edge", "": ""}
+"""What the part of a tensor is called that masks look up for a block of queries, for the keys that are tested, or whole."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def forward_program(spec: Spec, words: Words = WORDS["torch"]) -> Program:
     block = _Block(spec, words)
     stages = [replace(s, target=Ref("output_block", s.target.dims)) if _is_last_product(s) else s for s in block.stages()]
     stored = Line(f"{block.rows('output')} = output_block")
-    body = (*block.output(), block.loop((*block.slices(), *at_edges(stages), stored)))
+    body = (*block.output(), *block.extremes(), block.loop((*block.slices(), *block.at_edges(stages), stored)))
     return Program(spec.function_name, body, batched=False)
 
 
@@ -65,21 +67,8 @@ def backward_program(spec: Spec, words: Words = WORDS["torch"]) -> Program:
     block = _Block(spec, words)
     forward, backward = reverse_stages(spec, tuple(block.stages()), Ref("output", block.dims("output")))
     again = tuple(s for s in forward if isinstance(s, Assign) and not _is_last_product(s))
-    loop = block.loop((*block.slices(), block.seed(), *at_edges(again), *at_edges(backward), *block.stores()))
-    return Program(spec.function_name, (*block.gradients(), loop), batched=False)
-
-
-def at_edges(statements: Iterable[Statement]) -> Iterator[Statement]:
-    """The statements, masks and the rule for empty rows only where blocks need them."""
-    for clause, group in groupby(statements, _kind):
-        assigns = [s for s in group if isinstance(s, Assign)]
-        if clause == "mask":
-            yield _tested(assigns)
-        elif clause == "empty":
-            yield from _without_empty_rows(assigns)
-            yield If(_MAY_BE_EMPTY, tuple(assigns), clause="policy.empty_row")
-        else:
-            yield from assigns
+    loop = block.loop((*block.slices(), block.seed(), *block.at_edges(again), *block.at_edges(backward), *block.stores()))
+    return Program(spec.function_name, (*block.gradients(), *block.extremes(), loop), batched=False)
 
 
 def _kind(statement: Statement) -> str:
@@ -87,14 +76,20 @@ def _kind(statement: Statement) -> str:
     return "mask" if clause.startswith("mask.") else "empty" if clause == "policy.empty_row" else ""
 
 
-def _tested(masks: list[Assign]) -> For:
+def _tested(masks: list[Assign], looked_up: Iterable[Line]) -> For:
     """Masks where a key is hidden from some query of the block: on the columns of the tested runs."""
     body = tuple(map(_on_edge, masks))
     name = masks[0].target.name
     columns = f"{name}[..., column : column + high - low]"
     bounds = (Ref("low"), Ref("high"))
     positions = Assign(Ref("s", ("S",)), Op("arange", bounds, ("S",), (("like", "query"),)))
-    edges: tuple[Statement, ...] = (positions, Line(f"{name}_edge = {columns}"), *body, Line(f"{columns} = {name}_edge"))
+    edges: tuple[Statement, ...] = (
+        positions,
+        *looked_up,
+        Line(f"{name}_edge = {columns}"),
+        *body,
+        Line(f"{columns} = {name}_edge"),
+    )
     return For(("column", "low", "high"), "_tested(runs)", edges)
 
 
@@ -138,10 +133,34 @@ class _Block:
     def stages(self) -> list[Assign]:
         """The direct form's stages on slices."""
         tensors = {**self.scope.tensors, **{name: Ref(f"{name}_block", self.dims(name)) for name in BLOCKED}}
+        tensors |= {name: Ref(f"{name}{_PARTS[along(self.spec, name)]}", self.dims(name)) for name in lookups(self.spec)}
         scope = Scope(tensors, self.scope.canonical, self.scope.indices)
         statements = Body(self.spec, self.path, scope, frozenset()).stages()
         kept = (s for s in statements if isinstance(s, Assign) and s.target.name not in _HEAD)
         return [on_block for statement in kept for on_block in _on_block(statement)]
+
+    def at_edges(self, statements: Iterable[Statement]) -> Iterator[Statement]:
+        """The statements, masks and the rule for empty rows only where blocks need them."""
+        for clause, group in groupby(statements, _kind):
+            assigns = [s for s in group if isinstance(s, Assign)]
+            if clause == "mask":
+                yield _tested(assigns, self.looked_up("S", "low:high"))
+            elif clause == "empty":
+                yield from _without_empty_rows(assigns)
+                yield If(_MAY_BE_EMPTY, tuple(assigns), clause="policy.empty_row")
+            else:
+                yield from assigns
+
+    def looked_up(self, dim: str, part: str) -> Iterator[Line]:
+        """What masks look up for these queries, or these keys: `query_segment_ids_block = query_segment_ids[:, start:stop]`."""
+        for name in lookups(self.spec):
+            if along(self.spec, name) == dim:
+                axes = ", ".join(part if axis == dim else ":" for axis in self.dims(name))
+                yield Line(f"{name}{_PARTS[dim]} = {name}[{axes}]")
+
+    def extremes(self) -> Iterator[Statement]:
+        """The least and the greatest of what masks look up, of all blocks at once."""
+        return map(Line, calls(self.spec))
 
     def output(self) -> Iterator[Statement]:
         yield Line(f"output = {self.words.empty.format(', '.join(self.dims('output')))}")
@@ -166,6 +185,7 @@ class _Block:
             f"{_MAY_BE_EMPTY.name} = all(tested for _, _, tested in runs)  # a run without a test is seen by every query"
         )
         yield Line(f"query_block = {self.rows('query')}")
+        yield from self.looked_up("T", "start:stop")
         yield from (Line(f"{name}_block = _taken({name}, {self.axis(name)}, runs)") for name in ("key", "value"))
         if self.words.names_block_sizes:
             yield Line(f"rows, columns = stop - start, key_block.shape[{self.axis('key')}]")
@@ -185,14 +205,15 @@ class _Block:
 
 def formulas(spec: Spec) -> tuple[str, str]:
     """The keys that some query of a block sees, and those hidden from some, as lists of (low, high)."""
-    blocks = analyse(masks(spec), vocabulary_of(spec))
-    return ", ".join(map(_seen, blocks.seen)), ", ".join(map(_keys, blocks.hidden))
+    blocks = blocks_of(spec)
+    return ", ".join(map(_seen, blocks.seen)), ", ".join(map(_seen if lookups(spec) else _keys, blocks.hidden))
 
 
 def visible_names(spec: Spec) -> list[str]:
     """What the formulas read."""
     read = {*re.findall(r"\w+", " ".join(formulas(spec))), "start", "stop", "S"}
-    return [name for name in ("start", "stop", "T", "S", *scalars(spec)) if name in read]
+    looked_up = (each for name in lookups(spec) for each in extremes(name))
+    return [name for name in ("start", "stop", "T", "S", *scalars(spec), *looked_up) if name in read]
 
 
 def _keys(region: Region) -> str:
@@ -206,7 +227,7 @@ def _seen(region: Region) -> str:
     meets = all_of(region.meets)
     if region.bounded or meets is None:
         return _keys(region)
-    return f"*((low, high) for low, high in _blocks(S, BLOCK, {_keys(region)}) if {to_text(meets)})"
+    return f"*_seamless((low, high) for low, high in _blocks(S, BLOCK, {_keys(region)}) if {to_text(meets)})"
 
 
 def _on_block(statement: Assign) -> Iterator[Assign]:

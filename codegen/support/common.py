@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 _LayoutError = ValueError
@@ -273,6 +273,17 @@ def _blocks(length: int, size: int, keys: _Range) -> Iterator[_Range]:
     """The blocks of keys that hold a range of them."""
     for low in range(max(0, keys[0]) // size * size, min(keys[1], length), size):
         yield low, min(low + size, length)
+
+
+def _seamless(ranges: Iterable[_Range]) -> Iterator[_Range]:
+    """The ranges, in order; those that follow on each other as one."""
+    low = high = -1
+    for first, last in ranges:
+        if first != high:
+            yield from [(low, high)] if low < high else []
+            low = first
+        high = last
+    yield from [(low, high)] if low < high else []
 
 
 def _tested(runs: list[_Run]) -> Iterator[tuple[int, int, int]]:

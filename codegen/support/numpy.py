@@ -96,6 +96,14 @@ def _taken(array: np.ndarray, axis: int, runs: list[_Run]) -> np.ndarray:
     return np.concatenate([_keys(array, axis, low, high) for low, high, _ in runs], axis)
 
 
+def _extremes(entries: np.ndarray, size: int) -> tuple[list[int], list[int]]:
+    """The least and the greatest entry of every block of the last axis, over all rows; 0 where there is none."""
+    if entries.shape[0] == 0:
+        entries = np.zeros((1, entries.shape[1]), int)
+    blocks = [entries[:, start : start + size] for start in range(0, entries.shape[1], size)]
+    return [int(block.min()) for block in blocks], [int(block.max()) for block in blocks]
+
+
 def _add(total: np.ndarray, axis: int, runs: list[_Run], part: np.ndarray) -> None:
     """Add the columns of the runs to where they were taken from."""
     column = 0

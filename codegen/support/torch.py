@@ -108,6 +108,14 @@ def _taken(tensor: Tensor, dim: int, runs: list[_Run]) -> Tensor:
     return torch.cat([tensor.narrow(dim, low, high - low) for low, high, _ in runs], dim)
 
 
+def _extremes(entries: Tensor, size: int) -> tuple[list[int], list[int]]:
+    """The least and the greatest entry of every block of the last axis, over all rows; 0 where there is none."""
+    if entries.shape[0] == 0:
+        entries = entries.new_zeros((1, entries.shape[1]))
+    blocks = [entries[:, start : start + size] for start in range(0, entries.shape[1], size)]
+    return [int(block.min()) for block in blocks], [int(block.max()) for block in blocks]
+
+
 def _add(total: Tensor, dim: int, runs: list[_Run], part: Tensor) -> None:
     """Add the columns of the runs to where they were taken from."""
     column = 0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from attnspec.codegen.blockwise.coverage import require, supports_blockwise
-from attnspec.codegen.blockwise.module import blockwise_modules
+from attnspec.codegen.blockwise.module import blockwise_modules, supports
 from attnspec.codegen.blockwise.rows import backward_program, forward_program
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.program import Assign, For, If, Op, Program, statements
@@ -59,9 +59,15 @@ def test_a_mask_that_bounds_one_side_only_has_one_too() -> None:
 )
 def test_what_the_loop_cannot_hold_is_refused_by_name(name: str, why: str) -> None:
     spec = builtin()[name] if name in builtin() else load(SPECS / f"{name}.toml")
-    assert not supports_blockwise(spec)
+    assert not supports_blockwise(spec, looks_up=False)
     with pytest.raises(LoweringError, match=f"^{re.escape(spec.name)}: blockwise: .*{re.escape(why)}"):
-        require(spec)
+        require(spec, looks_up=False)
+
+
+@pytest.mark.parametrize("name", ["packed_documents", "prefix_lm"])
+def test_what_masks_look_up_has_one_where_operations_run_one_by_one(name: str) -> None:
+    spec = builtin()[name] if name in builtin() else load(SPECS / f"{name}.toml")
+    assert {target for target in TARGETS if supports(spec, target)} == {"numpy", "torch"}
 
 
 def test_without_a_mask_there_is_nothing_to_leave_out(tmp_path: Path) -> None:
@@ -101,10 +107,22 @@ def test_the_loop_is_part_of_the_program_and_tests_only_what_may_be_there(
             "(max(start + 1, global_tokens + 1), S if global_tokens < stop else 0)",
         ),
         (
+            ["causal", "segments"],
+            "",
+            "*_seamless((low, high) for low, high in _blocks(S, BLOCK, (0, stop)) if low < stop "
+            "and lowest_query_segment_ids[start // BLOCK] <= highest_key_value_segment_ids[low // BLOCK] "
+            "and lowest_key_value_segment_ids[low // BLOCK] <= highest_query_segment_ids[start // BLOCK])",
+            "(start + 1, S), *_seamless((low, high) for low, high in _blocks(S, BLOCK, (0, S)) "
+            "if lowest_query_segment_ids[start // BLOCK] < highest_key_value_segment_ids[low // BLOCK]), "
+            "*_seamless((low, high) for low, high in _blocks(S, BLOCK, (0, S)) "
+            "if lowest_key_value_segment_ids[low // BLOCK] < highest_query_segment_ids[start // BLOCK])",
+        ),
+        (["key_length"], "", "(0, highest_key_value_seq_lengths[0])", "(lowest_key_value_seq_lengths[0], S)"),
+        (
             ["dilated"],
             "left = { default = 3 }\nstride = 8",
-            "*((low, high) for low, high in _blocks(S, BLOCK, (start - left, stop)) if start < high + left and low < stop "
-            "and min(stop - low - 1, left) // 8 > (max(start - high + 1, 0) - 1) // 8)",
+            "*_seamless((low, high) for low, high in _blocks(S, BLOCK, (start - left, stop)) if start < high + left and "
+            "low < stop and min(stop - low - 1, left) // 8 > (max(start - high + 1, 0) - 1) // 8)",
             "(0, S), (0, stop - left - 1), (start + 1, S)",
         ),
     ],

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnspec.codegen.support.common import _blocks, _runs, _tested
-from attnspec.codegen.support.torch import _add, _taken
-from blockwise_specs import SPECS
+from attnspec.codegen.support.common import _blocks, _runs, _seamless, _tested
+from attnspec.codegen.support.torch import _add, _extremes, _taken
+from blockwise_specs import LOOKED_UP, SPECS, looked_up
 from builtin_calls import function
 from by_hand import random_arrays
 from compiling import blockwise_module_of, module_of
@@ -21,7 +21,8 @@ pytestmark = pytest.mark.xdist_group("torch")
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
 
 
-FORMS = {name: (module_of(spec, "torch"), blockwise_module_of(spec, "torch")) for name, spec in SPECS.items()}
+ALL = {**SPECS, **LOOKED_UP}
+FORMS = {name: (module_of(spec, "torch"), blockwise_module_of(spec, "torch")) for name, spec in ALL.items()}
 
 
 def results(attend: Any, arrays: dict[str, Any], **options: Any) -> list[Tensor]:
@@ -31,14 +32,15 @@ def results(attend: Any, arrays: dict[str, Any], **options: Any) -> list[Tensor]
     return [output, *torch.autograd.grad(output.square().sum(), list(tensors.values()))]
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", ALL)
 @settings(max_examples=20, deadline=None)
 @given(block=st.integers(1, 9), rows=st.integers(0, 20), keys=st.integers(0, 20), seed=st.integers(0, 99))
 def test_any_block_gives_what_the_direct_form_gives(name: str, block: int, rows: int, keys: int, seed: int) -> None:
     direct, blocks = FORMS[name]
     blocks.BLOCK = block
-    arrays = random_arrays(seed, query=(1, rows, 2, 3), key=(1, keys, 1, 3), value=(1, keys, 1, 2))
-    for found, expected in zip(results(blocks.tried, arrays), results(direct.tried, arrays), strict=True):
+    arrays = random_arrays(seed, query=(2, rows, 2, 3), key=(2, keys, 1, 3), value=(2, keys, 1, 2))
+    entries = {name: torch.from_numpy(array) for name, array in looked_up(ALL[name], seed, rows, keys).items()}
+    for found, expected in zip(results(blocks.tried, arrays, **entries), results(direct.tried, arrays, **entries), strict=True):
         torch.testing.assert_close(found, expected, **EXACT)
 
 
@@ -100,6 +102,34 @@ def test_a_single_range_of_keys_is_a_view() -> None:
     assert _taken(keys, 1, [(1, 3, True), (3, 5, False)]).data_ptr() == keys[:, 1:].data_ptr()
     assert _taken(keys, 1, [(0, 1, True), (4, 6, True)]).tolist() == [[0, 4, 5], [6, 10, 11]]
     assert _taken(keys, 1, []).shape == (2, 0)
+
+
+def test_extremes_are_those_of_all_rows_and_0_where_there_is_none() -> None:
+    assert _extremes(torch.tensor([[3, 1, 2], [5, 1, 0]]), 2) == ([1, 0], [5, 2])
+    assert _extremes(torch.zeros(0, 3, dtype=int), 2) == ([0, 0], [0, 0])
+    assert _extremes(torch.zeros(2, 0, dtype=int), 2) == ([], [])
+
+
+def test_ranges_that_follow_on_each_other_are_one() -> None:
+    assert list(_seamless([(0, 4), (4, 8), (12, 14)])) == [(0, 8), (12, 14)]
+    assert list(_seamless([])) == []
+
+
+def test_documents_are_mapped_and_derived_with_their_ids() -> None:
+    """vmap takes ids along, and gradients of a mapped call are those of its rows."""
+    spec = LOOKED_UP["documents"]
+    blocks, direct = blockwise_module_of(spec, "torch"), module_of(spec, "torch")
+    vars(blocks)["BLOCK"] = 3
+    arrays = random_arrays(0, query=(2, 8, 2, 3), key=(2, 7, 1, 3), value=(2, 7, 1, 2))
+    arrays |= looked_up(spec, 0, 8, 7)
+    names, given = [*arrays], [torch.from_numpy(array)[:, None] for array in arrays.values()]
+    leaves = [tensor.requires_grad_() for tensor in given[:3]]
+    both = []
+    for module in (blocks, direct):
+        output = torch.vmap(lambda *at, attend=module.tried: attend(**dict(zip(names, at, strict=True))))(*given)
+        both.append([output, *torch.autograd.grad(output.square().sum(), leaves)])
+    for found, expected in zip(*both, strict=True):
+        torch.testing.assert_close(found, expected, **EXACT)
 
 
 def test_columns_are_added_where_they_were_taken_from() -> None:
