@@ -20,20 +20,23 @@ _CONSTANT = {
     "jax": "jnp.{0}({1}, dtype)",
     "torch": "nn.init.{0}_(self.{2})",
     "tensorflow": "tf.{0}({1}, dtype)",
+    "keras": '"{0}"',
 }
 _DRAWN = {
     "numpy": "_{0}(rng, {1}, {3}, {4}).astype(dtype)",
     "jax": "_{0}(next(keys), {1}, {3}, {4}).astype(dtype)",
     "torch": "_{0}_(self.{2}, {3}, {4})",
     "tensorflow": "_{0}({1}, {3}, {4}, dtype)",
+    "keras": "_{0}({3}, {4})",
 }
 _RESET = "_reset_parameters"
 """What a spec's `methods` name where the owner's layer has it in place of `reset_parameters`."""
 _DRAWS = ("glorot_uniform", "glorot_normal", "linear_uniform")
 
 _SEEDED = {
-    "torch": "torch.Generator().manual_seed({0})",
-    "tensorflow": "tf.random.Generator.from_seed({0})",
+    "torch": "None if {0} is None else torch.Generator().manual_seed({0})",
+    "tensorflow": "None if {0} is None else tf.random.Generator.from_seed({0})",
+    "keras": "keras.random.SeedGenerator({0})",
 }
 
 
@@ -42,14 +45,14 @@ def init_text(spec: Spec, target: Target, parameters: list[str]) -> str:
     source, dtype, array = _INIT_HEAD[target.name]
     sizes = f"; {', '.join(size_names(spec))} are the sizes of their dims" if size_names(spec) else ""
     lines = [f'"""Initial weights of `{spec.function_name}`{sizes}."""']
-    lines += _construction(spec, target)
+    lines += construction(spec, target)
     if target.name == "jax" and any(weight.initializer in _DRAWS for weight in spec.weights):
         lines.append(f"keys = iter(jax.random.split(key, {len(spec.weights)}))")
     lines.append(f"params: dict[str, {array}] = {{}}")
-    lines += _each(spec, target, lambda w: f'params["{w.name}"] = {_initial(spec, w, target.name)}')
+    lines += each_weight(spec, target, lambda w: f'params["{w.name}"] = {initial(spec, w, target.name)}')
     lines.append("return params")
     named = (parameter for parameter in parameters if parameter != "*")
-    signature = ", ".join((source, "*", *named, *_size_parameters(spec), dtype))
+    signature = ", ".join((source, "*", *named, *size_parameters(spec), dtype))
     return f"def {spec.function_name}_init({signature}) -> dict[str, {array}]:\n{indent(chr(10).join(lines))}"
 
 
@@ -57,15 +60,15 @@ def module_class(spec: Spec, target: Target, docstring: str, parameters: list[st
     """The `nn.Module` of a layer: weights as parameters under their documented names."""
     made_on = ("device: torch.device | None = None", "dtype: torch.dtype | None = None")
     placed = any(argument.role == "placement" for argument in spec.constructor)
-    more = (*_size_parameters(spec), *(() if placed else made_on))
-    signature = ", ".join(("self", *parameters, *_by_name(parameters, more)))
-    kept = [*_construction(spec, target), *_kept(spec, target), *_attributes(spec, target), *_linears(spec, target)]
+    more = (*size_parameters(spec), *(() if placed else made_on))
+    signature = ", ".join(("self", *parameters, *by_name(parameters, more)))
+    kept = [*construction(spec, target), *kept_lines(spec, target), *_attributes(spec, target), *_linears(spec, target)]
     own = [weight for weight in spec.weights if not _linear(spec, weight)]
-    made = _each(spec, target, lambda w: _parameter(spec, w), own, otherwise=lambda w: _absent(spec, w))
-    reset = _each(spec, target, lambda w: _reset(spec, w), _redrawn(spec), prefix="self.")
+    made = each_weight(spec, target, lambda w: _parameter(spec, w), own, otherwise=lambda w: _absent(spec, w))
+    reset = each_weight(spec, target, lambda w: _reset(spec, w), _redrawn(spec), prefix="self.")
     reset_name = _RESET if _RESET in spec.methods else _RESET.lstrip("_")
     passed = (_passed(a) if a.kind == "positional" else f"{a.name}={_passed(a)}" for a in spec.arguments)
-    named = ", ".join((*passed, *_own(spec)))
+    named = ", ".join((*passed, *own_arguments(spec)))
     return "\n".join(
         (
             f"class {spec.class_name}(nn.Module):",
@@ -84,13 +87,13 @@ def module_class(spec: Spec, target: Target, docstring: str, parameters: list[st
     )
 
 
-def _by_name(parameters: list[str], more: tuple[str, ...]) -> tuple[str, ...]:
+def by_name(parameters: list[str], more: tuple[str, ...]) -> tuple[str, ...]:
     """Further parameters, which are given by name alone."""
     return more if "*" in parameters or not more else ("*", *more)
 
 
 def _parameter(spec: Spec, weight: Weight) -> str:
-    return f"self.{spec.state_key(weight)} = nn.Parameter(torch.empty({_shape(spec, weight)}, device=device, dtype=dtype))"
+    return f"self.{spec.state_key(weight)} = nn.Parameter(torch.empty({shape(spec, weight)}, device=device, dtype=dtype))"
 
 
 def _absent(spec: Spec, weight: Weight) -> str:
@@ -109,7 +112,7 @@ def _linears(spec: Spec, target: Target) -> Iterator[str]:
     for module, group in groupby(spec.weights, key=lambda weight: _linear(spec, weight)):
         if module:
             weight, *biases = group
-            outer, inner = _shape(spec, weight).strip("()").split(", ")
+            outer, inner = shape(spec, weight).strip("()").split(", ")
             bias = "".join(Printer(target, batched=False).guard(each.when)[0] for each in biases if each.when) or bool(biases)
             placed = "device=device, dtype=dtype"
             yield f"self.{module} = NonDynamicallyQuantizableLinear({inner}, {outer}, bias={bias}, {placed})"
@@ -142,12 +145,12 @@ def _method(name: str) -> Iterator[str]:
 def tensorflow_class(spec: Spec, target: Target, docstring: str, parameters: list[str], call: list[str]) -> str:
     """The `tf.Module` of a layer: weights as variables under their documented names."""
     made_with = ("dtype: tf.DType = tf.float32", "name: str | None = None")
-    signature = ", ".join(("self", *parameters, *_by_name(parameters, (*_size_parameters(spec), *made_with))))
-    kept = [*_construction(spec, target), *_kept(spec, target)]
-    made = _each(spec, target, lambda w: f'self.{w.name} = tf.Variable({_initial(spec, w, target.name)}, name="{w.name}")')
-    held = _each(spec, target, lambda w: f'params["{w.name}"] = self.{w.name}', prefix="self.")
+    signature = ", ".join(("self", *parameters, *by_name(parameters, (*size_parameters(spec), *made_with))))
+    kept = [*construction(spec, target), *kept_lines(spec, target)]
+    made = each_weight(spec, target, lambda w: f'self.{w.name} = tf.Variable({initial(spec, w, target.name)}, name="{w.name}")')
+    held = each_weight(spec, target, lambda w: f'params["{w.name}"] = self.{w.name}', prefix="self.")
     passed = (a.name if a.kind == "positional" else f"{a.name}={a.name}" for a in spec.arguments)
-    named = ", ".join((*passed, *_own(spec)))
+    named = ", ".join((*passed, *own_arguments(spec)))
     return "\n".join(
         (
             f"class {spec.class_name}(tf.Module):",
@@ -168,14 +171,14 @@ def size_names(spec: Spec) -> list[str]:
     return [dim for dim in dims if dim not in spec.told]
 
 
-def _size_parameters(spec: Spec) -> list[str]:
+def size_parameters(spec: Spec) -> list[str]:
     """The sizes as parameters; one that follows from others may be left out."""
     return sorted(
         (f"{n}: int | None = None" if n in spec.sizes else f"{n}: int" for n in size_names(spec)), key=lambda p: "=" in p
     )
 
 
-def _construction(spec: Spec, target: Target) -> Iterator[str]:
+def construction(spec: Spec, target: Target) -> Iterator[str]:
     """What a constructor checks, and the sizes that follow from others."""
     own = [f"{a.name}=({a.name}, {a.default!r})" for a in spec.constructor if a.role == "object"]
     if own:
@@ -194,15 +197,15 @@ def _construction(spec: Spec, target: Target) -> Iterator[str]:
             yield f"{dim} = {printer.guard(spec.sizes[dim])[0]} if {dim} is None else {dim}"
 
 
-def _kept(spec: Spec, target: Target) -> Iterator[str]:
+def kept_lines(spec: Spec, target: Target) -> Iterator[str]:
     """The constructor's arguments, and what dropout draws from: a seed starts it, and every call goes on with it."""
     for argument in (argument for argument in spec.constructor if argument.role != "placement"):
         yield f"self.{argument.name} = {argument.axes_name if argument.several else argument.name}"
         if argument.role == "seed":
-            yield f"self._generator = None if {argument.name} is None else {_SEEDED[target.name].format(argument.name)}"
+            yield f"self._generator = {_SEEDED[target.name].format(argument.name)}"
 
 
-def _own(spec: Spec) -> Iterator[str]:
+def own_arguments(spec: Spec) -> Iterator[str]:
     """What a layer hands on to its function of what it was constructed with."""
     for argument in spec.constructor:
         if argument.role not in ("object", "placement"):
@@ -231,7 +234,8 @@ def _contracted(spec: Spec, name: str) -> set[str]:
     return {s.index for s in sums if any(e == Name(name) or (isinstance(e, Access) and e.tensor == name) for e in walk(s.body))}
 
 
-def _shape(spec: Spec, weight: Weight) -> str:
+def shape(spec: Spec, weight: Weight) -> str:
+    """The weight's shape, over the arguments that tell its sizes."""
     sizes = [_axis_size(spec, axis) for axis in weight.layout.axes]
     last = several(spec, weight.layout)
     if last is not None:
@@ -248,7 +252,8 @@ def _axis_size(spec: Spec, axis: Axis) -> str:
     return to_text(axis_size(spec, axis.dims))
 
 
-def _initial(spec: Spec, weight: Weight, target: str) -> str:
+def initial(spec: Spec, weight: Weight, target: str) -> str:
+    """What draws the weight's initial value, or makes what draws it."""
     inner, outer = fans(spec, weight)
     if target != "torch":
         inner, outer = ([_axis_size(spec, Axis(tuple(dims)))] for dims in (inner, outer))
@@ -257,7 +262,7 @@ def _initial(spec: Spec, weight: Weight, target: str) -> str:
         fan_in, fan_out = _grouped_fans(spec, weight, "self." if target == "torch" else "")
     key = spec.state_key(weight) if target == "torch" else weight.name
     template = _DRAWN if weight.initializer in _DRAWS else _CONSTANT
-    return template[target].format(weight.initializer, _shape(spec, weight), key, fan_in, fan_out)
+    return template[target].format(weight.initializer, shape(spec, weight), key, fan_in, fan_out)
 
 
 def _grouped_fans(spec: Spec, weight: Weight, prefix: str) -> tuple[str, str]:
@@ -270,7 +275,7 @@ def _grouped_fans(spec: Spec, weight: Weight, prefix: str) -> tuple[str, str]:
 
 def _reset(spec: Spec, weight: Weight) -> str:
     """One weight drawn again; its fans are read off its own shape, or told."""
-    line = _initial(spec, weight, "torch")
+    line = initial(spec, weight, "torch")
     read = frozenset[str]().union(*map(names, weight.fans)) & {*size_names(spec)}
     if weight.initializer not in _DRAWS or is_grouped(weight.layout) or (weight.fans and not read):
         return line
@@ -280,7 +285,7 @@ def _reset(spec: Spec, weight: Weight) -> str:
     return f"{', '.join(starred)}{',' if len(dims) == 1 else ''} = self.{weight.name}.shape{last}\n{line}"
 
 
-def _each(
+def each_weight(
     spec: Spec,
     target: Target,
     line: Callable[[Weight], str],

@@ -17,6 +17,7 @@ from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.keras_hooks import hook_specs
 from attnspec.codegen.keras_layer import keras_class
 from attnspec.codegen.keras_list_layer import inner_specs, is_list_layer, list_layer_class
+from attnspec.codegen.keras_port import ported_layer, seeded
 from attnspec.codegen.layer import init_text, module_class, tensorflow_class
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.printer import Printer, Target, indent
@@ -49,8 +50,10 @@ def module_text(spec: Spec, target: Target) -> str:
     """The source of one implementation, before formatting. Raises LoweringError."""
     require(target, spec)
     spec = without_unit_dims(spec)
-    if spec.form == "layer" and target.name in _IN_PLACE:
+    if takes_a_place(spec, target):
         return _keras_text(spec, target)
+    if spec.form == "layer" and target.name == "keras":
+        target, spec = replace(target, decorator=""), seeded(spec)  # the layer is the operation, and draws
     program = lower_spec(spec)
     verify(program, spec)
     parts = [function_text(spec, program, target), *_layer_parts(spec, target)]
@@ -64,21 +67,19 @@ def module_text(spec: Spec, target: Target) -> str:
 def require(target: Target, spec: Spec) -> None:
     """LoweringError where the target does not cover the spec."""
     if not covers(target, spec):
-        if target.name == "tf_keras":
-            raise LoweringError(f"{spec.name}: tf_keras has layers of its own APIs alone; its programs take tensorflow's files")
-        raise LoweringError(f"{spec.name}: a {spec.form} with weights cannot be compiled to {target.name} yet")
+        raise LoweringError(f"{spec.name}: tf_keras has layers of its own APIs alone; its programs take tensorflow's files")
 
 
 def covers(target: Target, spec: Spec) -> bool:
-    """Whether a spec of that form can be compiled to the target.
+    """Whether the target has that spec: tf_keras has what replaces its own layers, and nothing else."""
+    return target.name != "tf_keras" or spec.owner == target.name
 
-    A Keras layer has places in a checkpoint for its weights. tf_keras has what replaces its own layers, and nothing else.
-    """
-    if target.name == "tf_keras":
-        return spec.owner == target.name
-    placed = spec.owner == target.name and all(weight.path for weight in spec.weights)
-    kept = placed or (target.name == "keras" and is_list_layer(spec))
-    return spec.form == "function" or target.layers or kept
+
+def takes_a_place(spec: Spec, target: Target) -> bool:
+    """Whether the layer stands in the place of one of Keras's, with its hooks and its places in a checkpoint."""
+    if spec.form != "layer" or target.name not in _IN_PLACE:
+        return False
+    return is_list_layer(spec) or (spec.owner == target.name and all(weight.path for weight in spec.weights))
 
 
 def _keras_text(spec: Spec, target: Target) -> str:
@@ -102,7 +103,9 @@ def _layer_parts(spec: Spec, target: Target) -> Iterator[str]:
         return
     own = spec.constructor if spec.owner == target.name else [a for a in spec.constructor if a.role != "placement"]
     constructor = list(_starred(own, target))
-    if target.name == "tensorflow":
+    if target.name == "keras":
+        yield ported_layer(spec, target, _docstring(spec, target), constructor, list(_call_parameters(spec, target)))
+    elif target.name == "tensorflow":
         yield tensorflow_class(spec, target, _docstring(spec, target), constructor, list(_call_parameters(spec, target)))
     elif target.name == "torch":
         call = replace(spec, arguments=tuple(argument for argument in spec.arguments if not argument.mode))
@@ -133,7 +136,7 @@ def function_text(spec: Spec, program: Program, target: Target) -> str:
 def signature_text(spec: Spec, target: Target) -> str:
     """Decorator, `def` line and docstring of the public function."""
     decorator = f"@{target.decorator}\n" if target.decorator else ""
-    name = "_apply" if spec.form == "layer" and target.name in ("torch", "tensorflow") else spec.function_name
+    name = "_apply" if spec.form == "layer" and target.name in ("torch", "tensorflow", "keras") else spec.function_name
     signature = f"def {name}({', '.join(_parameters(spec, target))}) -> {_returned_type(spec, target)}:"
     return f"{decorator}{signature}\n{indent(_docstring(spec, target))}"
 

@@ -49,8 +49,7 @@ class Target:
     `ops` prints an op from its printed arguments; a template such as `np.tanh({0})` or a function of (printer, op).
     `guards` prints a guard function of an argument's name. `concrete` asks whether numbers have values, where they may be
     traced; `unknown_size` prints a size in arithmetic on floats, where sizes too may be unknown while a graph is traced.
-    `explicit_casts` says that operands of two dtypes are refused, `layers` that specs with weights can be compiled too.
-    `borrows` names other targets whose helpers it carries too.
+    `explicit_casts` says that operands of two dtypes are refused. `borrows` names other targets whose helpers it carries too.
     """
 
     name: str
@@ -65,7 +64,6 @@ class Target:
     concrete: str = ""
     unknown_size: str = ""
     explicit_casts: bool = False
-    layers: bool = True
     borrows: tuple[str, ...] = ()
 
 

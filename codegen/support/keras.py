@@ -206,3 +206,16 @@ def _softmax(logits: Tensor) -> Tensor:
 def _pad_last(tensor: Tensor) -> Tensor:
     """The tensor with a zero (False) appended to its last axis."""
     return ops.concatenate((tensor, ops.zeros((*_shape(tensor)[:-1], 1), tensor.dtype)), axis=-1)
+
+
+def _glorot_uniform(fan_in: int, fan_out: int) -> Any:
+    limit = (6 / (fan_in + fan_out)) ** 0.5
+    return keras.initializers.RandomUniform(-limit, limit)
+
+
+def _glorot_normal(fan_in: int, fan_out: int) -> Any:
+    return keras.initializers.RandomNormal(stddev=(2 / (fan_in + fan_out)) ** 0.5)
+
+
+def _linear_uniform(fan_in: int, fan_out: int) -> Any:
+    return keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)

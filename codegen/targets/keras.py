@@ -128,5 +128,4 @@ KERAS = Target(
     concrete="_concrete({0})",
     unknown_size="_float({0})",
     explicit_casts=True,
-    layers=False,
 )

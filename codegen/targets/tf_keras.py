@@ -6,6 +6,4 @@ from dataclasses import replace
 
 from attnspec.codegen.targets.tensorflow import TENSORFLOW
 
-TF_KERAS = replace(
-    TENSORFLOW, name="tf_keras", imports=(*TENSORFLOW.imports, "import tf_keras"), borrows=("tensorflow",), layers=False
-)
+TF_KERAS = replace(TENSORFLOW, name="tf_keras", imports=(*TENSORFLOW.imports, "import tf_keras"), borrows=("tensorflow",))

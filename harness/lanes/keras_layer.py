@@ -35,8 +35,10 @@ def as_function(request: Call) -> Callable[..., Any]:
 
 def _built(layer: Callable[..., Any], request: Call) -> Any:
     """The layer of a configuration, constructed with its dtype and built for its shapes."""
-    settings = call.constructor_arguments(request.spec, request.values)
-    made = layer(**settings, dtype=request.configuration.dtype)
+    settings: dict[str, Any] = dict(call.constructor_arguments(request.spec, request.values))
+    asked = inspect.signature(layer).parameters
+    sizes = {name: n for name, n in call.layer_sizes(request.spec, request.configuration).items() if name in asked}
+    made = layer(**settings, **sizes, dtype=request.configuration.dtype)
     with keras.StatelessScope(initialize_variables=False):
         made.build(**_shapes(made.build, request.spec, request.configuration))
     return made
