@@ -19,7 +19,7 @@ from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
 from attnspec.harness.inputs import Inputs, InputsError
 from attnspec.harness.introduce import lane_of
 from attnspec.harness.kept import KeptError, read
-from attnspec.harness.plan import DTYPES, ON_REQUEST, PROFILES, Item, Plan, Profile
+from attnspec.harness.plan import DTYPES, ON_REQUEST, PROFILES, Item, Plan, Profile, is_spared
 from attnspec.harness.reports.as_html import HtmlReport, PageError
 from attnspec.harness.reports.as_json import JsonReport
 from attnspec.harness.reports.as_json_lines import JsonLinesReport
@@ -88,9 +88,9 @@ def _lanes(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lane for name in chosen for lane in ((name,) if name in LANES else lanes_of(name))))
 
 
-def _usual_lanes(profile: Profile) -> tuple[str, ...]:
+def _usual_lanes(profile: Profile, spec: Spec) -> tuple[str, ...]:
     """The lanes of a run that names none."""
-    return tuple(lane for lane in LANES if not (profile.is_short and lane in ON_REQUEST))
+    return tuple(lane for lane in LANES if not (profile.is_short and is_spared(spec, lane)))
 
 
 def _names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
@@ -195,7 +195,7 @@ def found(name: str) -> tuple[Spec, str]:
 
 
 def _item(spec: Spec, reference: str, options: argparse.Namespace) -> Item:
-    lanes = options.targets or _usual_lanes(PROFILES[options.profile])
+    lanes = options.targets or _usual_lanes(PROFILES[options.profile], spec)
     subjects = subjects_of(spec, lanes, native_too=options.native, folder=options.generated)
     return Item(spec, reference, subjects, str(options.generated.resolve()) if options.generated else "")
 

@@ -46,7 +46,15 @@ FIRST: Mapping[str, int] = {"triton": 7, "pallas": 7, "pallas_tpu": 7}
 """Where that part begins: sizes around the blocks of kernels, not the smallest."""
 ON_REQUEST = ("pallas", "pallas_tpu")
 """Lanes that a short run has only where they are asked for: of each spec they compile some programs, for seconds each."""
+ONE_BACKEND = ("keras-jax", "keras-tensorflow")
+"""Lanes that a short run spares the layers of other frameworks: these are the same operations on all of Keras's backends, and
+torch compiles nothing."""
 DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+def is_spared(spec: Spec, lane: str) -> bool:
+    """Whether a short run that names no lanes has the spec without this one."""
+    return lane in ON_REQUEST or (lane in ONE_BACKEND and spec.form == "layer" and spec.owner != "keras")
 
 
 @dataclass(frozen=True, slots=True)
