@@ -92,6 +92,7 @@ CASES = (
     Case("jax-full-gradient", 0.25, window=-1, gradient=True),
     Case("jax-window-gradient", 0.06, length=4096, window=256, gradient=True),
     Case("jax-short", 1.3, length=128, batch=8),
+    Case("jax-documents", 0.05, length=4096, documents=8),
     Case("numpy-causal", 0.08),
     Case("numpy-window", 0.02, length=4096, window=256),
     Case("numpy-causal-gradient", 0.08, gradient=True),
@@ -174,6 +175,10 @@ def in_jax(case: Case, length: int) -> Iterator[Call]:
     *arrays, cotangent = map(jnp.asarray, inputs(case, length))
     attend, options, _ = generated(case)
     native: dict[str, Any] = {"is_causal": case.window >= 0}
+    if case.documents:
+        ids = jnp.arange(length) // (length // case.documents)
+        native["mask"] = (ids[:, None] == ids)[None, None]
+        options |= {"query_segment_ids": ids[None], "key_value_segment_ids": ids[None]}
     native |= {"local_window_size": (case.window - 1, 0)} if case.window > 0 else {}
 
     def compiled(function: Callable[..., Any]) -> Call:

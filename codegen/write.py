@@ -14,8 +14,8 @@ from pathlib import Path
 
 from attnspec.codegen import VERSION
 from attnspec.codegen.blockwise import coverage as coverage_by_blocks
-from attnspec.codegen.blockwise.module import LOOKS_UP, blockwise_modules, supports
 from attnspec.codegen.blockwise.module import TARGETS as BLOCKWISE
+from attnspec.codegen.blockwise.module import blockwise_modules
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.kernels import coverage, refusals
 from attnspec.codegen.module import covers, module_text, require
@@ -92,7 +92,7 @@ def _render(specs: list[Spec], targets: list[str] | None, form: str = "auto") ->
     """Relative path -> (spec name, formatted text)."""
     if form == "blockwise":
         _require_blockwise(specs, targets)
-        targets = [name for name in BLOCKWISE if any(supports(spec, name) for spec in specs)] if targets is None else targets
+        targets = list(BLOCKWISE) if targets is None else targets
     modules = _modules(specs, targets if targets is None else [target for target in targets if target in TARGETS], form)
     modules |= _kernels(specs, targets)
     formatted = _format({path: text for path, (_, text) in modules.items()})
@@ -129,7 +129,7 @@ def _require_blockwise(specs: list[Spec], targets: list[str] | None) -> None:
         if target not in BLOCKWISE:
             raise LoweringError(f"{target} has no blockwise form, only {', '.join(BLOCKWISE)} have")
     for spec in specs:
-        coverage_by_blocks.require(spec, looks_up=targets is None or {*targets} <= {*LOOKS_UP})
+        coverage_by_blocks.require(spec)
 
 
 def _modules(specs: list[Spec], targets: list[str] | None, form: str) -> dict[str, tuple[str, str]]:

@@ -17,27 +17,27 @@ _LOOKED_UP = (("B",), ("B", "T"), ("B", "S"))
 _KINDS = {"score.dot", "modifier.scale", "modifier.softcap", "softmax.plain", "combine.weighted"}
 
 
-def supports_blockwise(spec: Spec, looks_up: bool = True) -> bool:
+def supports_blockwise(spec: Spec) -> bool:
     """Whether every stage is unconditional, the masks ask for what loops know, and hidden keys leave no trace."""
-    return not any(reasons(spec, looks_up))
+    return not any(reasons(spec))
 
 
-def require(spec: Spec, looks_up: bool = True) -> None:
+def require(spec: Spec) -> None:
     """LoweringError, with every reason, where a spec has no blockwise form."""
-    found = list(reasons(spec, looks_up))
+    found = list(reasons(spec))
     if found:
         raise LoweringError(f"{spec.name}: blockwise: {'; '.join(found)}")
 
 
-def reasons(spec: Spec, looks_up: bool = True) -> Iterator[str]:
-    """Why a spec has no blockwise form. `looks_up`: whether loops look up what tensors of integers hold, such as lengths."""
+def reasons(spec: Spec) -> Iterator[str]:
+    """Why a spec has no blockwise form."""
     if spec.form != "function":
         yield "layers are not supported"
     if len(spec.paths) != 1:
         yield "several paths are not supported"
     if len(spec.outputs) != 1:
         yield "several outputs are not supported"
-    known = lookups(spec) if looks_up and len(spec.paths) == 1 else []
+    known = lookups(spec) if len(spec.paths) == 1 else []
     yield from _of_arguments(spec, known)
     if len(spec.paths) == 1:
         yield from _of_stages(spec, known)

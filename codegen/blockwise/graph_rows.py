@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from attnspec.codegen.blockwise.coverage import BLOCKED, rule_of_masks, scalars
-from attnspec.codegen.blockwise.heads_first import ENDS, LOWEST, HeadsFirst, at_level, public, seen_blocks
+from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, rule_of_masks
+from attnspec.codegen.blockwise.heads_first import ENDS, LOWEST, HeadsFirst, at_level, others, public, seen_blocks
+from attnspec.codegen.blockwise.lookups import along, extremes
 from attnspec.codegen.lower import HIDDEN
 from attnspec.codegen.module import aliases
 from attnspec.codegen.printer import Target, indent
@@ -41,6 +42,7 @@ def _visible(spec: Spec, target: Target) -> str:
     numbers = [name for name in read if name not in ENDS]
     parameters = "".join(f", {name}: Any" for name in numbers)
     lines = [f"{name} = _within_reach({name})" for name in numbers if spec.argument(name).role == "integer"]
+    lines += [_EXTREMES[along(spec, name)].format(", ".join(extremes(name)), name) for name in lookups(spec) if name in read]
     lines += ["low = tf.range(0, S, BLOCK, tf.int64)"]
     lines += ["high = tf.minimum(low + BLOCK, S)"] if "high" in read else []
     lines += [f"# {rule_of_masks(spec)}", f"return _in_blocks({seen}, BLOCK, S)"]
@@ -52,7 +54,7 @@ def _visible(spec: Spec, target: Target) -> str:
 
 def _attend(spec: Spec) -> str:
     """The function whose derivative is that of the loops; of numbers it has none."""
-    given, numbers = scalars(spec), _numbers(spec)
+    given, numbers = others(spec), _numbers(spec)
     return _ATTEND.format(
         parameters="".join(f", {name}: Any" for name in given),
         names="".join(f", {name}" for name in given),
@@ -90,12 +92,17 @@ class _Loops(HeadsFirst):
         given = {name: self.heads_first(name) for name in (*BLOCKED, "output")}
         given |= {f"{name}_returned": self.as_given(name) for name in (*BLOCKED, "output")}
         given |= {"gradient": self.heads_first("output", "gradient_output")}
-        given |= {name: at_level(2, text) for name, text in inner.items()}
+        given |= {name: at_level(2, f"{self.looked_up()}{text}") for name, text in inner.items()}
         given |= {"V": aliases(self.spec).get("V", "V"), "empty_row": self.printer.comment("policy.empty_row")}
         seen = (name for name in seen_blocks(self.spec, self.printer.target)[1] if name not in ENDS)
-        parameters = "".join(f", {name}: Any" for name in scalars(self.spec))
+        parameters = "".join(f", {name}: Any" for name in others(self.spec))
         text = skeleton.format(head=_HEAD, seen="".join(f", {name}" for name in seen), parameters=parameters, **given)
         return text.replace(_HEAD, at_level(1, self.head(text)))
+
+    def looked_up(self) -> str:
+        """The entries that masks look up for the block."""
+        queries = (f"{name}_block = {name}[:, start:stop]\n" for name in self.entries("T"))
+        return "".join((*queries, *(f"{name}_block = tf.gather({name}, s, axis=1)\n" for name in self.entries("S"))))
 
     def head(self, text: str) -> str:
         """Dtypes, the sizes that the rest reads, and numbers in the dtype of the logits."""
@@ -105,6 +112,14 @@ class _Loops(HeadsFirst):
     def as_given(self, name: str) -> str:
         """What the loop made, in the layout of the call."""
         return self.transposed(Ref(_MADE[name], _JOINED[name]), self.layouts.dims(name))
+
+
+_EXTREMES = {
+    "T": "{0} = tf.reduce_min({1}[:, start:stop]), tf.reduce_max({1}[:, start:stop])",
+    "S": "{0} = _extremes({1}, BLOCK)",
+    "": "{0} = tf.reduce_min({1}), tf.reduce_max({1})",
+}
+"""How the least and the greatest of what masks look up is found, for a block of queries or all blocks of keys."""
 
 
 def _numbers(spec: Spec) -> list[str]:

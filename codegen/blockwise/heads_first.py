@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import reduce
 
-from attnspec.codegen.blocks.analysis import all_of, analyse
+from attnspec.codegen.blocks.analysis import all_of
 from attnspec.codegen.blocks.regions import Region
-from attnspec.codegen.blocks.vocabulary import vocabulary_of
-from attnspec.codegen.blockwise.coverage import BLOCKED, masks, scalars
+from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, scalars
 from attnspec.codegen.blockwise.layouts import Layouts
+from attnspec.codegen.blockwise.lookups import along, blocks_of, extremes
 from attnspec.codegen.derivative import pruned, reverse_stages
 from attnspec.codegen.explicit_casts import explicit_casts
 from attnspec.codegen.index_notation import Scope, lower
@@ -43,18 +43,24 @@ _KINDS = {"logits": "compute", "weights": "compute", "d_logits": "compute", LOWE
 
 def public(spec: Spec, target: Target, function: str) -> str:
     """The documented function: the direct form's checks, then the loops."""
-    call = Line(f"return {function}({', '.join((*BLOCKED, *scalars(spec)))})")
+    call = Line(f"return {function}({', '.join((*BLOCKED, *others(spec)))})")
     body = Printer(target, batched=False).function_body(Program(spec.function_name, (*prologue(spec), call), batched=False))
     return f"{signature_text(spec, target)}\n{indent(body)}"
 
 
 def seen_blocks(spec: Spec, target: Target) -> tuple[str, list[str]]:
     """Whether queries see some of a block of keys, and what this depends on beside their beginnings."""
-    met = [_met(region) for region in analyse(masks(spec), vocabulary_of(spec)).seen]
+    met = [_met(region) for region in blocks_of(spec, in_lists=False).seen]
     seen = reduce(lambda one, other: Op("or", (one, other), _BLOCK), met) if met else Const(False)
     text = Printer(target, batched=False).node(seen)[0]
     words = re.findall(r"\w+", text)
-    return text, [name for name in (*scalars(spec), *ENDS) if name in words]
+    looked_up = (name for name in lookups(spec) if {*extremes(name)} & {*words})
+    return text, [*looked_up, *(name for name in (*scalars(spec), *ENDS) if name in words)]
+
+
+def others(spec: Spec) -> list[str]:
+    """The arguments beside query, key and value."""
+    return [*lookups(spec), *scalars(spec)]
 
 
 def _met(region: Region) -> Node:
@@ -80,6 +86,7 @@ class HeadsFirst:
         """The direct form's stages on blocks: up to the masked logits, and after the softmax."""
         whole = self.layouts.scope
         tensors = {**whole.tensors, **{name: Ref(f"{name}_block", HEADS_FIRST[name]) for name in BLOCKED}}
+        tensors |= {name: Ref(f"{name}_block", self.layouts.dims(name)) for name in self.entries("T", "S")}
         scope = Scope(tensors, whole.canonical, whole.indices)
         body = Body(replace(self.spec, outputs=()), self.spec.paths[0], scope, frozenset())
         softmax = next(stage for stage in self.spec.paths[0].stages if stage.kind == "softmax")
@@ -88,6 +95,10 @@ class HeadsFirst:
         last = max(at for at, s in enumerate(lowered) if s.clause in ("policy.empty_row", softmax.clause))
         self.softmax = softmax.clause
         return list(lowered[:first]), list(map(_unrounded, lowered[last + 1 :]))
+
+    def entries(self, *dims: str) -> list[str]:
+        """The tensors of integers with an entry for each query, or key, that masks look up."""
+        return [name for name in lookups(self.spec) if along(self.spec, name) in dims]
 
     def again(self, weights: Iterable[Statement], mean: str, last: str) -> Iterator[Statement]:
         """The backward pass on a block: the logits again, `weights` from them, gradients of the blocks, the last line.

@@ -7,7 +7,7 @@ of the least and the greatest entries are asked, and whether sets have an entry 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from attnspec.codegen.blocks.affine import Affine
 from attnspec.codegen.blocks.analysis import Blocks, analyse
@@ -23,10 +23,11 @@ _PLACES: dict[str, Expression] = {
 }  # fmt: skip
 
 
-def blocks_of(spec: Spec) -> Blocks:
-    """The regions of a spec's masks, over all batch rows; what they look up is found in lists of extremes."""
+def blocks_of(spec: Spec, in_lists: bool = True) -> Blocks:
+    """The regions of a spec's masks, over all batch rows; what they look up is found in lists, or arrays, of extremes."""
     found = analyse(masks(spec), vocabulary_of(spec).over("b" if lookups(spec) else ""))
-    seen, hidden = (tuple(_with_extremes(region, spec) for region in regions) for regions in (found.seen, found.hidden))
+    rename = _Extremes(spec, in_lists)
+    seen, hidden = (tuple(map(rename.region, regions)) for regions in (found.seen, found.hidden))
     return Blocks(seen, hidden, found.vocabulary)
 
 
@@ -40,35 +41,38 @@ def along(spec: Spec, name: str) -> str:
     return next((dim for dim in spec.tensors[name] if dim in ("T", "S")), "")
 
 
-def _with_extremes(region: Region, spec: Spec) -> Region:
-    def formula(expression: Expression) -> Expression:
-        return _found(expression, spec)
+@dataclass(frozen=True)
+class _Extremes:
+    """Formulas with the names of extremes: `lowest(x[b, t])` as `lowest_x[start // BLOCK]`, or `lowest_x` for all blocks."""
 
-    def bound(value: Affine) -> Affine:
-        return Affine(tuple((formula(term), factor) for term, factor in value.terms), value.constant)
+    spec: Spec
+    in_lists: bool
 
-    asked = tuple(formula(test) for test in region.meets if not (isinstance(test, Call) and test.function == "meet"))
-    return replace(
-        region,
-        lows=tuple(map(bound, region.lows)),
-        highs=tuple(map(bound, region.highs)),
-        given=tuple(map(formula, region.given)),
-        meets=asked,
-    )
+    def region(self, region: Region) -> Region:
+        asked = (test for test in region.meets if not (isinstance(test, Call) and test.function == "meet"))
+        return replace(
+            region,
+            lows=tuple(map(self.bound, region.lows)),
+            highs=tuple(map(self.bound, region.highs)),
+            given=tuple(map(self.formula, region.given)),
+            meets=tuple(map(self.formula, asked)),
+        )
 
+    def bound(self, value: Affine) -> Affine:
+        return Affine(tuple((self.formula(term), factor) for term, factor in value.terms), value.constant)
 
-def _found(expression: Expression, spec: Spec) -> Expression:
-    """`lowest(x[b, t])` as `lowest_x[start // BLOCK]`."""
-    match expression:
-        case Call(("lowest" | "highest") as extreme, (Access(name, _),)):
-            return Access(f"{extreme}_{name}", (_PLACES[along(spec, name)],))
-        case Unary(operator, operand):
-            return Unary(operator, _found(operand, spec))
-        case Binary(operator, left, right):
-            return Binary(operator, _found(left, spec), _found(right, spec))
-        case Call(function, arguments):
-            return Call(function, tuple(_found(argument, spec) for argument in arguments))
-    return expression
+    def formula(self, expression: Expression) -> Expression:
+        match expression:
+            case Call(("lowest" | "highest") as extreme, (Access(name, _),)):
+                found = f"{extreme}_{name}"
+                return Access(found, (_PLACES[along(self.spec, name)],)) if self.in_lists else Name(found)
+            case Unary(operator, operand):
+                return Unary(operator, self.formula(operand))
+            case Binary(operator, left, right):
+                return Binary(operator, self.formula(left), self.formula(right))
+            case Call(function, arguments):
+                return Call(function, tuple(map(self.formula, arguments)))
+        return expression
 
 
 def calls(spec: Spec) -> Iterator[str]:

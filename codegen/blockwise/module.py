@@ -21,18 +21,11 @@ _FORMS: dict[str, Callable[[Spec, Target], Iterator[str]]] = {
 
 TARGETS = tuple(_FORMS)
 """The targets that have a blockwise form."""
-LOOKS_UP = ("numpy", "torch")
-"""Those whose loops look up what tensors of integers hold."""
-
-
-def supports(spec: Spec, target: str) -> bool:
-    """Whether a spec has a blockwise form there."""
-    return target in _FORMS and supports_blockwise(spec, target in LOOKS_UP)
 
 
 def blockwise_modules(spec: Spec, target: Target) -> Iterator[tuple[str, str]]:
-    """(suffix, text) of the blockwise modules of a spec: for targets that `supports` says have one."""
-    if supports(spec, target.name):
+    """(suffix, text) of the blockwise modules of a spec: for targets with a form of it, where `supports_blockwise`."""
+    if target.name in _FORMS and supports_blockwise(spec):
         title = f"`{spec.name}` for {target.name}, blockwise: memory grows with T, not with T times S.\n\n{spec.summary}\n"
         parts = [f"BLOCK = {BLOCK_LENGTH}", *_FORMS[target.name](spec, target)]
         yield "blockwise", assemble(spec, target, title, parts, ("from typing import Any",))

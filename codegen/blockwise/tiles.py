@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attnspec.codegen.blockwise.coverage import BLOCKED, rule_of_masks, scalars
-from attnspec.codegen.blockwise.heads_first import ENDS, HEADS_FIRST, HeadsFirst, at_level, public, seen_blocks
+from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, rule_of_masks, scalars
+from attnspec.codegen.blockwise.heads_first import ENDS, HEADS_FIRST, HeadsFirst, at_level, others, public, seen_blocks
+from attnspec.codegen.blockwise.lookups import along, extremes
 from attnspec.codegen.lower import Body
 from attnspec.codegen.module import aliases, rules_of
 from attnspec.codegen.printer import Printer, Target, indent
@@ -31,7 +32,7 @@ def parts(spec: Spec, target: Target) -> Iterator[str]:
 
 
 def _names(spec: Spec) -> dict[str, str]:
-    given = scalars(spec)
+    given = others(spec)
     return {
         "parameters": "".join(f", {name}: Any" for name in given),
         "names": "".join(f", {name}" for name in given),
@@ -44,8 +45,9 @@ def _names(spec: Spec) -> dict[str, str]:
 def _visible(spec: Spec, target: Target) -> str:
     """The function that says which blocks are visited, by the formulas of the masks."""
     seen, read = seen_blocks(spec, target)
-    parameters = "".join(f", {name}: Any" for name in read if name in scalars(spec))
+    parameters = "".join(f", {name}: Any" for name in read if name in others(spec))
     lines = [f"{name} = _within_reach({name})" for name in read if name in scalars(spec) and _is_integer(spec, name)]
+    lines += [_EXTREMES[along(spec, name)].format(", ".join(extremes(name)), name) for name in read if name in lookups(spec)]
     lines += ["start = jnp.arange(0, T or 1, rows)[:, None]", "low = jnp.arange(0, S or 1, columns)"]
     lines += [_ENDS[end] for end in ENDS if end in read]
     lines += [
@@ -60,6 +62,11 @@ def _visible(spec: Spec, target: Target) -> str:
     )
 
 
+_EXTREMES = {
+    "T": "{} = (each[:, None] for each in _extremes({}, rows))", "S": "{} = _extremes({}, columns)",
+    "": "{} = _extremes({}[:, None], 1)",
+}  # fmt: skip
+"""How the least and the greatest of what masks look up is found, for all blocks of queries or of keys."""
 _ENDS = {"stop": "stop = jnp.minimum(start + rows, T)", "high": "high = jnp.minimum(low + columns, S)"}
 
 
@@ -104,6 +111,8 @@ class _Loops(HeadsFirst):
 
     def tile(self) -> Iterator[Statement]:
         yield Line("at = visible[i]")
+        yield from (Line(f"{name}_block = _block_of({name}, start, rows)") for name in self.entries("T"))
+        yield from (Line(f"{name}_block = _block_of({name}, at * columns, columns)") for name in self.entries("S"))
         yield Line("key_block, value_block = keys[at], values[at]")
         yield Line("s = at * columns + jnp.arange(columns)")
 
@@ -112,7 +121,7 @@ class _Loops(HeadsFirst):
         given = {name: self.heads_first(name) for name in (*BLOCKED, "output")}
         returned = {f"{name}_returned": self.as_given(name) for name in (*BLOCKED, "output")}
         gradient = self.heads_first("output", "gradient_output")
-        read = [name for name in seen_blocks(self.spec, self.printer.target)[1] if name in scalars(self.spec)]
+        read = [name for name in seen_blocks(self.spec, self.printer.target)[1] if name in others(self.spec)]
         given |= {"gradient": gradient, "read": "".join(f", {name}" for name in read)}
         text = skeleton.format(inner=at_level(3, inner), head=_HEAD, **given, **returned, **_names(self.spec))
         return text.replace(_HEAD, at_level(1, self.head(text)))

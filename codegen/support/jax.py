@@ -118,6 +118,22 @@ def _block_length(length: int, most: int) -> int:
     return -(-length // max(1, -(-length // most))) or 1
 
 
+def _extremes(entries: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """The least and the greatest entry of every block of the last axis, over all rows."""
+    limits = jnp.iinfo(entries.dtype)  # type: ignore[no-untyped-call]
+    blocks = max(1, -(-entries.shape[1] // size))
+    least, greatest = (
+        jnp.pad(entries, ((0, 0), (0, blocks * size - entries.shape[1])), constant_values=filled).reshape(-1, blocks, size)
+        for filled in (limits.max, limits.min)
+    )
+    return least.min(axis=(0, 2), initial=limits.max), greatest.max(axis=(0, 2), initial=limits.min)
+
+
+def _block_of(entries: jax.Array, start: Any, size: int) -> jax.Array:
+    """The entries of a block, (B, size), filled up with zeros where the sequence ends before."""
+    return jax.lax.dynamic_slice_in_dim(jnp.pad(entries, ((0, 0), (0, size))), start, size, axis=1)
+
+
 def _in_blocks(array: jax.Array, length: int) -> jax.Array:
     """(B, N, T, H) in blocks of T, (blocks, B, N, length, H), the last one filled up with zeros; one at least."""
     B, N, T, H = array.shape

@@ -136,6 +136,14 @@ def _in_blocks(seen: Any, size: int, length: Any) -> tf.Tensor:
     return tf.boolean_mask(places, places < length)
 
 
+def _extremes(entries: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The least and the greatest entry of every block of the last axis, over all rows."""
+    blocks = tf.range(_shape(entries)[1], dtype=tf.int64) // size
+    columns = tf.transpose(entries)
+    least, greatest = tf.math.segment_min(columns, blocks), tf.math.segment_max(columns, blocks)
+    return tf.reduce_min(least, axis=1), tf.reduce_max(greatest, axis=1)
+
+
 def _softmax_and_empty(logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The softmax of every row, and whether all of the row is hidden: then it says nothing."""
     return tf.nn.softmax(logits, axis=-1), tf.reduce_max(logits, axis=-1, keepdims=True) <= logits.dtype.min

@@ -72,7 +72,7 @@ def test_the_blockwise_form_alone_is_for_the_targets_that_have_it(own: Path, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["packed_documents", "--target", "jax"], "packed_documents: blockwise: `query_segment_ids` is not supported; "),
+        (["bigbird"], "bigbird: blockwise: `block_layout` is not supported; "),
         (["causal_gqa", "--target", "keras"], "keras has no blockwise form, only numpy, torch, jax, tensorflow have"),
     ],
 )

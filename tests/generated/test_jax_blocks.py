@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -16,9 +17,9 @@ from attnspec.codegen.blocks.analysis import analyse
 from attnspec.codegen.blocks.table import SKIP, block_table
 from attnspec.codegen.blocks.vocabulary import vocabulary_of
 from attnspec.codegen.blockwise.coverage import masks
-from attnspec.codegen.support.jax import _block_length, _in_blocks, _joined, _within_reach
+from attnspec.codegen.support.jax import _block_length, _block_of, _extremes, _in_blocks, _joined, _within_reach
 from attnspec.spec.model import Spec
-from blockwise_specs import SPECS
+from blockwise_specs import LOOKED_UP, SPECS, looked_up
 from builtin_calls import function
 from by_hand import random_arrays
 from compiling import blockwise_module_of, module_of
@@ -76,12 +77,16 @@ def lengths(rows: int, keys: int) -> dict[str, np.ndarray]:
         ("two ranges", 13, 11),
         ("far apart", 40, 37),
         ("chunks of a window", 17, 17),
+        ("documents", 13, 11),
+        ("lengths", 11, 13),
     ],
 )
 def test_blocks_give_what_the_direct_form_gives(name: str, rows: int, keys: int) -> None:
     """Blocks of at most 4: some filled up, some queries without a key, several ranges of keys."""
-    spec, arrays = SPECS[name], lengths(rows, keys)
-    direct, blocks = module_of(spec, "jax").tried, blockwise(spec, 4).tried
+    spec, arrays = {**SPECS, **LOOKED_UP}[name], lengths(rows, keys)
+    entries = looked_up(spec, rows, rows, keys)
+    arrays = {name: np.concatenate([array, -array]) for name, array in arrays.items()} if entries else arrays
+    direct, blocks = (functools.partial(module.tried, **entries) for module in (module_of(spec, "jax"), blockwise(spec, 4)))
     for found, expected in zip(results(blocks, arrays), results(direct, arrays), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -180,3 +185,13 @@ def test_an_array_in_blocks_is_joined_to_what_it_was() -> None:
     assert not blocks[1, :, :, 3].any()
     np.testing.assert_array_equal(_joined(blocks, 7), array)
     assert _in_blocks(array[:, :, :0], 1).shape == (1, 2, 3, 1, 2)
+
+
+def test_extremes_are_those_of_all_rows_and_of_what_is_there() -> None:
+    least, greatest = _extremes(jnp.array([[3, 1, 2], [5, 1, -1]]), 2)
+    assert (least.tolist(), greatest.tolist()) == ([1, -1], [5, 2])
+    assert [each.shape for each in _extremes(jnp.zeros((0, 0), int), 2)] == [(1,), (1,)]
+
+
+def test_a_block_of_entries_is_filled_up_where_the_sequence_ends() -> None:
+    assert _block_of(jnp.array([[3, 1, 2]]), 2, 2).tolist() == [[2, 0]]

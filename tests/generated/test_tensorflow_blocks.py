@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -14,9 +15,9 @@ from attnspec.codegen.blocks.analysis import analyse
 from attnspec.codegen.blocks.table import SKIP, block_table
 from attnspec.codegen.blocks.vocabulary import vocabulary_of
 from attnspec.codegen.blockwise.coverage import masks
-from attnspec.codegen.support.tensorflow import _added, _by_blocks, _in_blocks, _within_reach
+from attnspec.codegen.support.tensorflow import _added, _by_blocks, _extremes, _in_blocks, _within_reach
 from attnspec.spec.model import Spec
-from blockwise_specs import SPECS
+from blockwise_specs import LOOKED_UP, SPECS, looked_up
 from builtin_calls import function
 from by_hand import random_arrays
 from compiling import blockwise_module_of, module_of
@@ -64,6 +65,18 @@ def test_blocks_give_what_the_direct_form_gives(name: str) -> None:
         for expected, *found in zip(direct(*given), traced(*given), blocks(*given), strict=True):
             for each in found:
                 np.testing.assert_allclose(each, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LOOKED_UP)
+def test_blocks_give_what_the_direct_form_gives_where_masks_look_up(name: str) -> None:
+    spec = LOOKED_UP[name]
+    modules = blockwise(spec, 4), module_of(spec, "tensorflow")
+    for rows, keys in ((11, 7), (0, 3), (3, 0)):
+        given = [tf.concat((tensor, -tensor), 0) for tensor in lengths(rows, keys)]
+        entries = looked_up(spec, rows, rows, keys)
+        found, expected = (results(functools.partial(module.tried, **entries))(*given) for module in modules)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -143,6 +156,11 @@ def test_windows_beyond_all_lengths_are_open() -> None:
     attend = function("gemma2_blockwise", "tensorflow")
     np.testing.assert_array_equal(attend(X, X, X, left=2**63 - 1), attend(X, X, X, left=5))
     assert int(_within_reach(-(2**63))) == -(2**61)
+
+
+def test_extremes_are_those_of_all_rows() -> None:
+    least, greatest = _extremes(tf.constant([[3, 1, 2], [5, 1, -1]]), 2)
+    assert (least.numpy().tolist(), greatest.numpy().tolist()) == ([1, -1], [5, 2])
 
 
 def test_positions_in_blocks_end_where_the_sequence_ends() -> None:
