@@ -118,6 +118,8 @@ def assemble(spec: Spec, target: Target, title: str, parts: Sequence[str], impor
     """Header, imports, the parts, and below them the helpers that they use: a reader came for the attention."""
     helpers, helper_imports = _helpers(target, "\n".join((*parts, target.decorator)))
     decorator = helpers.pop(target.decorator, "")  # the one that has to be there before its function
+    if target.name == "tf_keras":
+        helpers = dict(_unconverted(helpers, parts[0], target))
     below = [HELPERS, *helpers.values()] if helpers else []
     layout_error = f"_LayoutError = {spec.layout_error}" if any("_LayoutError" in text for text in below) else ""
     head = "\n".join((header(spec), f'"""{title}"""', "", "from __future__ import annotations", ""))
@@ -292,6 +294,13 @@ def _helpers(target: Target, code: str) -> tuple[dict[str, str], tuple[str, ...]
     helpers = {name: text for name, text in definitions.items() if name in wanted}
     used = _words("\n".join((*helpers.values(), code)))
     return helpers, tuple(line for line in imports if _words(line.partition("import")[2]) & used)
+
+
+def _unconverted(helpers: dict[str, str], layer: str, target: Target) -> Iterator[tuple[str, str]]:
+    """The helpers, those that the layer itself calls out of AutoGraph's reach: in its first graph it would convert them all."""
+    called = _words(layer)
+    for name, text in helpers.items():
+        yield name, f"@{target.decorator}\n{text}" if name in called and text.startswith("def ") else text
 
 
 def _closure(code: str, definitions: dict[str, str]) -> set[str]:

@@ -334,6 +334,7 @@ def _joint(bound: Any, size: Any) -> Any:
     return known[0] if known else _maximum(bound, size)
 
 
+@tf.autograph.experimental.do_not_convert
 def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> tf.Tensor:
     """`value` as a dense tensor of that kind of dtype and one of those layouts; integers as int64, like positions."""
     if isinstance(value, tf.RaggedTensor):
@@ -355,6 +356,7 @@ def _is_kind(dtype: tf.DType, kind: str) -> bool:
     return "floating" in kind if dtype.is_floating else kind == "integer" and dtype.is_integer
 
 
+@tf.autograph.experimental.do_not_convert
 def _shape(tensor: tf.Tensor) -> list[Any]:
     """The sizes of a tensor's axes: Python ints, or scalar tensors where they are unknown while tracing."""
     static: list[Any] = tensor.shape.as_list()
@@ -388,6 +390,7 @@ def _dropout(weights: tf.Tensor, rate: float, seed: Any) -> tf.Tensor:
     return tf.zeros_like(weights) if rate == 1 else seed.dropout(weights, rate=rate)
 
 
+@tf.autograph.experimental.do_not_convert
 def _by_mode(training: Any, function: Callable[[bool], Any]) -> Any:
     """What `function` makes of that mode, the learning phase where it is None; a graph may not know it."""
     mode = tf_keras.backend.learning_phase() if training is None else training
@@ -397,6 +400,7 @@ def _by_mode(training: Any, function: Callable[[bool], Any]) -> Any:
     return function(bool(known))
 
 
+@tf.autograph.experimental.do_not_convert
 def _deprecated_causal(settings: dict[str, Any]) -> bool:
     """`causal` of older programs, taken out of the settings."""
     if "causal" in settings:
@@ -404,6 +408,7 @@ def _deprecated_causal(settings: dict[str, Any]) -> bool:
     return bool(settings.pop("causal", False))
 
 
+@tf.autograph.experimental.do_not_convert
 def _alike(**tensors: tuple[tf.Tensor | None, int]) -> None:
     """Tensors have the same leading axes, before so many of their own."""
     leading = {name: tuple(tensor.shape)[:-own] for name, (tensor, own) in tensors.items() if tensor is not None}

@@ -451,6 +451,7 @@ def _bind_leading(sizes: dict[str, Any], name: str, leading: tuple[Any, ...], gr
     sizes["..."] = (tuple(_joint(a, b) for a, b in pairs), owner)
 
 
+@tf.autograph.experimental.do_not_convert
 def _product(sizes: Sequence[Any]) -> Any:
     """How many entries axes of these sizes have together."""
     total: Any = 1
@@ -459,11 +460,13 @@ def _product(sizes: Sequence[Any]) -> Any:
     return total
 
 
+@tf.autograph.experimental.do_not_convert
 def _as_tuple(value: Any) -> tuple[Any, ...] | None:
     """A number as a sequence of one."""
     return None if value is None else tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
+@tf.autograph.experimental.do_not_convert
 def _spans(name: str, axes: Any, query: Sequence[Any], value: Sequence[Any]) -> dict[str, Any]:
     """The sizes of the axes that are together one dim, for inputs that have more axes than dims, and the order of them all.
 
@@ -483,6 +486,7 @@ def _spans(name: str, axes: Any, query: Sequence[Any], value: Sequence[Any]) -> 
     return {**sizes, "order": (*others, *length)}
 
 
+@tf.autograph.experimental.do_not_convert
 def _places(name: str, axes: Any, rank: int) -> list[int]:
     """The places of the axes that are named, counted from the front; None names all but the first and the last."""
     inner = range(1, rank - 1)
@@ -502,6 +506,7 @@ def _fit_sizes(name: str, shape: Sequence[Any], found: Sequence[Any], wanted: Se
         raise _LayoutError(f"`{name}` must have axes of the sizes {(*wanted,)} for a dim, got {(*found,)} in {(*shape,)}")
 
 
+@tf.autograph.experimental.do_not_convert
 def _fold(name: str, tensor: Any, dim: str, spans: dict[str, Any]) -> Any:
     """A tensor with the axes of B together in front, then those of `dim`, then its own last ones."""
     if not spans:
@@ -512,6 +517,7 @@ def _fold(name: str, tensor: Any, dim: str, spans: dict[str, Any]) -> Any:
     return _reshaped(moved, (_product(spans["B"]), _product(spans[dim]), *shape[rank:]))
 
 
+@tf.autograph.experimental.do_not_convert
 def _unfold(tensor: Any, dim: str, spans: dict[str, Any]) -> Any:
     """The inverse of `_fold`."""
     if not spans:
@@ -521,6 +527,7 @@ def _unfold(tensor: Any, dim: str, spans: dict[str, Any]) -> Any:
     return _transposed(apart, (*map(spans["order"].index, range(rank)), *range(rank, rank + len(rest))))
 
 
+@tf.autograph.experimental.do_not_convert
 def _fold_pairs(name: str, tensor: Any, spans: dict[str, Any]) -> Any:
     """A mask or weights: axes of B, perhaps one of heads, those of T and S. Later ones of B may be lacking, all may be 1."""
     if not spans:
@@ -545,11 +552,13 @@ def _fold_pairs(name: str, tensor: Any, spans: dict[str, Any]) -> Any:
     return _reshaped(_spread(_reshaped(tensor, (*batch, *heads, *last)), whole), joint)
 
 
+@tf.autograph.experimental.do_not_convert
 def _unfold_pairs(tensor: Any, spans: dict[str, Any]) -> Any:
     """Weights (B, N, T, S) with every axis of B, T and S."""
     return _reshaped(tensor, (*spans["B"], _sizes_of(tensor)[1], *spans["T"], *spans["S"])) if spans else tensor
 
 
+@tf.autograph.experimental.do_not_convert
 def _sizes_of(tensor: Any) -> Any:
     return _shape(tf.convert_to_tensor(tensor))
 
@@ -591,6 +600,7 @@ def _joint(bound: Any, size: Any) -> Any:
     return known[0] if known else _maximum(bound, size)
 
 
+@tf.autograph.experimental.do_not_convert
 def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: str) -> tf.Tensor:
     """`value` as a dense tensor of that kind of dtype and one of those layouts; integers as int64, like positions."""
     if isinstance(value, tf.RaggedTensor):
@@ -606,6 +616,7 @@ def _tensor(sizes: dict[str, Any], name: str, value: Any, dtype: str, *layouts: 
     return tf.cast(tensor, tf.int64) if tensor.dtype.is_integer else tensor
 
 
+@tf.autograph.experimental.do_not_convert
 def _truth(mask: Any) -> Any:
     """A mask of numbers as one of bools: True unless 0."""
     return tf.cast(mask, tf.bool)
@@ -617,6 +628,7 @@ def _is_kind(dtype: tf.DType, kind: str) -> bool:
     return "floating" in kind if dtype.is_floating else kind == "integer" and dtype.is_integer
 
 
+@tf.autograph.experimental.do_not_convert
 def _shape(tensor: tf.Tensor) -> list[Any]:
     """The sizes of a tensor's axes: Python ints, or scalar tensors where they are unknown while tracing."""
     static: list[Any] = tensor.shape.as_list()
@@ -638,6 +650,7 @@ def _scalar(value: Any, dtype: tf.DType) -> Any:
     return tf.cast(value, dtype) if tf.is_tensor(value) else value
 
 
+@tf.autograph.experimental.do_not_convert
 def _dropout(weights: tf.Tensor, rate: float, seed: Any) -> tf.Tensor:
     """Zero a share of the weights and rescale the rest: what the layer's own generator draws next."""
     return tf.zeros_like(weights) if rate == 1 else seed.dropout(weights, rate=rate)
@@ -654,11 +667,13 @@ class _EinsumDense(tf_keras.layers.EinsumDense):
         return product if self.activation is None else self.activation(product)
 
 
+@tf.autograph.experimental.do_not_convert
 def _shape_of(tensor: Any) -> tf.TensorShape:
     """The shape of a tensor, or the shape itself."""
     return tf.TensorShape(tensor.shape if hasattr(tensor, "shape") else tensor)
 
 
+@tf.autograph.experimental.do_not_convert
 def _mask_of(tensor: Any) -> Any:
     """The mask that Keras has a tensor carry."""
     try:
@@ -667,6 +682,7 @@ def _mask_of(tensor: Any) -> Any:
         return None
 
 
+@tf.autograph.experimental.do_not_convert
 def _carry_mask(given: Any, tensor: tf.Tensor, dim: str, spans: dict[str, Any]) -> tf.Tensor:
     """The tensor with the mask of what it was made of."""
     mask = _mask_of(given)
@@ -675,6 +691,7 @@ def _carry_mask(given: Any, tensor: tf.Tensor, dim: str, spans: dict[str, Any]) 
     return tensor
 
 
+@tf.autograph.experimental.do_not_convert
 def _padded(tensor: Any, *beside: Any) -> Any:
     """A ragged tensor as a dense one, as long as the others beside it."""
     if not isinstance(tensor, tf.RaggedTensor):
@@ -687,6 +704,7 @@ def _longest(tensor: Any) -> tf.Tensor:
     return tensor.bounding_shape(1) if isinstance(tensor, tf.RaggedTensor) else tf.shape(tensor, tf.int64)[1]
 
 
+@tf.autograph.experimental.do_not_convert
 def _all_of(masks: list[tf.Tensor]) -> tf.Tensor | None:
     """What all of the masks leave visible; None where there is none."""
     return functools.reduce(tf.logical_and, masks) if masks else None
