@@ -108,6 +108,8 @@ class Author:
 
     def key(self, weight: Weight) -> str:
         """Where the layer keeps a weight: torch by a key of its state, Keras in a sublayer, or by itself."""
+        if self._is_ported:
+            return ""
         return weight.path if isinstance(self.dialect, Keras) else self.spec.state_key(weight)
 
     def laid_out(self, source: Source, given: Given, kind: str) -> dict[str, str]:
@@ -163,10 +165,17 @@ class Author:
         return replace(source, setup=self.dialect.layer(layer))
 
     def _constructor(self, configuration: Configuration) -> dict[str, Any]:
-        """The constructor's arguments, with the sizes that classes of torch and TensorFlow are told."""
+        """The constructor's arguments, with the sizes that are told: to classes of torch, TensorFlow and ported ones."""
         told: dict[str, Any] = dict(call.constructor_arguments(self.spec, dict(configuration.values)))
         sized = self.subject.lane in ("torch", "tensorflow") and not isinstance(self.dialect, Keras)
-        return told | (call.layer_sizes(self.spec, configuration) if sized else {})
+        return told | (call.layer_sizes(self.spec, configuration) if sized or self._is_ported else {})
+
+    @property
+    def _is_ported(self) -> bool:
+        """Whether it is a layer of another framework, generated for Keras: it reads no sizes off its inputs."""
+        in_keras = self.subject.lane.startswith("keras-") and not self.subject.is_brought
+        is_list = any(argument.elements for argument in self.spec.arguments)
+        return in_keras and self.spec.form == "layer" and self.spec.owner != "keras" and not is_list
 
     def _entry(self, name: str) -> str:
         assert self.adapter is not None

@@ -119,6 +119,15 @@ def test_a_right_subject_prints_what_is_wanted(lane: str, tmp_path: Path) -> Non
         assert float(got) == pytest.approx(float(want.split()[0]), rel=1e-3, abs=1e-4)
 
 
+def test_keras_tells_a_layer_of_another_framework_its_sizes() -> None:
+    """And finds its weights under their own names."""
+    spec = builtin()["tf_keras.layers.MultiHeadAttention"]
+    (subject,) = generated(spec, "keras-torch")
+    for text in claims(spec, subject):
+        assert ", E=" in text
+        assert "weights[each.name]" in text
+
+
 @pytest.mark.parametrize("lane", ["numpy", "torch", "jax"])
 def test_a_right_subject_prints_what_the_parts_of_a_call_say_of_it(lane: str, tmp_path: Path) -> None:
     """Scripts of relations in which the first call's results are added up."""
