@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -51,7 +50,7 @@ class Record:
     count: int = 0
     kinds: set[bool] = field(default_factory=set)  # in which cases it showed: those with gradients, the others, or both
     dtypes: dict[str, None] = field(default_factory=dict)  # in the order in which they came
-    calls: dict[Configuration, Case] = field(default_factory=dict)
+    calls: dict[tuple[Configuration, str], Case] = field(default_factory=dict)  # with what was seen there
     given: Given | None = None  # where the failure's arrays are a user's own
 
     def add(self, failure: Failure, gradient: bool) -> None:
@@ -61,16 +60,16 @@ class Record:
         if failure.case is None or self.failure.case is None:
             return
         self.dtypes[failure.case.configuration.dtype] = None
-        if sum(each.dtype == failure.case.configuration.dtype for each in self.calls) < KEPT:
-            self.calls.setdefault(failure.case.configuration, failure.case)
+        if sum(each.dtype == failure.case.configuration.dtype for each, _ in self.calls) < KEPT:
+            self.calls.setdefault((failure.case.configuration, failure.seen), failure.case)
         if size_of(failure.case) < size_of(self.failure.case):
             self.failure, self.gradient, self.given = failure, gradient, None
 
     @property
     def telling(self) -> list[Case]:
         """A few of the calls, of each dtype as many: some faults are the same in one dtype and not in the other."""
-        calls = [each for _, each in sorted(_ranked(self.calls.values()), key=lambda ranked: ranked[0])]
-        by_dtype = [[each for each in calls if each.configuration.dtype == dtype] for dtype in self.dtypes]
+        calls = [(case, seen) for (_, seen), case in self.calls.items()]
+        by_dtype = [_varied(each for each in calls if each[0].configuration.dtype == dtype) for dtype in self.dtypes]
         rows = chain.from_iterable(zip_longest(*by_dtype))
         return [case for case in rows if case is not None][:WITNESSES]
 
@@ -84,6 +83,14 @@ class Group:
     asked: int
     causes: set[Cause]
     also: list[Failure] = field(default_factory=list)
+
+    def add(self, record: Record, found: Explanation, asked: int) -> None:
+        """Another record of the same cause: of several, those that explain it too."""
+        self.also.append(record.failure)
+        self.causes.update(found.causes)
+        shared = tuple(cause for cause in self.explanation.causes if cause in found.causes)
+        if shared and found.cases == asked:
+            self.explanation = replace(self.explanation, causes=shared)
 
 
 class Recorder:
@@ -146,8 +153,7 @@ class Recorder:
             if group is None:
                 groups.append(Group(record, found, len(witnesses), set(found.causes)))
             else:
-                group.causes.update(found.causes)
-                group.also.append(record.failure)
+                group.add(record, found, len(witnesses))
         yield from map(self._of_group, groups)
 
     def _are_of_wrong_outputs(self, witnesses: Sequence[Witness]) -> bool:
@@ -275,14 +281,23 @@ class Recorder:
         return None
 
 
-def _ranked(cases: Iterable[Case]) -> Iterator[tuple[int, Case]]:
-    """Each case after how many others of its dtype with such values or masks: calls that are alike show faults alike."""
-    seen = Counter[tuple[str, str]]()
-    for case in cases:
-        dtype = case.configuration.dtype
-        kinds = (dtype, values_of(case.seed, False).name), (dtype, masks_of(case.seed).name)
-        yield max(seen[kind] for kind in kinds), case
-        seen.update(kinds)
+def _varied(calls: Iterable[tuple[Case, str]]) -> Iterator[Case]:
+    """The cases, each time the one that has most in which none before it is alike: what was seen there goes first."""
+    left = [(case, seen, _features(case)) for case, seen in calls]
+    looks, shown = set[str](), set[object]()
+    while left:
+        best = max(left, key=lambda each: (each[1] not in looks, len(each[2] - shown)))
+        left.remove(best)
+        looks.add(best[1])
+        shown |= best[2]
+        yield best[0]
+
+
+def _features(case: Case) -> set[object]:
+    """What may tell causes apart: values, masks, how large each size is, what is given and what is not."""
+    sizes = {(letter, size.bit_length()) for letter, size in case.configuration.sizes}
+    tensors = {(name, len(plan.shape)) for name, plan in case.configuration.tensors}
+    return {values_of(case.seed, False).name, masks_of(case.seed).name, *case.configuration.values, *sizes, *tensors}
 
 
 def _is_small(case: Case) -> bool:

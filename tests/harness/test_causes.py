@@ -14,6 +14,7 @@ from attnspec.harness.cases import Case, pool
 from attnspec.harness.causes import Explanation, Witness, explain
 from attnspec.harness.checks import CASE_CHECKS
 from attnspec.harness.checks.evidence import Evidence
+from attnspec.harness.checks.failure import Failure
 from attnspec.harness.conductor import Conductor
 from attnspec.harness.crew import Crew
 from attnspec.harness.lanes.lane import Lane
@@ -21,7 +22,7 @@ from attnspec.harness.lanes.messages import Returned, Tensor
 from attnspec.harness.oracle import judge
 from attnspec.harness.perturbations import perturbations
 from attnspec.harness.plan import PROFILES, Item, Plan
-from attnspec.harness.recorder import PARTS, WITNESSES
+from attnspec.harness.recorder import PARTS, WITNESSES, Record
 from attnspec.harness.subjects import Subject, user
 from attnspec.spec.loader import builtin, find
 from planted_bugs.faults import FAULTS, Fault
@@ -125,6 +126,22 @@ def test_a_wrong_gradient_of_grouped_heads_is_looked_at_where_hidden_keys_hold_n
             assert explain(SPEC, [Witness(case, Returned({}, wrong), "gradients")]) == Explanation((), 0)
             return
     pytest.fail("no case has NaN in a hidden key")
+
+
+def test_witnesses_are_those_that_are_least_alike() -> None:
+    """Whatever fails first and often: what looks otherwise is among the few, and so are other values and arguments."""
+    configurations = pool(SPEC, "float32", 24)
+    record = Record(Failure("subject", "oracle", "output", "NaN", ""), False)
+    for number, configuration in enumerate(configurations):
+        seen = "outside the bound" if number == 20 else "NaN"
+        failure = replace(record.failure, seen=seen, case=Case(configuration, 128 + 3 * (number == 15)))
+        record.failure = failure if number == 0 else record.failure
+        record.add(failure, False)
+    telling = record.telling
+    assert len(telling) == WITNESSES
+    assert configurations[20] in [case.configuration for case in telling]
+    assert {case.seed for case in telling} == {128, 131}
+    assert {"scale" in dict(case.configuration.values) for case in telling} == {True, False}
 
 
 def test_nothing_failed_nothing_explained() -> None:
