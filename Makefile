@@ -13,7 +13,7 @@ DEBIAN = ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1); } >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint generate nightly faults kernels-full bench bench-blockwise bench-gpu coverage constraints clean r chromium
+.PHONY: help check test lint generate nightly faults kernels-full bench bench-blockwise bench-gpu tpu-compile coverage constraints clean r chromium
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -53,6 +53,9 @@ bench-blockwise: $(STAMP) ## time and memory of the blockwise forms beside torch
 
 bench-gpu: ## on a machine with a GPU, by its own torch and Triton: kernels checked, then timed: benchmarks/results/gpu.json
 	$(PYTHON) benchmarks/gpu.py
+
+tpu-compile: $(STAMP) ## with libtpu and no TPU: compile the Pallas kernels for v5e and v6e: benchmarks/results/tpu.json
+	$(BIN)/python benchmarks/tpu.py
 
 coverage: $(STAMP) ## line coverage of spec, codegen and harness, lane processes included; fails under 95 %
 	$(BIN)/coverage erase
