@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -50,7 +51,7 @@ class Record:
     count: int = 0
     kinds: set[bool] = field(default_factory=set)  # in which cases it showed: those with gradients, the others, or both
     dtypes: dict[str, None] = field(default_factory=dict)  # in the order in which they came
-    calls: dict[tuple[Configuration, str], Case] = field(default_factory=dict)  # with what was seen there
+    calls: dict[Configuration, Case] = field(default_factory=dict)
     given: Given | None = None  # where the failure's arrays are a user's own
 
     def add(self, failure: Failure, gradient: bool) -> None:
@@ -60,16 +61,16 @@ class Record:
         if failure.case is None or self.failure.case is None:
             return
         self.dtypes[failure.case.configuration.dtype] = None
-        if sum(each.dtype == failure.case.configuration.dtype for each, _ in self.calls) < KEPT:
-            self.calls.setdefault((failure.case.configuration, failure.seen), failure.case)
+        if sum(each.dtype == failure.case.configuration.dtype for each in self.calls) < KEPT:
+            self.calls.setdefault(failure.case.configuration, failure.case)
         if size_of(failure.case) < size_of(self.failure.case):
             self.failure, self.gradient, self.given = failure, gradient, None
 
     @property
     def telling(self) -> list[Case]:
         """A few of the calls, of each dtype as many: some faults are the same in one dtype and not in the other."""
-        calls = [(case, seen) for (_, seen), case in self.calls.items()]
-        by_dtype = [_varied(each for each in calls if each[0].configuration.dtype == dtype) for dtype in self.dtypes]
+        calls = [each for _, each in sorted(_ranked(self.calls.values()), key=lambda ranked: ranked[0])]
+        by_dtype = [[each for each in calls if each.configuration.dtype == dtype] for dtype in self.dtypes]
         rows = chain.from_iterable(zip_longest(*by_dtype))
         return [case for case in rows if case is not None][:WITNESSES]
 
@@ -281,23 +282,14 @@ class Recorder:
         return None
 
 
-def _varied(calls: Iterable[tuple[Case, str]]) -> Iterator[Case]:
-    """The cases, each time the one that has most in which none before it is alike: what was seen there goes first."""
-    left = [(case, seen, _features(case)) for case, seen in calls]
-    looks, shown = set[str](), set[object]()
-    while left:
-        best = max(left, key=lambda each: (each[1] not in looks, len(each[2] - shown)))
-        left.remove(best)
-        looks.add(best[1])
-        shown |= best[2]
-        yield best[0]
-
-
-def _features(case: Case) -> set[object]:
-    """What may tell causes apart: values, masks, how large each size is, what is given and what is not."""
-    sizes = {(letter, size.bit_length()) for letter, size in case.configuration.sizes}
-    tensors = {(name, len(plan.shape)) for name, plan in case.configuration.tensors}
-    return {values_of(case.seed, False).name, masks_of(case.seed).name, *case.configuration.values, *sizes, *tensors}
+def _ranked(cases: Iterable[Case]) -> Iterator[tuple[int, Case]]:
+    """Each case after how many others of its dtype with such values or masks: calls that are alike show faults alike."""
+    seen = Counter[tuple[str, str]]()
+    for case in cases:
+        dtype = case.configuration.dtype
+        kinds = (dtype, values_of(case.seed, False).name), (dtype, masks_of(case.seed).name)
+        yield max(seen[kind] for kind in kinds), case
+        seen.update(kinds)
 
 
 def _is_small(case: Case) -> bool:
