@@ -61,6 +61,13 @@ def test_there_are_files_of_every_target() -> None:
 
 
 @each_file
+def test_no_name_is_defined_twice(path: Path) -> None:
+    """Helpers and the functions of a skeleton are found by name: one that both have would be there in the other's place too."""
+    defined = [node.name for node in tree(path).body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name != "_"]
+    assert sorted(set(defined)) == sorted(defined)
+
+
+@each_file
 def test_a_file_imports_its_framework_and_the_standard_library(path: Path) -> None:
     packages = {name.partition(".")[0] for name in imported(tree(path))}
     pairs = {"triton": {"triton", "torch"}, "pallas": {"jax"}, "pallas_tpu": {"jax"}, "tf_keras": {"tensorflow", "tf_keras"}}
