@@ -13,13 +13,13 @@ import numpy as np
 
 from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
+from attnspec.harness.causes.perturbations import Cause, perturbations
+from attnspec.harness.causes.rewriting import with_path
 from attnspec.harness.error_bounds import Array
 from attnspec.harness.facts import facts
 from attnspec.harness.findings import values_given
 from attnspec.harness.oracle.plan import plan_of
-from attnspec.harness.perturbations import Cause, perturbations
 from attnspec.harness.profiles import seed_for
-from attnspec.harness.rewriting import with_path
 from attnspec.spec.binding import ShapeMismatch
 from attnspec.spec.expression import fold, to_text
 from attnspec.spec.model import Path, Spec, Stage

@@ -17,13 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from attnspec.harness.cases import pool
+from attnspec.harness.causes.perturbations import perturbations
 from attnspec.harness.check_command import UsageError, found
 from attnspec.harness.checks import arguments
 from attnspec.harness.crew import Crew
 from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
 from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.mutants import mutants
-from attnspec.harness.perturbations import perturbations
 from attnspec.harness.subjects import Subject
 from attnspec.harness.survival import survivors
 from attnspec.spec.loader import SpecError

@@ -10,7 +10,9 @@ from itertools import chain, zip_longest
 from math import prod
 
 from attnspec.harness.arrays import arrays
-from attnspec.harness.causes import Explanation, Witness, explain
+from attnspec.harness.causes.perturbations import Cause
+from attnspec.harness.causes.search import Explanation, Witness, explain
+from attnspec.harness.causes.witnesses import is_wrong, of_two_calls
 from attnspec.harness.checks import CASE_CHECKS
 from attnspec.harness.checks.drawn import quiet
 from attnspec.harness.checks.evidence import Evidence, Part
@@ -25,14 +27,12 @@ from attnspec.harness.introduce import adapter_of
 from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.lanes.messages import Returned
 from attnspec.harness.mask_pictures import Picture, of_finding
-from attnspec.harness.perturbations import Cause
 from attnspec.harness.plan import Item, Plan
 from attnspec.harness.profiles import masks_of, values_of
 from attnspec.harness.scripts import script
 from attnspec.harness.shrink import smallest
 from attnspec.harness.subjects import Subject
 from attnspec.harness.tally import Tally
-from attnspec.harness.witnesses import is_wrong, of_two_calls
 from attnspec.spec.resolve import EvaluationError, ShapeMismatch, resolve
 
 Given = tuple[Evidence, Inputs]

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from attnspec.harness.causes.rewriting import backwards, before_softmax, ones, rewritten, tiled, with_path, with_stage, without
 from attnspec.harness.configuration import Case, Configuration
 from attnspec.harness.error_bounds import Array
 from attnspec.harness.facts import facts
 from attnspec.harness.oracle import Gold, judge
-from attnspec.harness.rewriting import backwards, before_softmax, ones, rewritten, tiled, with_path, with_stage, without
 from attnspec.spec.expression import Access, Binary, Expression, Name, Number, names, substitute, walk
 from attnspec.spec.model import Path, Policy, Spec, Stage
 from attnspec.spec.resolve import resolve

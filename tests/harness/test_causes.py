@@ -11,7 +11,8 @@ import pytest
 
 from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
-from attnspec.harness.causes import Explanation, Witness, explain
+from attnspec.harness.causes.perturbations import perturbations
+from attnspec.harness.causes.search import Explanation, Witness, explain
 from attnspec.harness.checks import CASE_CHECKS
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure
@@ -20,7 +21,6 @@ from attnspec.harness.crew import Crew
 from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.messages import Returned, Tensor
 from attnspec.harness.oracle import judge
-from attnspec.harness.perturbations import perturbations
 from attnspec.harness.plan import PROFILES, Item, Plan
 from attnspec.harness.recorder import PARTS, WITNESSES, Record
 from attnspec.harness.subjects import Subject, user

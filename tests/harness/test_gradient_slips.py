@@ -11,10 +11,10 @@ import pytest
 
 from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
-from attnspec.harness.causes import Witness, explain
+from attnspec.harness.causes.gradient_slips import gradient_slips
+from attnspec.harness.causes.search import Witness, explain
 from attnspec.harness.configuration import TensorPlan
 from attnspec.harness.error_bounds import Array
-from attnspec.harness.gradient_slips import gradient_slips
 from attnspec.harness.lanes.lane import Job, Lane
 from attnspec.harness.oracle import Verdict, judge
 from attnspec.harness.pool import Factors, configuration

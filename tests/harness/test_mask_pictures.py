@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from attnspec.harness.cases import Case, Configuration, TensorPlan
+from attnspec.harness.causes.perturbations import Cause, perturbations
 from attnspec.harness.mask_pictures import Picture, of_finding, of_spec
-from attnspec.harness.perturbations import Cause, perturbations
 from attnspec.spec.loader import builtin
 
 SPEC = builtin()["jax.nn.dot_product_attention"]

@@ -7,11 +7,11 @@ import pytest
 
 from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
+from attnspec.harness.causes.narrow_slips import narrow_slips
+from attnspec.harness.causes.softmax_slips import softmax_slips
 from attnspec.harness.error_bounds import Array
-from attnspec.harness.narrow_slips import narrow_slips
 from attnspec.harness.oracle import judged
 from attnspec.harness.profiles import seed_for
-from attnspec.harness.softmax_slips import softmax_slips
 from attnspec.harness.storage import bfloat16
 from attnspec.spec.loader import builtin
 

@@ -10,10 +10,10 @@ import pytest
 
 from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, large, pool
-from attnspec.harness.causes import Witness, explain
+from attnspec.harness.causes.search import Witness, explain
+from attnspec.harness.causes.slips import slips
 from attnspec.harness.lanes.messages import Returned, Tensor
 from attnspec.harness.oracle import judge
-from attnspec.harness.slips import slips
 from attnspec.harness.visible_changes import is_visible
 from attnspec.spec.loader import builtin
 from attnspec.spec.model import Spec

@@ -9,13 +9,13 @@ import pytest
 
 from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
-from attnspec.harness.causes import Witness, explain
+from attnspec.harness.causes.search import Witness, explain
+from attnspec.harness.causes.softmax_slips import softmax_slips
 from attnspec.harness.configuration import Configuration
 from attnspec.harness.error_bounds import Array
 from attnspec.harness.lanes.messages import Returned, Tensor
 from attnspec.harness.oracle import judged
 from attnspec.harness.profiles import seed_for
-from attnspec.harness.softmax_slips import softmax_slips
 from attnspec.spec.loader import builtin
 
 SPEC = builtin()["causal_gqa"]

@@ -1,8 +1,7 @@
 """What a run says of a planted fault: its cause by name, from at most six failing calls, and how small a call shows it.
 
-`CAUSES` holds words of each fault's true cause: those of a cause of `perturbations.py`, `slips.py` or `causes.py`, or of the
-finding itself where that is all there is to say (an invalid call that is accepted). A fault that is not in it has no name: the
-vocabulary lacks it.
+`CAUSES` holds words of each fault's true cause: those of a cause of `harness/causes/`, or of the finding itself where that is
+all there is to say (an invalid call that is accepted). A fault that is not in it has no name: the vocabulary lacks it.
 """
 
 from __future__ import annotations

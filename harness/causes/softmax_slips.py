@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from attnspec.harness.causes.perturbations import Cause, replaced_fill
+from attnspec.harness.causes.rewriting import with_stage
 from attnspec.harness.configuration import Configuration
 from attnspec.harness.error_bounds import ETA, UNIT, Array, declared, gamma, size, whole
 from attnspec.harness.facts import facts
@@ -18,8 +20,6 @@ from attnspec.harness.oracle.dual import Dual, Run, Step
 from attnspec.harness.oracle.elementwise import quotient_of
 from attnspec.harness.oracle.plan import Plan, plan_of
 from attnspec.harness.oracle.softmax import Kept, Softmax
-from attnspec.harness.perturbations import Cause, replaced_fill
-from attnspec.harness.rewriting import with_stage
 from attnspec.harness.storage import stored
 from attnspec.spec.expression import parse
 from attnspec.spec.model import Spec

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from attnspec.harness.causes.perturbations import Cause, other_dtype, with_empty_row
+from attnspec.harness.causes.rewriting import WHOLE, with_path
+from attnspec.harness.causes.softmax_slips import Planned
 from attnspec.harness.configuration import Configuration
 from attnspec.harness.error_bounds import Array, whole
 from attnspec.harness.facts import facts
 from attnspec.harness.oracle.dual import Dual, Node, Run, Step
 from attnspec.harness.oracle.plan import Plan, plan_of
 from attnspec.harness.oracle.product import Kept, Product
-from attnspec.harness.perturbations import Cause, other_dtype, with_empty_row
-from attnspec.harness.rewriting import WHOLE, with_path
-from attnspec.harness.softmax_slips import Planned
 from attnspec.harness.storage import stored
 from attnspec.spec.expression import Number, substitute
 from attnspec.spec.model import Output, Path, Spec

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from attnspec.harness.causes.perturbations import Cause, Perturbation, read_at
+from attnspec.harness.causes.rewriting import before_softmax, rewritten, with_path, with_stage
 from attnspec.harness.configuration import Configuration
 from attnspec.harness.facts import facts
-from attnspec.harness.perturbations import Cause, Perturbation, read_at
-from attnspec.harness.rewriting import before_softmax, rewritten, with_path, with_stage
 from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Sum, fold, names, parse, substitute, walk
 from attnspec.spec.model import Argument, Axis, Layout, Path, Spec, Stage
 from attnspec.spec.resolve import Attention, resolve

@@ -17,19 +17,19 @@ from math import log
 import numpy as np
 
 from attnspec.harness.arrays import arrays
+from attnspec.harness.causes.gradient_slips import gradient_slips
+from attnspec.harness.causes.narrow_slips import narrow_slips
+from attnspec.harness.causes.perturbations import Cause, added_fill, perturbations
+from attnspec.harness.causes.rewriting import with_path
+from attnspec.harness.causes.slips import slips
+from attnspec.harness.causes.softmax_slips import softmax_slips
 from attnspec.harness.checks.agreement import compare, error_over_bound
 from attnspec.harness.checks.evidence import Part
 from attnspec.harness.configuration import Case, TensorPlan
 from attnspec.harness.error_bounds import UNIT, Array
 from attnspec.harness.facts import facts
-from attnspec.harness.gradient_slips import gradient_slips
 from attnspec.harness.lanes.messages import Returned
-from attnspec.harness.narrow_slips import narrow_slips
 from attnspec.harness.oracle import Gold, Verdict, judge, judged
-from attnspec.harness.perturbations import Cause, added_fill, perturbations
-from attnspec.harness.rewriting import with_path
-from attnspec.harness.slips import slips
-from attnspec.harness.softmax_slips import softmax_slips
 from attnspec.spec.binding import ShapeMismatch
 from attnspec.spec.expression import parse
 from attnspec.spec.model import Spec, Stage

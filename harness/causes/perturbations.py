@@ -2,7 +2,7 @@
 
 A perturbation is a `Cause` and the spec that has it. They follow the axes on which real attentions differ: polarity,
 alignment, window edges, lengths, scale, place of the soft cap, head map, broadcast axes, fill, empty rows, dtypes, a
-clause that is dropped. Faults that are no field of the spec (a gradient's, an output's dtype) are in `causes.py`.
+clause that is dropped. Faults that are no field of the spec (a gradient's, an output's dtype) are beside it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from math import inf
 
+from attnspec.harness.causes.rewriting import backwards, rewritten, tiled, with_path, with_stage, without
 from attnspec.harness.configuration import Configuration
 from attnspec.harness.facts import facts
-from attnspec.harness.rewriting import backwards, rewritten, tiled, with_path, with_stage, without
 from attnspec.harness.visible_changes import by_position
 from attnspec.spec.expression import (
     Access,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from attnspec.harness.causes import Witness
+from attnspec.harness.causes.search import Witness
 from attnspec.harness.checks import arguments, related_calls
 from attnspec.harness.checks.agreement import compare
 from attnspec.harness.checks.arguments import Call

@@ -12,13 +12,13 @@ from math import prod
 
 import numpy as np
 
+from attnspec.harness.causes.perturbations import Cause, other_heads, with_empty_row
+from attnspec.harness.causes.rewriting import WHOLE, with_path
 from attnspec.harness.configuration import Case, TensorPlan
 from attnspec.harness.error_bounds import Array
 from attnspec.harness.facts import facts
 from attnspec.harness.oracle import Gold, Verdict, judge
 from attnspec.harness.oracle.plan import Plan, plan_of
-from attnspec.harness.perturbations import Cause, other_heads, with_empty_row
-from attnspec.harness.rewriting import WHOLE, with_path
 from attnspec.spec.binding import ShapeMismatch
 from attnspec.spec.expression import parse
 from attnspec.spec.model import Argument, Output, Spec, Stage
