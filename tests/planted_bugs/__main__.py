@@ -5,6 +5,7 @@ thresholds by the ci profile, or too few true causes are named.
 """
 
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,7 +34,12 @@ def main() -> int:
     """The tables that are asked for, then what is missed."""
     console = Console(width=None if Console().is_terminal else 128)
     tables = {"found": _faults, "named": _named, "thresholds": _thresholds, "drops": _drops}
-    missed = [each for name in sys.argv[1:] or tables for each in tables[name](console)]
+    parser = ArgumentParser(prog="planted_bugs", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(tables)}; by default all")
+    asked = parser.parse_args().tables
+    for name in (name for name in asked if name not in tables):
+        parser.error(f"expected tables of {', '.join(tables)}, got {name!r}")
+    missed = [each for name in asked or tables for each in tables[name](console)]
     console.print(*(f"missed: {each}" for each in missed), sep="\n", highlight=False)
     return 1 if missed else 0
 
