@@ -24,16 +24,15 @@ from attnspec.spec.model import Spec
 from attnspec.spec.suggestions import did_you_mean
 
 CLASSES = ("torch", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch")  # the lanes whose layers are classes
-LANES = ("numpy", "torch", "jax", *CLASSES[1:], "r", "triton", "pallas", "pallas_tpu")
+KERNELS = ("triton", "pallas", "pallas_tpu")  # the lanes that interpret what is written for other devices
+LANES = ("numpy", "torch", "jax", "tensorflow", "keras-jax", "keras-tensorflow", "keras-torch", "r", *KERNELS)
 HOSTED = {"tf_keras": ("tensorflow",)}  # owners without lanes of their own, and where they run
 FORMS = ("", "blockwise")  # how one target may compute the same: `<module>.py`, `<module>_blockwise.py`
 SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes lie around its edges, and take up to five
 SMALL_BLOCKS = {"jax": 2}  # a short run gives a lane that compiles every call no others than the smallest
-SMALL_SHARE = 4  # keys of which Triton's kernels may share out a row
-SMALL_LAUNCH: Mapping[str, Any] = {  # blocks of kernels in lanes, where they are interpreted
-    **dict.fromkeys(("triton", "pallas"), tuple((size, 256, (16, 8, 4, 1)) for size in (2, 4))),
-    "pallas_tpu": (16, 8),
-}
+SMALL_LAUNCH = tuple((size, 256, (16, 8, 4, 1)) for size in (2, 4))  # blocks of kernels in lanes, where they are interpreted
+SMALL_LAUNCHES: Mapping[str, Any] = {"triton": SMALL_LAUNCH, "pallas": SMALL_LAUNCH, "pallas_tpu": (16, 8)}
+SMALL_SHARE = 4  # keys of which programs of Triton's may share out a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +177,10 @@ def load(subject: Subject) -> Loaded:
     module = _module(subject.module)
     if subject.name.endswith("@blockwise"):
         vars(module)["BLOCK"] = small_block(subject.lane)
-    elif subject.name.partition(":")[0] in SMALL_LAUNCH:
-        launches = dict.fromkeys(vars(module)["LAUNCHES"], SMALL_LAUNCH[subject.lane])
-        vars(module).update(LAUNCHES=launches, SHARE=SMALL_SHARE)
+    elif subject.name.partition(":")[0] in KERNELS:
+        vars(module)["LAUNCHES"] = dict.fromkeys(vars(module)["LAUNCHES"], SMALL_LAUNCHES[subject.lane])
+        if "SHARE" in vars(module):
+            vars(module)["SHARE"] = SMALL_SHARE
     value: Any = module
     for part in subject.function.removesuffix("()").split("."):
         if not hasattr(value, part):
