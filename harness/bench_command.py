@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from attnspec.harness.cases import Case, Configuration, pool
-from attnspec.harness.check_command import UsageError, found
+from attnspec.harness.check_command import UsageError, found, lanes_named
 from attnspec.harness.checks import CASE_CHECKS
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.crew import Crew
@@ -32,6 +32,8 @@ POOL = 24
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `attnspec bench`."""
     parser.add_argument("specs", nargs="*", metavar="SPEC", help="built-in specs or TOML files; all built-in ones by default")
+    chosen = f"frameworks ({','.join(LANES)}; by default all)"
+    parser.add_argument("--targets", type=lanes_named, default=LANES, metavar="A,B", help=chosen)
     parser.add_argument("--dtype", default="float32", help="dtype of the cases (float32)")
     parser.add_argument("--cases", type=int, default=960, metavar="N", help="cases per measurement (960)")
 
@@ -44,12 +46,12 @@ def run(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return USAGE
     _one_core()
-    with Crew([Lane(name) for name in LANES]) as crew:
+    with Crew([Lane(name) for name in options.targets]) as crew:
         for lane, why in crew.missing.items():
             print(f"not covered: {lane}: {why}")
         print(f"{'cases/s on one core, ' + options.dtype:<60} forward  gradients")
         for spec in specs:
-            for subject in crew.present(subjects_of(spec, LANES)):
+            for subject in crew.present(subjects_of(spec, options.targets)):
                 if options.dtype in DTYPES[subject.lane]:
                     rates = list(measure(crew, spec, subject, options.dtype, options.cases))
                     gradients = f"{rates[1]:9.0f}" if len(rates) > 1 else "        -"

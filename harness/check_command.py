@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--framework", choices=LANES, help="what SUBJECT is written in; by default what importing its module brings along")
     all_of = "`keras` is all three of its own; by default all, but for {} in quick".format(", ".join(ON_REQUEST))
     frameworks = f"frameworks ({','.join(LANES)}; {all_of})"
-    add("--targets", type=_lanes, metavar="A,B", help=frameworks)
+    add("--targets", type=lanes_named, metavar="A,B", help=frameworks)
     add("--native", action=argparse.BooleanOptionalAction, default=True, help="check the frameworks' own functions too")
     add("--generated", type=Path, metavar="FOLDER", help="where the generated files are; by default the package's own")
     add("--dtypes", type=_names(DTYPES), default=DTYPES, metavar="A,B", help=f"dtypes ({','.join(DTYPES)})")
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--deadline", type=float, default=120.0, metavar="SECONDS", help="a lane that is silent for longer hangs")
 
 
-def _lanes(text: str) -> tuple[str, ...]:
+def lanes_named(text: str) -> tuple[str, ...]:
     """Lanes by name; a target's name stands for all of its lanes."""
     chosen = _names(tuple(dict.fromkeys((*LANES, *map(target_of, LANES)))))(text)
     return tuple(dict.fromkeys(lane for name in chosen for lane in ((name,) if name in LANES else lanes_of(name))))

@@ -1,4 +1,4 @@
-"""The command line: `attnspec generate | explain | check | report | replay | reproduce | compare | bench | doctor | mutate`.
+"""The command line: `attnspec generate | explain | check | report | replay | reproduce | compare | differences | ...`.
 
 Exit codes: 0 all is well, 1 findings, errors of the run or drift, 2 wrong usage or a broken spec.
 """
@@ -15,6 +15,7 @@ from attnspec.harness import (
     bench_command,
     check_command,
     compare_command,
+    differences_command,
     doctor_command,
     replay_command,
     report_command,
@@ -54,6 +55,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
     _add(commands, "reproduce", about, reproduce_command.add_arguments, reproduce_command.run)
     _add(commands, "bench", "measure cases per second of every lane", bench_command.add_arguments, bench_command.run)
     _add(commands, "compare", "one call, every API's answer", compare_command.add_arguments, compare_command.run)
+    about = "the questions that APIs answer differently"
+    _add(commands, "differences", about, differences_command.add_arguments, differences_command.run)
     about = "what is installed, at which versions, and how to install what is missing"
     _add(commands, "doctor", about, doctor_command.add_arguments, doctor_command.run)
     _add_compilers(commands, command)

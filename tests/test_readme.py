@@ -28,6 +28,18 @@ def test_the_compared_answers_are_the_tools_own(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.strip() == printed.strip()
 
 
+def test_the_differences_are_the_tools_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """`...` stands for what is left out."""
+    (block,) = (block for block in blocks("console") if block.startswith("$ attnspec differences"))
+    command, _, shown = block.partition("\n")
+    assert main(command.removeprefix("$ attnspec ").split()) == 0
+    printed = capsys.readouterr().out
+    parts = [part.strip() for part in shown.split("...\n")]
+    places = [printed.index(part) for part in parts]
+    assert len(parts) == 4
+    assert places == sorted(places)
+
+
 def test_the_explained_blocks_are_the_tools_own(capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = (block for block in blocks("console") if block.startswith("$ attnspec explain"))
     command, _, printed = block.partition("\n")
