@@ -21,9 +21,9 @@ _WIDTH = 124
 
 
 @cache
-def definitions(package: str, stand_ins: Collection[str]) -> dict[str, str]:
+def definitions(package: str, stand_ins: Collection[str], module: str = "skeleton") -> dict[str, str]:
     """The definitions of a package's skeleton, decorators and all, by name; but for what only lets it be linted."""
-    source = (files(package) / "skeleton.py").read_text(encoding="utf-8")
+    source = (files(package) / f"{module}.py").read_text(encoding="utf-8")
     lines = source.split("\n")
     found = {}
     for node in ast.parse(source).body:

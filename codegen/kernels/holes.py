@@ -8,7 +8,7 @@ which is decided when a kernel is compiled: a tensor or a number that is not giv
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from attnspec.codegen.blocks.analysis import Blocks, all_of, analyse
@@ -18,7 +18,8 @@ from attnspec.codegen.derivative import pruned, reverse_stages
 from attnspec.codegen.index_notation import LoweringError, Scope, lower
 from attnspec.codegen.kernels.coverage import SINK
 from attnspec.codegen.kernels.language import Language, Parameter
-from attnspec.codegen.kernels.operands import Loaded, differentiable, operands_of
+from attnspec.codegen.kernels.operands import FIRST, ORIGIN, WHOLE, Loaded, differentiable, operands_of
+from attnspec.codegen.kernels.shards import in_shards, is_sharded
 from attnspec.codegen.module import rules_of
 from attnspec.codegen.printer import ATOM, Printed, Printer, indent
 from attnspec.codegen.program import Assign, Const, If, Line, Node, Op, Ref, Statement
@@ -55,15 +56,21 @@ def parameters_of(spec: Spec) -> list[Parameter]:
     read = set[str]().union(*map(_read_by, spec.paths[0].stages))
     rest = (a for a in spec.arguments if (a.feeds or a.name) not in ("query", "key", "value"))
     every = (Parameter(name, argument) for argument in rest for name in (argument.names or (argument.name,)))
-    found = [each for each in every if {each.name, each.argument.name} & read]
+    found = [each for each in every if {each.name, each.argument.name, *_entries_of(each)} & read]
     return [*found, DRAWN] if any(stage.kind == "dropout" for stage in spec.paths[0].stages) else found
 
 
+def _entries_of(each: Parameter) -> Iterable[str]:
+    """What rules read of it under names of their own."""
+    return FIRST.values() if each.name == ORIGIN else ()
+
+
 def compiled(spec: Spec, language: Language) -> Spec:
-    """The spec as its kernels have it: without dropout where these draw nothing."""
+    """The spec as its kernels have it: without dropout where these draw nothing, and in shards where they may be."""
     path = spec.paths[0]
     stages = tuple(stage for stage in path.stages if stage.kind != "dropout" or language.seed)
-    return replace(spec, paths=(replace(path, stages=stages),))
+    found = replace(spec, paths=(replace(path, stages=stages),))
+    return in_shards(found) if is_sharded(spec, language) else found
 
 
 def _read_by(stage: Stage) -> frozenset[str]:
@@ -71,12 +78,10 @@ def _read_by(stage: Stage) -> frozenset[str]:
     return names(stage.expression) | (names(stage.when) if stage.when is not None else frozenset())
 
 
-def holes_of(spec: Spec, language: Language) -> Holes:
-    """What `spec` puts into the skeleton. Raises LoweringError."""
-    stages, printer = (
-        spec.paths[0].stages,
-        _KernelPrinter(language.target, batched=False, rules=rules_of(spec), language=language),
-    )
+def holes_of(spec: Spec, language: Language, rules: Mapping[str, str] | None = None) -> Holes:
+    """What `spec` puts into the skeleton, with its rules or others in comments. Raises LoweringError."""
+    stages = spec.paths[0].stages
+    printer = _KernelPrinter(language.target, batched=False, rules=rules or rules_of(spec), language=language)
     logits = [statement for stage in stages if stage.kind == "modifier" for statement in _modified(spec, stage, language)]
     kept, backward, factor = _reversed(spec, logits)
     bodies = {
@@ -136,8 +141,8 @@ def _modified(spec: Spec, stage: Stage, language: Language) -> Iterator[Statemen
     loaded = Loaded(language)
     rule = loaded.named(_written_out(spec, stage.expression))
     logits = Assign(_LOGITS, _lowered(rule, stage.clause, tuple(loaded.loads)), stage.clause)
-    floating = ((name, language.to_float32.format(value)) for name, value in loaded.loads.items())
-    loads = (Assign(Ref(name), Ref(value), stage.clause) for name, value in floating)
+    floating = {n: value if n.startswith(WHOLE) else language.to_float32.format(value) for n, value in loaded.loads.items()}
+    loads = (Assign(Ref(name), Ref(value), stage.clause) for name, value in floating.items())
     body = (*loads, logits)
     yield from body if stage.when is None else (If(_in_kernel(spec, stage.when), body, (), stage.clause),)
 

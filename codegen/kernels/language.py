@@ -56,6 +56,8 @@ class Language:
     """Parameters as the kernels are given them."""
     seed: str = ""
     """What draws the seed of dropout."""
+    first: str = ""
+    """What loads where a shard begins; without it all queries and keys are in one place."""
     zero: str = "0"
     """A bound of blocks, where there is nothing to visit."""
     rounds_down: bool = False

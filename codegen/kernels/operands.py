@@ -21,6 +21,12 @@ OF_PAIRS = (("B", "N", "T", "S"), ("N",))
 _ENDS = {("b",): "here", ("n",): "here", ("b", "t"): "at_t", ("b", "s"): "at_s", ("b", "n", "t", "s"): "block"}
 """What the name of a tensor's entry ends in, by its indices."""
 
+ORIGIN = "origin"
+FIRST = {"t": "first_query", "s": "first_key"}
+"""Where shards of a sequence begin: the entries of `origin` for a batch row, 0 without it."""
+WHOLE = "whole_"
+"""What the name of a position in the whole sequence begins with."""
+
 
 def tensors_of(spec: Spec) -> list[Argument]:
     """The tensors of a call besides query, key and value, in their order."""
@@ -63,6 +69,10 @@ class Loaded:
     def named(self, expression: Expression) -> Expression:
         """The expression with a name in the place of every entry."""
         match expression:
+            case Name(name) if name in FIRST.values():
+                return self.load(name, self.first(name))
+            case Binary("+", Name(index), Name(first)) if FIRST.get(index) == first:
+                return self.load(f"{WHOLE}{index}", f"{index} + {self.first(first)}")
             case Access(tensor, indices):
                 return self.entry(tensor, tuple(map(to_text, indices)))
             case Call("lowest" | "highest" as function, (Access(tensor, (_, Name(index))),)):
@@ -75,6 +85,10 @@ class Loaded:
             case Binary(operator, left, right):
                 return Binary(operator, self.named(left), self.named(right))
         return expression
+
+    def first(self, name: str) -> str:
+        """What loads the position of the first query, or of the first key."""
+        return self.language.first.format(place=[*FIRST.values()].index(name))
 
     def entry(self, tensor: str, indices: tuple[str, ...]) -> Name:
         if indices not in self.language.entries:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from attnspec.codegen.kernels.coverage import LAYOUTS
 from attnspec.codegen.kernels.holes import SEED, compiled, parameters_of
 from attnspec.codegen.kernels.language import Language
-from attnspec.codegen.kernels.operands import dims_of, is_looked_up
+from attnspec.codegen.kernels.operands import ORIGIN, dims_of, is_looked_up
+from attnspec.codegen.kernels.shards import is_sharded
 from attnspec.codegen.module import signature_text
 from attnspec.codegen.printer import Printer, indent
 from attnspec.codegen.program import Dims, If, Line, Program, Ref, Return, Statement
@@ -28,7 +29,31 @@ def public_function(spec: Spec, language: Language) -> str:
     rest = (*_counted(kernels, language), *_seeded(spec, language), *_called(kernels, language))
     statements = (*prologue(spec), *rest)
     body = Printer(around, batched=False).function_body(Program(spec.function_name, statements, batched=False))
-    return f"{signature_text(spec, around)}\n{indent(body)}"
+    head = signature_text(spec, around)
+    return _in_shards(spec, head, body) if is_sharded(spec, language) else f"{head}\n{indent(body)}"
+
+
+def _in_shards(spec: Spec, head: str, body: str) -> str:
+    """The documented function, and what makes one of shards: they only differ in what attends."""
+    name = spec.function_name
+    signature, returned = head[head.index("(") + 1 : head.index(") -> ")], head[head.index(") -> ") : head.index('    """')]
+    passed = (f"{each.name}={each.name}" if each.kind == "keyword-only" else each.name for each in spec.arguments)
+    return f'''{head}
+    return _{name}(_attention, {", ".join(passed)})
+
+
+def {name}_ring(axis: str) -> Callable[..., Any]:
+    """`{name}` of a sequence that lies in shards, all of one length, along an axis of `jax.shard_map`.
+
+    Every device of it calls what this returns, with its own shards of query, key and value, and of what else has an axis of
+    queries or keys. Keys and values go round the devices. `check_vma=False`: kernels do not say how results vary over devices.
+    """
+    return functools.partial(_{name}, functools.partial(_ring_attention, axis=axis))
+
+
+def _{name}(attend: Callable[..., Any], {signature}{returned.rstrip()}
+    """The same, by what attends."""
+{indent(body)}'''
 
 
 def _counted(spec: Spec, language: Language) -> Iterator[Line]:
@@ -63,7 +88,11 @@ def _called(spec: Spec, language: Language) -> Iterator[Statement]:
         yield from (If(given, brought, (), _ORDER),) if argument.optional and brought else brought
     names = ", ".join(["query", "key", "value", *(each.name for each in language.ordered(parameters_of(spec)))])
     output, *others = spec.outputs
-    call, back = f"{language.entry_point}({names})", tuple(_documented(output, language))
+    attend = language.entry_point
+    if is_sharded(spec, language):
+        yield Line(f"{ORIGIN} = None  # a shard knows its own")
+        attend = "attend"
+    call, back = f"{attend}({names})", tuple(_documented(output, language))
     if not (others or back or lift_names(spec)):
         yield Line(f"return {call}[0]")
         return

@@ -110,6 +110,7 @@ LANGUAGE = Language(
     indices=("b", "n", "T", "S"),
     block_indices=("b",),
     listed=_listed,
+    first="_first(origin, b, {place})",
     zero="jnp.int32(0)",  # of two Python numbers, jax 0.10's lowering to Triton takes the type of the condition
     rounds_down=True,
     lacks=lacks,

@@ -10,9 +10,9 @@ from attnspec.codegen.kernels.coverage import SINK, require
 from attnspec.codegen.kernels.filling import definitions, filled, per_operand, used
 from attnspec.codegen.kernels.holes import Holes, compiled, holes_of, parameters_of
 from attnspec.codegen.kernels.language import Language
-from attnspec.codegen.kernels.operands import differentiable
+from attnspec.codegen.kernels.operands import ORIGIN, differentiable, dims_of, is_looked_up, tensors_of
 from attnspec.codegen.kernels.public import public_function
-from attnspec.codegen.module import assemble
+from attnspec.codegen.module import assemble, rules_of
 from attnspec.codegen.pallas.language import LANGUAGE
 from attnspec.spec.expression import names
 from attnspec.spec.model import Spec
@@ -20,9 +20,15 @@ from attnspec.spec.model import Spec
 _TYPES = {"integer": "int", "sizes": "int", "flag": "bool", "tensor": "Array"}
 _SHARES = re.compile(r", (_own\(shares\)|_full\(shares, 0\.0\)|_rows\(shares, N // K\)|(?:of_)?shares\b|Shares\b)")
 _SHARED = re.compile(r"\n *\*_shared\(\w+, [^,]*\),(?=\n)")
-_STAND_INS = ("FACTOR", "NUMBERS", "Shares", "operand", "tensors")
+_STAND_INS = ("FACTOR", "NUMBERS", "RING_NUMBERS", "Shares", "operand", "tensors")
 """What the skeleton defines so that it can be linted."""
-_IMPORTS = ("import functools", "import math", "import os", "from collections.abc import Iterator", "from typing import Any")
+_IMPORTS = (
+    "import functools",
+    "import math",
+    "import os",
+    "from collections.abc import Callable, Iterator",
+    "from typing import Any",
+)
 
 
 def module_text(spec: Spec) -> str:
@@ -37,17 +43,23 @@ def text_in(
     require(spec, language)
     title = f"`{spec.name}` as {kind}, forward and backward.\n\n{spec.summary}\n"
     public = public_function(spec, language)
-    parts = [public, *used(_kernels(language, package, compiled(spec, language), more), public)]
-    return assemble(spec, language.around, title, parts, _IMPORTS)
+    parts = [public, *used(_kernels(language, package, spec, more), public)]
+    text = assemble(spec, language.around, title, parts, _IMPORTS)
+    return text.replace('"pallas: ', f'"{language.name}: ')
 
 
 def _kernels(language: Language, package: str, spec: Spec, more: Callable[[Spec, Holes], Holes]) -> dict[str, str]:
     """The skeleton's definitions in their order, filled, by name."""
-    operands, holes = differentiable(spec), more(spec, holes_of(spec, language))
-    holes = replace(holes, placeholders={"tensor_gradients": tuple(_gradients(spec, operands)), **holes.placeholders})
+    rules, spec = rules_of(spec), compiled(spec, language)
+    operands, holes = differentiable(spec), more(spec, holes_of(spec, language, rules))
+    placeholders = {"tensor_gradients": tuple(_gradients(spec, operands)), **_in_shards(spec), **holes.placeholders}
+    holes = replace(holes, placeholders=placeholders, flags={**holes.flags, "PAIRS": bool(_pairs(spec))})
+    skeleton = definitions(package, _STAND_INS)
+    if ORIGIN in holes.placeholders["tensors"]:
+        skeleton = skeleton | definitions(__package__, _STAND_INS, "ring")
     parts = {
         own: filled(own, _placed(its_text, spec, holes), holes)
-        for name, text in definitions(package, _STAND_INS).items()
+        for name, text in skeleton.items()
         for own, its_text in per_operand(name, text, operands)
     }
     if not holes.derived:
@@ -66,14 +78,32 @@ def _gradients(spec: Spec, operands: list[str]) -> Iterator[str]:
             yield f"_sink_gradient({each.name}, output, lse, d_output)" if each.name in sinks else "None"
 
 
+def _in_shards(spec: Spec) -> dict[str, tuple[str, ...]]:
+    """What of a call goes round with the keys of a shard, and how many tensors have no gradient there."""
+    tensors = tensors_of(spec)
+    travelling = tuple(each.name for each in tensors if dims_of(spec, each) == ("B", "S"))
+    return {"travelling": travelling, "no_gradients": ("None",) * len(tensors)}
+
+
+def _pairs(spec: Spec) -> list[str]:
+    """The tensors that pairs of query and key read."""
+    return [each.name for each in tensors_of(spec) if not is_looked_up(each)]
+
+
 def _placed(text: str, spec: Spec, holes: Holes) -> str:
     """A definition with what is Pallas's own: types of what is given, and which of it are numbers."""
     parameters = LANGUAGE.ordered(parameters_of(spec))
-    places = (str(3 + place) for place, each in enumerate(parameters) if not each.is_tensor)
-    text = text.replace("NUMBERS", f"({''.join(f'{place}, ' for place in places)})")
+    numbers = [str(3 + place) for place, each in enumerate(parameters) if not each.is_tensor]
+    text = text.replace("RING_NUMBERS", _tuple([*numbers, str(3 + len(parameters))])).replace("NUMBERS", _tuple(numbers))
+    text = text.replace("pairs=pairs", ", ".join(f"{name}={name}" for name in _pairs(spec)))
     text = text.replace("Shares", "Array") if holes.flags["UNIFORM"] else _SHARES.sub("", text)
     text = text.replace(", given: Any", "".join(f", {each}" for each in _typed(spec)))
+    text = text.replace("(numbers, ", "".join(["(", *(f"{each.name}, " for each in parameters if not each.is_tensor)]))
     return text.replace("numbers: Any, ", "".join(f"{each}, " for each in _typed(spec, tensors=False)))
+
+
+def _tuple(parts: list[str]) -> str:
+    return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
 
 
 def _typed(spec: Spec, tensors: bool = True) -> Iterator[str]:

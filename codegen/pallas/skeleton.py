@@ -358,6 +358,11 @@ def _positions(first, count):
     return first + lax.iota(jnp.int32, count)
 
 
+def _first(origin, b, place):
+    """The position of the first query or of the first key: 0, but in a shard."""
+    return jnp.int32(0) if origin is None else origin[b, place]
+
+
 def _entry_of_head(tensor, b, n):
     """tensor[b, n], the first entry along axes that it is broadcast over."""
     return tensor[b * (tensor.shape[0] > 1), n * (tensor.shape[1] > 1), 0, 0]
@@ -442,11 +447,11 @@ def _attention(query: Array, key: Array, value: Array, given: Any) -> tuple[Arra
 def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array, Array, Shares]:
     """One kernel, over blocks of queries."""
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
+    if 0 in (B, T, N, S, V):
+        return _nothing(query, value)
     output, lse = jax.ShapeDtypeStruct((B, T, N, V), query.dtype), jax.ShapeDtypeStruct((B, N, T), jnp.float32)
     if UNIFORM:
         shares = lse  # what a row that sees nothing gives to every hidden key
-    if 0 in (B, T, N, S, V):
-        return _full(output, 0.0), _full(lse, jnp.inf), _full(shares, 0.0)
     blocks, options = _launch("forward", query, value)
     found: tuple[Array, Array, Shares] = pl.pallas_call(
         functools.partial(_forward_kernel, named_numbers, **blocks),
@@ -462,9 +467,13 @@ def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array,
     return found
 
 
-def _full(result: jax.ShapeDtypeStruct, value: float) -> Array:
-    """A result of nothing else: there are no keys, or it is empty."""
-    return jnp.full(result.shape, value, result.dtype)
+def _nothing(query: Array, value: Array) -> tuple[Array, Array, Shares]:
+    """What rows are without keys."""
+    (B, T, N, _), V = query.shape, value.shape[3]
+    lse = jnp.full((B, N, T), jnp.inf, jnp.float32)
+    if UNIFORM:
+        shares = jnp.zeros(lse.shape, jnp.float32)
+    return jnp.zeros((B, T, N, V), query.dtype), lse, shares
 
 
 def _saved(query: Array, key: Array, value: Array, given: Any) -> tuple[tuple[Array, Array, Shares], tuple[Any, ...]]:
@@ -560,6 +569,16 @@ def _sink_gradient(sink: Array, output: Array, lse: Array, d_output: Array) -> A
     found = -(weights * _delta(output, d_output)).sum(2)[..., None, None]
     axes = tuple(axis for axis, size in enumerate(sink.shape) if size < found.shape[axis])
     return found.sum(axes, keepdims=True).astype(sink.dtype)
+
+
+def _exponential(lse: Array) -> Array:
+    """Of what is kept of a row."""
+    return jnp.exp2(lse)
+
+
+def _logarithm(total: Array) -> Array:
+    """What would be kept of it."""
+    return jnp.log2(total)
 
 
 def _log_sum_exp(lse: Array, shares: Array) -> Array:

@@ -5,19 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attnspec.codegen.kernels.holes import Holes
-from attnspec.codegen.kernels.operands import LOOKED_UP, dims_of, tensors_of
+from attnspec.codegen.kernels.operands import LOOKED_UP, ORIGIN, dims_of, tensors_of
 from attnspec.codegen.pallas.module import text_in
 from attnspec.codegen.pallas_tpu.language import LANGUAGE
 from attnspec.spec.model import Spec
 
 _SPECS = {
     ("B",): "_scalars({0})",
+    ("B", ORIGIN): "_scalars({0})",
     ("B", "T"): "_row_of_queries(place, {0}, BLOCK_T)",
     ("B", "S"): "_row_of_keys(place, {0}, BLOCK_S)",
     ("B", "N", "T", "S"): "_of_pairs(place, {0}, BLOCK_T, BLOCK_S)",
 }
 """What a step has of a tensor, by its dims."""
-_LAID_OUT = {("B",): "{0}", ("B", "T"): "_row({0})", ("B", "S"): "_row({0})", ("B", "N", "T", "S"): "_pairs({0})"}
+_LAID_OUT = {
+    ("B",): "{0}",
+    ("B", ORIGIN): "{0}",
+    ("B", "T"): "_row({0})",
+    ("B", "S"): "_row({0})",
+    ("B", "N", "T", "S"): "_pairs({0})",
+}
 """The tensor as it is then given to a kernel."""
 
 
@@ -29,7 +36,7 @@ def module_text(spec: Spec) -> str:
 def _with_tensors(spec: Spec, holes: Holes) -> Holes:
     """Which tensors there are, as a step of the grid is given them."""
     tensors = {argument.name: dims_of(spec, argument) for argument in tensors_of(spec)}
-    decide = tuple(n for n in holes.placeholders["block_parameters"] if tensors.get(n) in LOOKED_UP)
+    decide = tuple(n for n in holes.placeholders["block_parameters"] if tensors.get(n) in (*LOOKED_UP, ("B", ORIGIN)))
     known = (name if name in decide or name not in tensors else f"_shape_of({name})" for name in holes.placeholders["given"])
     placeholders = {
         "block_tensors": decide,

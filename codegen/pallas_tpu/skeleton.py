@@ -288,6 +288,11 @@ def _square(x):
     return x * x
 
 
+def _first(origin, b, place):
+    """The position of the first query or of the first key: 0, but in a shard."""
+    return 0 if origin is None else origin[b, place]
+
+
 def _column(row):
     """A row as a column."""
     return jnp.broadcast_to(row, (LANES, row.shape[1])).T[:, :1]
@@ -416,10 +421,7 @@ def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array,
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     if 0 in (B, T, N, S, V):
-        lse = jnp.full((B, N, 1, T), jnp.inf)
-        if UNIFORM:
-            shares = jnp.zeros(lse.shape)
-        return jnp.zeros((B, T, N, V), query.dtype), lse, shares
+        return _nothing(query, value)
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
     steps, count = _steps(B, T, S, blocks, "rows", given)
     place = functools.partial(_of_query_head, N // K)
@@ -444,6 +446,15 @@ def _forward(query: Array, key: Array, value: Array, given: Any) -> tuple[Array,
     if UNIFORM:
         output, lse, shares = _with_hidden(query, value, output, lse, shares[..., :T], given)
     return output, lse, shares
+
+
+def _nothing(query: Array, value: Array) -> tuple[Array, Array, Shares]:
+    """What rows are without keys."""
+    (B, T, N, _), V = query.shape, value.shape[3]
+    lse = jnp.full((B, N, 1, T), jnp.inf, jnp.float32)
+    if UNIFORM:
+        shares = jnp.zeros(lse.shape, jnp.float32)
+    return jnp.zeros((B, T, N, V), query.dtype), lse, shares
 
 
 def _with_hidden(
@@ -635,6 +646,16 @@ def _zeros(array: Array | None) -> Array | None:
 def _delta(output: Array, d_output: Array) -> Array:
     """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
     return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
+
+
+def _exponential(lse: Array) -> Array:
+    """Of what is kept of a row."""
+    return jnp.exp(lse)
+
+
+def _logarithm(total: Array) -> Array:
+    """What would be kept of it."""
+    return jnp.log(total)
 
 
 def _log_sum_exp(lse: Array, shares: Array) -> Array:

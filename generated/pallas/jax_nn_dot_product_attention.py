@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -65,6 +65,49 @@ def dot_product_attention(
 
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.nn.dot_product_attention.html (0.10.2)
     """
+    return _dot_product_attention(
+        _attention,
+        query,
+        key,
+        value,
+        bias,
+        mask,
+        scale=scale,
+        is_causal=is_causal,
+        query_seq_lengths=query_seq_lengths,
+        key_value_seq_lengths=key_value_seq_lengths,
+        local_window_size=local_window_size,
+        implementation=implementation,
+        return_residual=return_residual,
+    )
+
+
+def dot_product_attention_ring(axis: str) -> Callable[..., Any]:
+    """`dot_product_attention` of a sequence that lies in shards, all of one length, along an axis of `jax.shard_map`.
+
+    Every device of it calls what this returns, with its own shards of query, key and value, and of what else has an axis of
+    queries or keys. Keys and values go round the devices. `check_vma=False`: kernels do not say how results vary over devices.
+    """
+    return functools.partial(_dot_product_attention, functools.partial(_ring_attention, axis=axis))
+
+
+def _dot_product_attention(
+    attend: Callable[..., Any],
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    *,
+    scale: float | None = None,
+    is_causal: bool = False,
+    query_seq_lengths: Array | None = None,
+    key_value_seq_lengths: Array | None = None,
+    local_window_size: int | tuple[int, int] | None = None,
+    implementation: str | None = None,
+    return_residual: bool = False,
+) -> Array | tuple[Array, Array]:
+    """The same, by what attends."""
     sizes: dict[str, tuple[int, str]] = {}
     query = _tensor(sizes, "query", query, "floating", "B T N H", "T N H")
     key = _tensor(sizes, "key", key, "floating", "B S K H", "S K H")
@@ -101,8 +144,9 @@ def dot_product_attention(
         bias = _with_four_axes(bias, (B,))
     if mask is not None:
         mask = _with_four_axes(mask, (B,))
-    output, *rows = _attention(
-        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right
+    origin = None  # a shard knows its own
+    output, *rows = attend(
+        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right
     )
     # returns.residual
     if return_residual:
@@ -112,7 +156,7 @@ def dot_product_attention(
 
 
 def _forward_kernel(
-    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, output, lse, shares,
+    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, output, lse, shares,
     *, scale, is_causal, left, right, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head: a softmax that is rescaled as blocks of keys raise the greatest logit of a row."""
@@ -128,8 +172,9 @@ def _forward_kernel(
         logits = _logits(_dot(query_block, key_block.T), t[:, None], s[None, :], b, n, T, S, bias, scale)
         if tested:
             attends = _attends(
-                t[:, None], s[None, :], b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right
-            )
+                t[:, None], s[None, :], b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right,
+                origin,
+            )  # fmt: skip
             logits = jnp.where(attends & (s[None, :] < S), logits, -jnp.inf)
         raised = jnp.maximum(top, logits.max(1) * LOG2_E)
         base = jnp.where(raised == -jnp.inf, 0.0, raised)  # where a row has seen no key yet
@@ -147,13 +192,14 @@ def _forward_kernel(
 
     def run(low):
         return _run_of_keys(
-            low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, BLOCK_S
-        )
+            low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin,
+            BLOCK_S,
+        )  # fmt: skip
 
     top, total, summed = _over_blocks(run, 0, S, BLOCK_S, add, (top, total, summed))
     empty = total == 0.0
     log_total = jnp.where(empty, jnp.inf, top + jnp.log2(total))  # backward, exp2(logit - inf) is 0
-    kept = _keeps(t, b, query_seq_lengths)
+    kept = _keeps(t, b, query_seq_lengths, origin)
     log_total = jnp.where(kept, log_total, jnp.inf)
     spread = empty & (t < T)
     spread = spread & kept
@@ -163,8 +209,9 @@ def _forward_kernel(
         total, summed = sums
         s = _positions(i * BLOCK_S, BLOCK_S)
         attends = _attends(
-            t[:, None], s[None, :], b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right
-        )
+            t[:, None], s[None, :], b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right,
+            origin,
+        )  # fmt: skip
         weights = (~attends & (s[None, :] < S)).astype(jnp.float32)
         value_block = _load(value, b, i * BLOCK_S, BLOCK_S, S, n, V)
         total = total + weights.sum(1) * shown
@@ -182,7 +229,7 @@ def _forward_kernel(
 
 
 def _query_gradient_kernel(
-    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, d_output, lse, delta, d_query,
+    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, d_output, lse, delta, d_query,
     *, scale, is_causal, left, right, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head: the weights are computed again, block of keys by block of keys."""
@@ -202,8 +249,9 @@ def _query_gradient_kernel(
         weights = jnp.exp2(logits * LOG2_E - lse_block[:, None])
         if tested:
             attends = _attends(
-                t[:, None], s[None, :], b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right
-            )
+                t[:, None], s[None, :], b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right,
+                origin,
+            )  # fmt: skip
             weights = jnp.where(attends & (s[None, :] < S), weights, 0.0)
         d_weights = _dot(d_output_block, value_block.T)
         d_logits = weights * (d_weights - delta_block[:, None])
@@ -213,15 +261,16 @@ def _query_gradient_kernel(
 
     def run(low):
         return _run_of_keys(
-            low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, BLOCK_S
-        )
+            low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin,
+            BLOCK_S,
+        )  # fmt: skip
 
     summed = _over_blocks(run, 0, S, BLOCK_S, add, jnp.zeros((BLOCK_T, query.shape[3]), jnp.float32))
     _store(d_query, start, T, H, summed * scale)
 
 
 def _key_gradients_kernel(
-    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, d_output, lse, shares, delta, d_key, d_value,
+    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, d_output, lse, shares, delta, d_key, d_value,
     *, scale, is_causal, left, right, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys of one head: sums over the queries of its whole group. Every tile is keys by queries."""
@@ -234,8 +283,9 @@ def _key_gradients_kernel(
 
     def run(low):
         return _run_of_queries(
-            low, first, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, BLOCK_T
-        )
+            low, first, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin,
+            BLOCK_T,
+        )  # fmt: skip
 
     def add_head(n, sums):
         def add(low, sums, tested):
@@ -250,7 +300,7 @@ def _key_gradients_kernel(
             if tested:
                 attends = _attends(
                     t[None, :], s[:, None], b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left,
-                    right,
+                    right, origin,
                 )  # fmt: skip
                 weights = jnp.where(attends & (t[None, :] < T), weights, 0.0)
             summed_values += _dot(weights.astype(d_output_block.dtype), d_output_block)
@@ -265,8 +315,9 @@ def _key_gradients_kernel(
             t, share = _positions(i * BLOCK_T, BLOCK_T), _row(shares, b, n, i * BLOCK_T, BLOCK_T, T, 0.0)
             d_output_block = _load(d_output, b, i * BLOCK_T, BLOCK_T, T, n, V)
             attends = _attends(
-                t[None, :], s[:, None], b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right
-            )
+                t[None, :], s[:, None], b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right,
+                origin,
+            )  # fmt: skip
             weights = jnp.where(attends, 0.0, share[None, :])
             return summed_values + _dot(weights.astype(d_output_block.dtype), d_output_block)
 
@@ -284,7 +335,7 @@ def _key_gradients_kernel(
 
 
 def _bias_gradient_kernel(
-    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, d_output, lse, delta, d_bias,
+    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, d_output, lse, delta, d_bias,
     *, scale, is_causal, left, right, QUERIES, KEYS, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of the gradient: sums over all batch rows, heads, QUERIES and KEYS that read it."""
@@ -311,7 +362,7 @@ def _bias_gradient_kernel(
             if tested:
                 attends = _attends(
                     t[:, None], s[None, :], b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left,
-                    right,
+                    right, origin,
                 )  # fmt: skip
                 weights = jnp.where(attends & (s[None, :] < S), weights, 0.0)
             d_logits = weights * (_dot(d_output_block, value_block.T) - delta_block[:, None])
@@ -321,8 +372,9 @@ def _bias_gradient_kernel(
 
         def run(low):
             return _run_of_keys(
-                low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, BLOCK_S
-            )
+                low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin,
+                BLOCK_S,
+            )  # fmt: skip
 
         return _over_blocks(run, own_s, own_s + KEYS, BLOCK_S, add, summed)
 
@@ -355,7 +407,7 @@ def _d_bias(d_logits, logits, t, s, b, n, T, S, bias, scale):
     return d_bias_block
 
 
-def _attends(t, s, b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right):
+def _attends(t, s, b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin):
     """Whether query t attends to key s."""
     attends = (t >= 0) & (s >= 0)
     # mask.explicit: mask
@@ -364,32 +416,41 @@ def _attends(t, s, b, n, T, S, mask, is_causal, query_seq_lengths, key_value_seq
         attends = attends & mask_block
     # mask.causal: s <= t
     if is_causal:
-        attends = attends & (s <= t)
+        whole_s = s + _first(origin, b, 1)
+        whole_t = t + _first(origin, b, 0)
+        attends = attends & (whole_s <= whole_t)
     # mask.window: -left <= s - t and s - t <= right
     if left is not None:
-        attends = attends & ((-left <= s - t) & (s - t <= right))
+        whole_s = s + _first(origin, b, 1)
+        whole_t = t + _first(origin, b, 0)
+        attends = attends & ((-left <= whole_s - whole_t) & (whole_s - whole_t <= right))
     # mask.query_length: t < query_seq_lengths[b]
     if query_seq_lengths is not None:
+        whole_t = t + _first(origin, b, 0)
         query_seq_lengths_here = query_seq_lengths[b]
-        attends = attends & (t < query_seq_lengths_here)
+        attends = attends & (whole_t < query_seq_lengths_here)
     # mask.key_length: s < key_value_seq_lengths[b]
     if key_value_seq_lengths is not None:
+        whole_s = s + _first(origin, b, 1)
         key_value_seq_lengths_here = key_value_seq_lengths[b]
-        attends = attends & (s < key_value_seq_lengths_here)
+        attends = attends & (whole_s < key_value_seq_lengths_here)
     return attends
 
 
-def _keeps(t, b, query_seq_lengths):
+def _keeps(t, b, query_seq_lengths, origin):
     """Whether the row of query t is not made zero."""
     keeps = t >= 0
     # rows.query_length: t < query_seq_lengths[b]
     if query_seq_lengths is not None:
+        whole_t = t + _first(origin, b, 0)
         query_seq_lengths_here = query_seq_lengths[b]
-        keeps = keeps & (t < query_seq_lengths_here)
+        keeps = keeps & (whole_t < query_seq_lengths_here)
     return keeps
 
 
-def _run_of_keys(low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, BLOCK):
+def _run_of_keys(
+    low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin, BLOCK
+):
     """From the block of keys at `low`, those that are alike to the queries `start <= t < stop`.
 
     Where they end, whether some of the queries see them, and whether some of them are hidden from some query.
@@ -403,32 +464,46 @@ def _run_of_keys(low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, 
         hidden, high = _meets(low, high, 0, S, hidden, BLOCK)
     # mask.causal: s <= t
     if is_causal:
-        meets, high = _meets(low, high, 0, stop, False, BLOCK)
+        first_query = _first(origin, b, 0)
+        first_key = _first(origin, b, 1)
+        meets, high = _meets(low, high, 0, first_query + stop - first_key, False, BLOCK)
         seen = seen & meets
-        hidden, high = _meets(low, high, start + 1, S, hidden, BLOCK)
+        hidden, high = _meets(low, high, first_query + start - first_key + 1, S, hidden, BLOCK)
     # mask.window: -left <= s - t and s - t <= right
     if left is not None:
-        meets, high = _meets(low, high, start - left, right + stop, False, BLOCK)
+        first_query = _first(origin, b, 0)
+        first_key = _first(origin, b, 1)
+        meets, high = _meets(
+            low, high, first_query + start - first_key - left, first_query + right + stop - first_key, False, BLOCK
+        )
         seen = seen & meets
-        hidden, high = _meets(low, high, 0, stop - left - 1, hidden, BLOCK)
-        hidden, high = _meets(low, high, right + start + 1, S, hidden, BLOCK)
+        hidden, high = _meets(low, high, 0, first_query + stop - first_key - left - 1, hidden, BLOCK)
+        hidden, high = _meets(low, high, first_query + right + start - first_key + 1, S, hidden, BLOCK)
     # mask.query_length: t < query_seq_lengths[b]
     if query_seq_lengths is not None:
+        first_query = _first(origin, b, 0)
         query_seq_lengths_here = query_seq_lengths[b]
-        meets, high = _meets(low, high, 0, jnp.where(start < query_seq_lengths_here, S, jnp.int32(0)), False, BLOCK)
+        meets, high = _meets(
+            low, high, 0, jnp.where(first_query + start < query_seq_lengths_here, S, jnp.int32(0)), False, BLOCK
+        )
         seen = seen & meets
-        hidden, high = _meets(low, high, 0, jnp.where(query_seq_lengths_here < stop, S, jnp.int32(0)), hidden, BLOCK)
+        hidden, high = _meets(
+            low, high, 0, jnp.where(query_seq_lengths_here < first_query + stop, S, jnp.int32(0)), hidden, BLOCK
+        )
     # mask.key_length: s < key_value_seq_lengths[b]
     if key_value_seq_lengths is not None:
         key_value_seq_lengths_here = key_value_seq_lengths[b]
-        meets, high = _meets(low, high, 0, key_value_seq_lengths_here, False, BLOCK)
+        first_key = _first(origin, b, 1)
+        meets, high = _meets(low, high, 0, key_value_seq_lengths_here - first_key, False, BLOCK)
         seen = seen & meets
-        hidden, high = _meets(low, high, key_value_seq_lengths_here, S, hidden, BLOCK)
+        hidden, high = _meets(low, high, key_value_seq_lengths_here - first_key, S, hidden, BLOCK)
     hidden, high = _meets(low, high, S, end, hidden, BLOCK)
     return high // BLOCK * BLOCK, seen, hidden
 
 
-def _run_of_queries(low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, BLOCK):
+def _run_of_queries(
+    low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin, BLOCK
+):
     """The same of blocks of queries, to the keys `start <= s < stop`."""
     end = pl.cdiv(T, BLOCK) * BLOCK
     seen, hidden, high = low < end, False, end
@@ -439,27 +514,39 @@ def _run_of_queries(low, start, stop, T, S, b, mask, is_causal, query_seq_length
         hidden, high = _meets(low, high, 0, T, hidden, BLOCK)
     # mask.causal: s <= t
     if is_causal:
-        meets, high = _meets(low, high, start, T, False, BLOCK)
+        first_key = _first(origin, b, 1)
+        first_query = _first(origin, b, 0)
+        meets, high = _meets(low, high, first_key + start - first_query, T, False, BLOCK)
         seen = seen & meets
-        hidden, high = _meets(low, high, 0, stop - 1, hidden, BLOCK)
+        hidden, high = _meets(low, high, 0, first_key + stop - first_query - 1, hidden, BLOCK)
     # mask.window: -left <= s - t and s - t <= right
     if left is not None:
-        meets, high = _meets(low, high, start - right, left + stop, False, BLOCK)
+        first_key = _first(origin, b, 1)
+        first_query = _first(origin, b, 0)
+        meets, high = _meets(
+            low, high, first_key + start - first_query - right, first_key + left + stop - first_query, False, BLOCK
+        )
         seen = seen & meets
-        hidden, high = _meets(low, high, left + start + 1, T, hidden, BLOCK)
-        hidden, high = _meets(low, high, 0, stop - right - 1, hidden, BLOCK)
+        hidden, high = _meets(low, high, first_key + left + start - first_query + 1, T, hidden, BLOCK)
+        hidden, high = _meets(low, high, 0, first_key + stop - first_query - right - 1, hidden, BLOCK)
     # mask.query_length: t < query_seq_lengths[b]
     if query_seq_lengths is not None:
         query_seq_lengths_here = query_seq_lengths[b]
-        meets, high = _meets(low, high, 0, query_seq_lengths_here, False, BLOCK)
+        first_query = _first(origin, b, 0)
+        meets, high = _meets(low, high, 0, query_seq_lengths_here - first_query, False, BLOCK)
         seen = seen & meets
-        hidden, high = _meets(low, high, query_seq_lengths_here, T, hidden, BLOCK)
+        hidden, high = _meets(low, high, query_seq_lengths_here - first_query, T, hidden, BLOCK)
     # mask.key_length: s < key_value_seq_lengths[b]
     if key_value_seq_lengths is not None:
+        first_key = _first(origin, b, 1)
         key_value_seq_lengths_here = key_value_seq_lengths[b]
-        meets, high = _meets(low, high, 0, jnp.where(start < key_value_seq_lengths_here, T, jnp.int32(0)), False, BLOCK)
+        meets, high = _meets(
+            low, high, 0, jnp.where(first_key + start < key_value_seq_lengths_here, T, jnp.int32(0)), False, BLOCK
+        )
         seen = seen & meets
-        hidden, high = _meets(low, high, 0, jnp.where(key_value_seq_lengths_here < stop, T, jnp.int32(0)), hidden, BLOCK)
+        hidden, high = _meets(
+            low, high, 0, jnp.where(key_value_seq_lengths_here < first_key + stop, T, jnp.int32(0)), hidden, BLOCK
+        )
     hidden, high = _meets(low, high, T, end, hidden, BLOCK)
     return high // BLOCK * BLOCK, seen, hidden
 
@@ -505,6 +592,11 @@ def _divided(x, y):
 def _positions(first, count):
     """first, first + 1, and so on."""
     return first + lax.iota(jnp.int32, count)
+
+
+def _first(origin, b, place):
+    """The position of the first query or of the first key: 0, but in a shard."""
+    return jnp.int32(0) if origin is None else origin[b, place]
 
 
 def _entries_of_pairs(tensor, b, n, t, s, T, S):
@@ -561,15 +653,7 @@ LAUNCHES = {  # of a kernel, by the dtype's bytes and up to a head dim: blocks o
 }
 
 
-@functools.partial(
-    jax.custom_vjp,
-    nondiff_argnums=(
-        7,
-        8,
-        9,
-        10,
-    ),
-)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(8, 9, 10, 11))
 def _attention(
     query: Array,
     key: Array,
@@ -578,13 +662,16 @@ def _attention(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
     right: int | None,
 ) -> tuple[Array, Array, Array]:
     """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
-    return _forward(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right)
+    return _forward(
+        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right
+    )
 
 
 def _forward(
@@ -595,6 +682,7 @@ def _forward(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
@@ -602,10 +690,10 @@ def _forward(
 ) -> tuple[Array, Array, Array]:
     """One kernel, over blocks of queries."""
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
+    if 0 in (B, T, N, S, V):
+        return _nothing(query, value)
     output, lse = jax.ShapeDtypeStruct((B, T, N, V), query.dtype), jax.ShapeDtypeStruct((B, N, T), jnp.float32)
     shares = lse  # what a row that sees nothing gives to every hidden key
-    if 0 in (B, T, N, S, V):
-        return _full(output, 0.0), _full(lse, jnp.inf), _full(shares, 0.0)
     blocks, options = _launch("forward", query, value)
     found: tuple[Array, Array, Array] = pl.pallas_call(
         functools.partial(_forward_kernel, scale=scale, is_causal=is_causal, left=left, right=right, **blocks),
@@ -613,17 +701,20 @@ def _forward(
         grid=(pl.cdiv(T, blocks["BLOCK_T"]), N, B),
         in_specs=[
             _heads(query), _heads(key, share=N // K), _heads(value, share=N // K),
-            *_shared(1, 1, bias, mask, query_seq_lengths, key_value_seq_lengths),
+            *_shared(1, 1, bias, mask, query_seq_lengths, key_value_seq_lengths, origin),
         ],
         out_specs=(_own(output), _own(lse), _own(shares)),
         **options,
-    )(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths)  # fmt: skip
+    )(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin)  # fmt: skip
     return found
 
 
-def _full(result: jax.ShapeDtypeStruct, value: float) -> Array:
-    """A result of nothing else: there are no keys, or it is empty."""
-    return jnp.full(result.shape, value, result.dtype)
+def _nothing(query: Array, value: Array) -> tuple[Array, Array, Array]:
+    """What rows are without keys."""
+    (B, T, N, _), V = query.shape, value.shape[3]
+    lse = jnp.full((B, N, T), jnp.inf, jnp.float32)
+    shares = jnp.zeros(lse.shape, jnp.float32)
+    return jnp.zeros((B, T, N, V), query.dtype), lse, shares
 
 
 def _saved(
@@ -634,25 +725,38 @@ def _saved(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
     right: int | None,
 ) -> tuple[tuple[Array, Array, Array], tuple[Any, ...]]:
     output, lse, shares = _forward(
-        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right
+        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right
     )
-    return (output, lse, shares), (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, output, lse, shares)
+    return (output, lse, shares), (
+        query,
+        key,
+        value,
+        bias,
+        mask,
+        query_seq_lengths,
+        key_value_seq_lengths,
+        origin,
+        output,
+        lse,
+        shares,
+    )
 
 
 def _gradients(
     scale: float, is_causal: bool, left: int | None, right: int | None, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
 ) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, output, lse, shares = saved
+    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, output, lse, shares = saved
     (B, T, N, _), (S, K, V), d_output = query.shape, value.shape[1:], d_outputs[0]
     if 0 in (B, T, N, S, V):
-        return tuple(map(_zeros, (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths)))
+        return tuple(map(_zeros, (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin)))
     delta = _delta(output, d_output)
     blocks, options = _launch("query_gradient", query, value)
     d_query = pl.pallas_call(
@@ -661,12 +765,12 @@ def _gradients(
         grid=(pl.cdiv(T, blocks["BLOCK_T"]), N, B),
         in_specs=[
             _heads(query), _heads(key, share=N // K), _heads(value, share=N // K),
-            *_shared(1, 1, bias, mask, query_seq_lengths, key_value_seq_lengths),
+            *_shared(1, 1, bias, mask, query_seq_lengths, key_value_seq_lengths, origin),
             _heads(d_output), _rows(lse), _rows(delta),
         ],
         out_specs=_own(query),
         **options,
-    )(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, d_output, lse, delta)  # fmt: skip
+    )(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, d_output, lse, delta)  # fmt: skip
     blocks, options = _launch("key_gradients", query, value)
     d_key, d_value = pl.pallas_call(
         functools.partial(_key_gradients_kernel, scale=scale, is_causal=is_causal, left=left, right=right, **blocks),
@@ -674,12 +778,12 @@ def _gradients(
         grid=(pl.cdiv(S, blocks["BLOCK_S"]), K, B),
         in_specs=[
             _heads(query, N // K), _heads(key), _heads(value),
-            *_shared(1, N // K, bias, mask, query_seq_lengths, key_value_seq_lengths),
+            *_shared(1, N // K, bias, mask, query_seq_lengths, key_value_seq_lengths, origin),
             _heads(d_output, N // K), _rows(lse, N // K), _rows(shares, N // K), _rows(delta, N // K),
         ],
         out_specs=(_own(key), _own(value)),
         **options,
-    )(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, d_output, lse, shares, delta)  # fmt: skip
+    )(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, d_output, lse, shares, delta)  # fmt: skip
     return (
         d_query,
         d_key,
@@ -695,11 +799,13 @@ def _gradients(
             mask,
             query_seq_lengths,
             key_value_seq_lengths,
+            origin,
             scale,
             is_causal,
             left,
             right,
         ),
+        None,
         None,
         None,
         None,
@@ -717,6 +823,7 @@ def _bias_gradient(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
@@ -741,12 +848,12 @@ def _bias_gradient(
         in_specs=[
             _heads(query, heads, batches=batches),
             *(_heads(tensor, key_heads, share, batches) for tensor in (key, value)),
-            *_shared(batches, heads, bias, mask, query_seq_lengths, key_value_seq_lengths),
+            *_shared(batches, heads, bias, mask, query_seq_lengths, key_value_seq_lengths, origin),
             _heads(d_output, heads, batches=batches), _rows(lse, heads, batches), _rows(delta, heads, batches),
         ],
         out_specs=pl.BlockSpec((None, None, *shape[2:]), lambda i, n, b: (b, n, 0, 0)),
         **options,
-    )(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, d_output, lse, delta)  # fmt: skip
+    )(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, d_output, lse, delta)  # fmt: skip
     axes = tuple(axis for axis, size in enumerate(bias.shape) if size < shape[axis])
     found: Array = d_bias.sum(axes, keepdims=True).astype(bias.dtype)
     return found
@@ -763,6 +870,16 @@ def _zeros(array: Array | None) -> Array | None:
 def _delta(output: Array, d_output: Array) -> Array:
     """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
     return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)
+
+
+def _exponential(lse: Array) -> Array:
+    """Of what is kept of a row."""
+    return jnp.exp2(lse)
+
+
+def _logarithm(total: Array) -> Array:
+    """What would be kept of it."""
+    return jnp.log2(total)
 
 
 def _log_sum_exp(lse: Array, shares: Array) -> Array:
@@ -828,6 +945,158 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[dict[str, int], di
         raise NotImplementedError(f"pallas: head dims {H} and {V} are not supported; 1 to 256 are")
     blocks = {"H": H, "V": V, "BLOCK_T": BLOCK_T, "BLOCK_S": BLOCK_S}
     return blocks, {"compiler_params": plgpu.CompilerParams(num_warps=warps, num_stages=stages), "interpret": INTERPRET}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(8, 9, 10, 11, 12))
+def _ring_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    query_seq_lengths: Array | None,
+    key_value_seq_lengths: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
+    left: int | None,
+    right: int | None,
+    axis: str,
+) -> tuple[Array, ...]:
+    """The same of a sequence in shards along `axis`."""
+    return _ring_forward(
+        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right, axis
+    )
+
+
+def _ring_forward(
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    query_seq_lengths: Array | None,
+    key_value_seq_lengths: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
+    left: int | None,
+    right: int | None,
+    axis: str,
+) -> tuple[Array, ...]:
+    """Keys and values go round the devices; what the queries of each find in one shard after the other is merged."""
+    _refuse_in_shards(bias=bias, mask=mask)
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value), found = state
+        origin = _origin(query, key, axis, i)
+        found = _merged(
+            found, _forward(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale,
+            is_causal, left, right),
+        )  # fmt: skip
+        return _passed_on((key, value), axis), found
+
+    output, *rows = _nothing(query, value)
+    state = (key, value), (output.astype(jnp.float32), *rows)
+    output, *rows = lax.fori_loop(0, lax.axis_size(axis), visit, state)[1]
+    return output.astype(query.dtype), *rows
+
+
+def _ring_saved(
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    query_seq_lengths: Array | None,
+    key_value_seq_lengths: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
+    left: int | None,
+    right: int | None,
+    axis: str,
+) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+    found = _ring_forward(
+        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right, axis
+    )
+    return found, (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, *found)
+
+
+def _ring_gradients(
+    scale: float,
+    is_causal: bool,
+    left: int | None,
+    right: int | None,
+    axis: str,
+    saved: tuple[Any, ...],
+    d_outputs: tuple[Array, ...],
+) -> tuple[Array | None, ...]:
+    """Every shard goes round once more, with the sums of its gradients: by the log-sum-exp over all keys they just add up."""
+    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, *found = saved
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value), d_shard, d_query = state
+        origin = _origin(query, key, axis, i)
+        gradients: Any = _gradients(
+            scale,
+            is_causal,
+            left,
+            right,
+            (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, *found),
+            d_outputs,
+        )
+        more, *of_shard = gradients[:3]
+        d_shard = [summed + own.astype(jnp.float32) for summed, own in zip(d_shard, of_shard, strict=True)]
+        shard, d_shard = _passed_on(((key, value), d_shard), axis)
+        return shard, d_shard, d_query + more.astype(jnp.float32)
+
+    d_query, *d_shard = (jnp.zeros(tensor.shape, jnp.float32) for tensor in (query, key, value))
+    state = (key, value), d_shard, d_query
+    _, (d_key, d_value), d_query = lax.fori_loop(0, lax.axis_size(axis), visit, state)
+    return d_query.astype(query.dtype), d_key.astype(key.dtype), d_value.astype(value.dtype), None, None, None, None, None
+
+
+_ring_attention.defvjp(_ring_saved, _ring_gradients)
+
+
+def _merged(one: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The softmax over the keys of both: either counts as much as its exponentials sum up to."""
+    logs = jnp.stack([jnp.where(lse == jnp.inf, -jnp.inf, lse) for _, lse, *_ in (one, other)])
+    top = logs.max(0)
+    empty = top == -jnp.inf
+    base = jnp.where(empty, 0.0, top)
+    counts = _exponential(logs - base)
+    rows = [jnp.where(empty, jnp.inf, base + _logarithm(counts.sum(0)))]
+    hidden = jnp.stack([jnp.where(shares > 0, 1 / shares, 0.0) for *_, shares in (one, other)])  # keys that share a row
+    counts = jnp.where(empty, hidden, counts)
+    rows.append(jnp.where(empty & (counts.sum(0) > 0), 1 / counts.sum(0), 0.0))
+    total = counts.sum(0)
+    weights = (counts / jnp.where(total == 0.0, 1.0, total)).reshape(*counts.shape[:3], -1).mT[..., None]
+    parts = zip(weights, (one, other), strict=True)
+    output, more = (jnp.where(weight == 0.0, 0.0, weight * part) for weight, (part, *_) in parts)
+    return output + more, *rows
+
+
+def _origin(query: Array, key: Array, axis: str, i: Any) -> Array:
+    """The positions of the first query and of the first key that a device has after i steps, for every batch row."""
+    device = lax.axis_index(axis)
+    first = device * query.shape[1], (device - i) % lax.axis_size(axis) * key.shape[1]
+    return jnp.full((query.shape[0], 2), jnp.stack(first), jnp.int32)
+
+
+def _passed_on(shard: Any, axis: str) -> Any:
+    """What the device before had."""
+    devices = lax.axis_size(axis)
+    pass_on: Any = functools.partial(lax.ppermute, axis_name=axis, perm=[(i, (i + 1) % devices) for i in range(devices)])
+    return jax.tree.map(pass_on, shard)
+
+
+def _refuse_in_shards(**refused: Array | None) -> None:
+    """Raises NotImplementedError."""
+    for name, tensor in refused.items():
+        if tensor is not None:
+            raise NotImplementedError(f"pallas: `{name}` is not supported where a sequence is in shards")
 
 
 # -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -54,6 +54,30 @@ def longformer(
 
     Source: spec/variants/longformer.toml
     """
+    return _longformer(_attention, query, key, value, scale=scale, global_tokens=global_tokens, left=left, right=right)
+
+
+def longformer_ring(axis: str) -> Callable[..., Any]:
+    """`longformer` of a sequence that lies in shards, all of one length, along an axis of `jax.shard_map`.
+
+    Every device of it calls what this returns, with its own shards of query, key and value, and of what else has an axis of
+    queries or keys. Keys and values go round the devices. `check_vma=False`: kernels do not say how results vary over devices.
+    """
+    return functools.partial(_longformer, functools.partial(_ring_attention, axis=axis))
+
+
+def _longformer(
+    attend: Callable[..., Any],
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    scale: float | None = None,
+    global_tokens: int = 1,
+    left: int = 256,
+    right: int = 256,
+) -> Array:
+    """The same, by what attends."""
     sizes: dict[str, tuple[int, str]] = {}
     query = _tensor(sizes, "query", query, "floating", "B T N H")
     key = _tensor(sizes, "key", key, "floating", "B S K H")
@@ -80,11 +104,12 @@ def longformer(
     global_tokens = _countable("global_tokens", global_tokens)
     left = _countable("left", left)
     right = _countable("right", right)
-    return _attention(query, key, value, scale, global_tokens, left, right)[0]
+    origin = None  # a shard knows its own
+    return attend(query, key, value, origin, scale, global_tokens, left, right)[0]
 
 
 def _forward_kernel(
-    query, key, value, output, lse,
+    query, key, value, origin, output, lse,
     *, scale, global_tokens, left, right, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head: a softmax that is rescaled as blocks of keys raise the greatest logit of a row."""
@@ -99,7 +124,7 @@ def _forward_kernel(
         key_block = _load(key, b, low, BLOCK_S, S, n, H, tested)
         logits = _logits(_dot(query_block, key_block.T), t[:, None], s[None, :], scale)
         if tested:
-            attends = _attends(t[:, None], s[None, :], global_tokens, left, right)
+            attends = _attends(t[:, None], s[None, :], b, global_tokens, left, right, origin)
             logits = jnp.where(attends & (s[None, :] < S), logits, -jnp.inf)
         raised = jnp.maximum(top, logits.max(1) * LOG2_E)
         base = jnp.where(raised == -jnp.inf, 0.0, raised)  # where a row has seen no key yet
@@ -116,7 +141,7 @@ def _forward_kernel(
     stop = jnp.minimum(start + BLOCK_T, T)
 
     def run(low):
-        return _run_of_keys(low, start, stop, T, S, global_tokens, left, right, BLOCK_S)
+        return _run_of_keys(low, start, stop, T, S, b, global_tokens, left, right, origin, BLOCK_S)
 
     top, total, summed = _over_blocks(run, 0, S, BLOCK_S, add, (top, total, summed))
     empty = total == 0.0
@@ -127,7 +152,7 @@ def _forward_kernel(
 
 
 def _query_gradient_kernel(
-    query, key, value, d_output, lse, delta, d_query,
+    query, key, value, origin, d_output, lse, delta, d_query,
     *, scale, global_tokens, left, right, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head: the weights are computed again, block of keys by block of keys."""
@@ -146,7 +171,7 @@ def _query_gradient_kernel(
         logits = _logits(product, t[:, None], s[None, :], scale)
         weights = jnp.exp2(logits * LOG2_E - lse_block[:, None])
         if tested:
-            attends = _attends(t[:, None], s[None, :], global_tokens, left, right)
+            attends = _attends(t[:, None], s[None, :], b, global_tokens, left, right, origin)
             weights = jnp.where(attends & (s[None, :] < S), weights, 0.0)
         d_weights = _dot(d_output_block, value_block.T)
         d_logits = weights * (d_weights - delta_block[:, None])
@@ -155,14 +180,14 @@ def _query_gradient_kernel(
     stop = jnp.minimum(start + BLOCK_T, T)
 
     def run(low):
-        return _run_of_keys(low, start, stop, T, S, global_tokens, left, right, BLOCK_S)
+        return _run_of_keys(low, start, stop, T, S, b, global_tokens, left, right, origin, BLOCK_S)
 
     summed = _over_blocks(run, 0, S, BLOCK_S, add, jnp.zeros((BLOCK_T, query.shape[3]), jnp.float32))
     _store(d_query, start, T, H, summed * scale)
 
 
 def _key_gradients_kernel(
-    query, key, value, d_output, lse, delta, d_key, d_value,
+    query, key, value, origin, d_output, lse, delta, d_key, d_value,
     *, scale, global_tokens, left, right, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys of one head: sums over the queries of its whole group. Every tile is keys by queries."""
@@ -174,7 +199,7 @@ def _key_gradients_kernel(
     stop = jnp.minimum(first + BLOCK_S, S)
 
     def run(low):
-        return _run_of_queries(low, first, stop, T, S, global_tokens, left, right, BLOCK_T)
+        return _run_of_queries(low, first, stop, T, S, b, global_tokens, left, right, origin, BLOCK_T)
 
     def add_head(n, sums):
         def add(low, sums, tested):
@@ -187,7 +212,7 @@ def _key_gradients_kernel(
             logits = _logits(product, t[None, :], s[:, None], scale)
             weights = jnp.exp2(logits * LOG2_E - lse_block[None, :])
             if tested:
-                attends = _attends(t[None, :], s[:, None], global_tokens, left, right)
+                attends = _attends(t[None, :], s[:, None], b, global_tokens, left, right, origin)
                 weights = jnp.where(attends & (t[None, :] < T), weights, 0.0)
             summed_values += _dot(weights.astype(d_output_block.dtype), d_output_block)
             d_weights = _dot(value_block, d_output_block.T)
@@ -211,45 +236,53 @@ def _logits(logits, t, s, scale):
     return logits
 
 
-def _attends(t, s, global_tokens, left, right):
+def _attends(t, s, b, global_tokens, left, right, origin):
     """Whether query t attends to key s."""
+    whole_t = t + _first(origin, b, 0)
+    whole_s = s + _first(origin, b, 1)
     # mask.global_window: t < global_tokens or s < global_tokens or -left <= s - t and s - t <= right
-    return (t < global_tokens) | (s < global_tokens) | (-left <= s - t) & (s - t <= right)
+    return (whole_t < global_tokens) | (whole_s < global_tokens) | (-left <= whole_s - whole_t) & (whole_s - whole_t <= right)
 
 
-def _run_of_keys(low, start, stop, T, S, global_tokens, left, right, BLOCK):
+def _run_of_keys(low, start, stop, T, S, b, global_tokens, left, right, origin, BLOCK):
     """From the block of keys at `low`, those that are alike to the queries `start <= t < stop`.
 
     Where they end, whether some of the queries see them, and whether some of them are hidden from some query.
     """
     end = pl.cdiv(S, BLOCK) * BLOCK
-    seen, high = _meets(low, end, 0, jnp.where(start < global_tokens, S, jnp.int32(0)), False, BLOCK)
-    seen, high = _meets(low, high, 0, global_tokens, seen, BLOCK)
-    seen, high = _meets(low, high, start - left, right + stop, seen, BLOCK)
+    first_query = _first(origin, b, 0)
+    first_key = _first(origin, b, 1)
+    seen, high = _meets(low, end, 0, jnp.where(first_query + start < global_tokens, S, jnp.int32(0)), False, BLOCK)
+    seen, high = _meets(low, high, 0, global_tokens - first_key, seen, BLOCK)
+    seen, high = _meets(low, high, first_query + start - first_key - left, first_query + right + stop - first_key, seen, BLOCK)
     hidden, high = _meets(
-        low, high, global_tokens, jnp.where(global_tokens < stop, stop - left - 1, jnp.int32(0)), False, BLOCK
-    )
+        low, high, global_tokens - first_key, jnp.where(global_tokens < first_query + stop, first_query + stop - first_key -
+        left - 1, jnp.int32(0)), False, BLOCK,
+    )  # fmt: skip
     hidden, high = _meets(
-        low, high, jnp.maximum(right + start + 1, global_tokens + right + 1), jnp.where(global_tokens < stop, S,
-        jnp.int32(0)), hidden, BLOCK,
+        low, high, jnp.maximum(first_query + right + start - first_key + 1, global_tokens + right - first_key + 1),
+        jnp.where(global_tokens < first_query + stop, S, jnp.int32(0)), hidden, BLOCK,
     )  # fmt: skip
     hidden, high = _meets(low, high, S, end, hidden, BLOCK)
     return high // BLOCK * BLOCK, seen, hidden
 
 
-def _run_of_queries(low, start, stop, T, S, global_tokens, left, right, BLOCK):
+def _run_of_queries(low, start, stop, T, S, b, global_tokens, left, right, origin, BLOCK):
     """The same of blocks of queries, to the keys `start <= s < stop`."""
     end = pl.cdiv(T, BLOCK) * BLOCK
-    seen, high = _meets(low, end, 0, global_tokens, False, BLOCK)
-    seen, high = _meets(low, high, 0, jnp.where(start < global_tokens, T, jnp.int32(0)), seen, BLOCK)
-    seen, high = _meets(low, high, start - right, left + stop, seen, BLOCK)
+    first_query = _first(origin, b, 0)
+    first_key = _first(origin, b, 1)
+    seen, high = _meets(low, end, 0, global_tokens - first_query, False, BLOCK)
+    seen, high = _meets(low, high, 0, jnp.where(first_key + start < global_tokens, T, jnp.int32(0)), seen, BLOCK)
+    seen, high = _meets(low, high, first_key + start - first_query - right, first_key + left + stop - first_query, seen, BLOCK)
     hidden, high = _meets(
-        low, high, jnp.maximum(left + start + 1, global_tokens + left + 1), jnp.where(global_tokens < stop, T,
-        jnp.int32(0)), False, BLOCK,
+        low, high, jnp.maximum(first_key + left + start - first_query + 1, global_tokens + left - first_query + 1),
+        jnp.where(global_tokens < first_key + stop, T, jnp.int32(0)), False, BLOCK,
     )  # fmt: skip
     hidden, high = _meets(
-        low, high, global_tokens, jnp.where(global_tokens < stop, stop - right - 1, jnp.int32(0)), hidden, BLOCK
-    )
+        low, high, global_tokens - first_query, jnp.where(global_tokens < first_key + stop, first_key + stop - first_query -
+        right - 1, jnp.int32(0)), hidden, BLOCK,
+    )  # fmt: skip
     hidden, high = _meets(low, high, T, end, hidden, BLOCK)
     return high // BLOCK * BLOCK, seen, hidden
 
@@ -290,6 +323,11 @@ def _meets(low, high, first, stop, already, BLOCK):
 def _positions(first, count):
     """first, first + 1, and so on."""
     return first + lax.iota(jnp.int32, count)
+
+
+def _first(origin, b, place):
+    """The position of the first query or of the first key: 0, but in a shard."""
+    return jnp.int32(0) if origin is None else origin[b, place]
 
 
 def _dot(a, b):
@@ -333,30 +371,22 @@ LAUNCHES = {  # of a kernel, by the dtype's bytes and up to a head dim: blocks o
 }
 
 
-@functools.partial(
-    jax.custom_vjp,
-    nondiff_argnums=(
-        3,
-        4,
-        5,
-        6,
-    ),
-)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
 def _attention(
-    query: Array, key: Array, value: Array, scale: float, global_tokens: int, left: int, right: int
+    query: Array, key: Array, value: Array, origin: Array | None, scale: float, global_tokens: int, left: int, right: int
 ) -> tuple[Array, Array]:
     """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
-    return _forward(query, key, value, scale, global_tokens, left, right)
+    return _forward(query, key, value, origin, scale, global_tokens, left, right)
 
 
 def _forward(
-    query: Array, key: Array, value: Array, scale: float, global_tokens: int, left: int, right: int
+    query: Array, key: Array, value: Array, origin: Array | None, scale: float, global_tokens: int, left: int, right: int
 ) -> tuple[Array, Array]:
     """One kernel, over blocks of queries."""
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
-    output, lse = jax.ShapeDtypeStruct((B, T, N, V), query.dtype), jax.ShapeDtypeStruct((B, N, T), jnp.float32)
     if 0 in (B, T, N, S, V):
-        return _full(output, 0.0), _full(lse, jnp.inf)
+        return _nothing(query, value)
+    output, lse = jax.ShapeDtypeStruct((B, T, N, V), query.dtype), jax.ShapeDtypeStruct((B, N, T), jnp.float32)
     blocks, options = _launch("forward", query, value)
     found: tuple[Array, Array] = pl.pallas_call(
         functools.partial(_forward_kernel, scale=scale, global_tokens=global_tokens, left=left, right=right, **blocks),
@@ -364,33 +394,36 @@ def _forward(
         grid=(pl.cdiv(T, blocks["BLOCK_T"]), N, B),
         in_specs=[
             _heads(query), _heads(key, share=N // K), _heads(value, share=N // K),
+            *_shared(1, 1, origin),
         ],
         out_specs=(_own(output), _own(lse)),
         **options,
-    )(query, key, value)  # fmt: skip
+    )(query, key, value, origin)  # fmt: skip
     return found
 
 
-def _full(result: jax.ShapeDtypeStruct, value: float) -> Array:
-    """A result of nothing else: there are no keys, or it is empty."""
-    return jnp.full(result.shape, value, result.dtype)
+def _nothing(query: Array, value: Array) -> tuple[Array, Array]:
+    """What rows are without keys."""
+    (B, T, N, _), V = query.shape, value.shape[3]
+    lse = jnp.full((B, N, T), jnp.inf, jnp.float32)
+    return jnp.zeros((B, T, N, V), query.dtype), lse
 
 
 def _saved(
-    query: Array, key: Array, value: Array, scale: float, global_tokens: int, left: int, right: int
+    query: Array, key: Array, value: Array, origin: Array | None, scale: float, global_tokens: int, left: int, right: int
 ) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
-    output, lse = _forward(query, key, value, scale, global_tokens, left, right)
-    return (output, lse), (query, key, value, output, lse)
+    output, lse = _forward(query, key, value, origin, scale, global_tokens, left, right)
+    return (output, lse), (query, key, value, origin, output, lse)
 
 
 def _gradients(
     scale: float, global_tokens: int, left: int, right: int, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
 ) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    query, key, value, output, lse = saved
+    query, key, value, origin, output, lse = saved
     (B, T, N, _), (S, K, V), d_output = query.shape, value.shape[1:], d_outputs[0]
     if 0 in (B, T, N, S, V):
-        return tuple(map(_zeros, (query, key, value)))
+        return tuple(map(_zeros, (query, key, value, origin)))
     delta = _delta(output, d_output)
     blocks, options = _launch("query_gradient", query, value)
     d_query = pl.pallas_call(
@@ -399,11 +432,12 @@ def _gradients(
         grid=(pl.cdiv(T, blocks["BLOCK_T"]), N, B),
         in_specs=[
             _heads(query), _heads(key, share=N // K), _heads(value, share=N // K),
+            *_shared(1, 1, origin),
             _heads(d_output), _rows(lse), _rows(delta),
         ],
         out_specs=_own(query),
         **options,
-    )(query, key, value, d_output, lse, delta)  # fmt: skip
+    )(query, key, value, origin, d_output, lse, delta)  # fmt: skip
     blocks, options = _launch("key_gradients", query, value)
     d_key, d_value = pl.pallas_call(
         functools.partial(_key_gradients_kernel, scale=scale, global_tokens=global_tokens, left=left, right=right, **blocks),
@@ -411,12 +445,13 @@ def _gradients(
         grid=(pl.cdiv(S, blocks["BLOCK_S"]), K, B),
         in_specs=[
             _heads(query, N // K), _heads(key), _heads(value),
+            *_shared(1, N // K, origin),
             _heads(d_output, N // K), _rows(lse, N // K), _rows(delta, N // K),
         ],
         out_specs=(_own(key), _own(value)),
         **options,
-    )(query, key, value, d_output, lse, delta)  # fmt: skip
-    return d_query, d_key, d_value
+    )(query, key, value, origin, d_output, lse, delta)  # fmt: skip
+    return d_query, d_key, d_value, None
 
 
 _attention.defvjp(_saved, _gradients)
@@ -430,6 +465,16 @@ def _zeros(array: Array | None) -> Array | None:
 def _delta(output: Array, d_output: Array) -> Array:
     """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
     return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)
+
+
+def _exponential(lse: Array) -> Array:
+    """Of what is kept of a row."""
+    return jnp.exp2(lse)
+
+
+def _logarithm(total: Array) -> Array:
+    """What would be kept of it."""
+    return jnp.log2(total)
 
 
 def _heads(tensor: Array, heads: int = 1, share: int = 1, batches: int = 1) -> pl.BlockSpec:
@@ -448,6 +493,23 @@ def _own(tensor: Array | jax.ShapeDtypeStruct) -> pl.BlockSpec:
     if len(tensor.shape) == 3:
         return pl.BlockSpec((None, None, tensor.shape[2]), lambda i, n, b: (b, n, 0))
     return pl.BlockSpec((None, tensor.shape[1], None, _padded(tensor.shape[3])), lambda i, n, b: (b, 0, n, 0))
+
+
+def _shared(batches: int, heads: int, *arrays: Array | None) -> Iterator[pl.BlockSpec | None]:
+    """The same of tensors that masks and logits read, which may be broadcast over batch rows and heads."""
+    for array in arrays:
+        yield None if array is None else _part(array, (batches, heads) if array.ndim == 4 else (batches,))
+
+
+def _part(array: Array, parts: tuple[int, ...]) -> pl.BlockSpec:
+    """So many batch rows, or so many of them and of heads."""
+    rest = array.shape[len(parts) :]
+    block = (*map(min, parts, array.shape), *rest)
+
+    def place(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
+        return (*(at * (size > 1) for at, size in zip((b, n), array.shape[: len(parts)], strict=False)), *(0 for _ in rest))
+
+    return pl.BlockSpec(block, place)
 
 
 def _padded(width: int) -> int:
@@ -469,6 +531,115 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[dict[str, int], di
         raise NotImplementedError(f"pallas: head dims {H} and {V} are not supported; 1 to 256 are")
     blocks = {"H": H, "V": V, "BLOCK_T": BLOCK_T, "BLOCK_S": BLOCK_S}
     return blocks, {"compiler_params": plgpu.CompilerParams(num_warps=warps, num_stages=stages), "interpret": INTERPRET}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7, 8))
+def _ring_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    origin: Array | None,
+    scale: float,
+    global_tokens: int,
+    left: int,
+    right: int,
+    axis: str,
+) -> tuple[Array, ...]:
+    """The same of a sequence in shards along `axis`."""
+    return _ring_forward(query, key, value, origin, scale, global_tokens, left, right, axis)
+
+
+def _ring_forward(
+    query: Array,
+    key: Array,
+    value: Array,
+    origin: Array | None,
+    scale: float,
+    global_tokens: int,
+    left: int,
+    right: int,
+    axis: str,
+) -> tuple[Array, ...]:
+    """Keys and values go round the devices; what the queries of each find in one shard after the other is merged."""
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value), found = state
+        origin = _origin(query, key, axis, i)
+        found = _merged(found, _forward(query, key, value, origin, scale, global_tokens, left, right))
+        return _passed_on((key, value), axis), found
+
+    output, *rows = _nothing(query, value)
+    state = (key, value), (output.astype(jnp.float32), *rows)
+    output, *rows = lax.fori_loop(0, lax.axis_size(axis), visit, state)[1]
+    return output.astype(query.dtype), *rows
+
+
+def _ring_saved(
+    query: Array,
+    key: Array,
+    value: Array,
+    origin: Array | None,
+    scale: float,
+    global_tokens: int,
+    left: int,
+    right: int,
+    axis: str,
+) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+    found = _ring_forward(query, key, value, origin, scale, global_tokens, left, right, axis)
+    return found, (query, key, value, origin, *found)
+
+
+def _ring_gradients(
+    scale: float, global_tokens: int, left: int, right: int, axis: str, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
+) -> tuple[Array | None, ...]:
+    """Every shard goes round once more, with the sums of its gradients: by the log-sum-exp over all keys they just add up."""
+    query, key, value, origin, *found = saved
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value), d_shard, d_query = state
+        origin = _origin(query, key, axis, i)
+        gradients: Any = _gradients(scale, global_tokens, left, right, (query, key, value, origin, *found), d_outputs)
+        more, *of_shard = gradients[:3]
+        d_shard = [summed + own.astype(jnp.float32) for summed, own in zip(d_shard, of_shard, strict=True)]
+        shard, d_shard = _passed_on(((key, value), d_shard), axis)
+        return shard, d_shard, d_query + more.astype(jnp.float32)
+
+    d_query, *d_shard = (jnp.zeros(tensor.shape, jnp.float32) for tensor in (query, key, value))
+    state = (key, value), d_shard, d_query
+    _, (d_key, d_value), d_query = lax.fori_loop(0, lax.axis_size(axis), visit, state)
+    return d_query.astype(query.dtype), d_key.astype(key.dtype), d_value.astype(value.dtype), None
+
+
+_ring_attention.defvjp(_ring_saved, _ring_gradients)
+
+
+def _merged(one: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The softmax over the keys of both: either counts as much as its exponentials sum up to."""
+    logs = jnp.stack([jnp.where(lse == jnp.inf, -jnp.inf, lse) for _, lse, *_ in (one, other)])
+    top = logs.max(0)
+    empty = top == -jnp.inf
+    base = jnp.where(empty, 0.0, top)
+    counts = _exponential(logs - base)
+    rows = [jnp.where(empty, jnp.inf, base + _logarithm(counts.sum(0)))]
+    total = counts.sum(0)
+    weights = (counts / jnp.where(total == 0.0, 1.0, total)).reshape(*counts.shape[:3], -1).mT[..., None]
+    parts = zip(weights, (one, other), strict=True)
+    output, more = (jnp.where(weight == 0.0, 0.0, weight * part) for weight, (part, *_) in parts)
+    return output + more, *rows
+
+
+def _origin(query: Array, key: Array, axis: str, i: Any) -> Array:
+    """The positions of the first query and of the first key that a device has after i steps, for every batch row."""
+    device = lax.axis_index(axis)
+    first = device * query.shape[1], (device - i) % lax.axis_size(axis) * key.shape[1]
+    return jnp.full((query.shape[0], 2), jnp.stack(first), jnp.int32)
+
+
+def _passed_on(shard: Any, axis: str) -> Any:
+    """What the device before had."""
+    devices = lax.axis_size(axis)
+    pass_on: Any = functools.partial(lax.ppermute, axis_name=axis, perm=[(i, (i + 1) % devices) for i in range(devices)])
+    return jax.tree.map(pass_on, shard)
 
 
 # -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -43,6 +43,29 @@ def gemma2(query: Array, key: Array, value: Array, *, scale: float | None = None
 
     Source: spec/variants/gemma2.toml
     """
+    return _gemma2(_attention, query, key, value, scale=scale, cap=cap, left=left)
+
+
+def gemma2_ring(axis: str) -> Callable[..., Any]:
+    """`gemma2` of a sequence that lies in shards, all of one length, along an axis of `jax.shard_map`.
+
+    Every device of it calls what this returns, with its own shards of query, key and value, and of what else has an axis of
+    queries or keys. Keys and values go round the devices. `check_vma=False`: kernels do not say how results vary over devices.
+    """
+    return functools.partial(_gemma2, functools.partial(_ring_attention, axis=axis))
+
+
+def _gemma2(
+    attend: Callable[..., Any],
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    scale: float | None = None,
+    cap: float = 50.0,
+    left: int = 4095,
+) -> Array:
+    """The same, by what attends."""
     sizes: dict[str, tuple[int, str]] = {}
     query = _tensor(sizes, "query", query, "floating", "B T N H")
     key = _tensor(sizes, "key", key, "floating", "B S K H")
@@ -64,11 +87,12 @@ def gemma2(query: Array, key: Array, value: Array, *, scale: float | None = None
     scale = _known("scale", scale)
     cap = _known("cap", cap)
     left = _countable("left", left)
-    return _attention(query, key, value, scale, cap, left)[0]
+    origin = None  # a shard knows its own
+    return attend(query, key, value, origin, scale, cap, left)[0]
 
 
 def _forward_kernel(
-    rows, columns, kinds, query, key, value, output, lse, top, total, summed,
+    rows, columns, kinds, query, key, value, origin, output, lse, top, total, summed,
     *, scale, cap, left, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
@@ -84,7 +108,7 @@ def _forward_kernel(
     def add(tested):
         logits = _logits(_dot_rows(key[...], query[...]), t, s, scale, cap)
         if tested:
-            logits = jnp.where(_attends(t, s, left) & (s < S), logits, -jnp.inf)
+            logits = jnp.where(_attends(t, s, b, left, origin) & (s < S), logits, -jnp.inf)
         raised = jnp.maximum(top[...], logits.max(0, keepdims=True))
         base = jnp.where(raised == -jnp.inf, 0.0, raised)  # where a query has seen no key yet
         weights = jnp.exp(logits - base)
@@ -105,7 +129,7 @@ def _forward_kernel(
 
 
 def _query_gradient_kernel(
-    rows, columns, kinds, query, key, value, d_output, lse, delta, d_query, summed,
+    rows, columns, kinds, query, key, value, origin, d_output, lse, delta, d_query, summed,
     *, scale, cap, left, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: the weights are computed again."""
@@ -120,7 +144,7 @@ def _query_gradient_kernel(
         product = _dot_rows(key[...], query[...])
         weights = jnp.exp(_logits(product, t, s, scale, cap) - lse[...])
         if tested:
-            weights = jnp.where(_attends(t, s, left) & (s < S) & (t < T), weights, 0.0)
+            weights = jnp.where(_attends(t, s, b, left, origin) & (s < S) & (t < T), weights, 0.0)
         d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
         d_product = _d_product(d_logits, product, t, s, scale, cap)
         summed[...] += _dot(key[...].T, d_product.astype(key.dtype))
@@ -133,7 +157,7 @@ def _query_gradient_kernel(
 
 
 def _key_gradients_kernel(
-    rows, columns, kinds, query, key, value, d_output, lse, delta, d_key, d_value, summed_keys, summed_values,
+    rows, columns, kinds, query, key, value, origin, d_output, lse, delta, d_key, d_value, summed_keys, summed_values,
     *, scale, cap, left, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
@@ -150,7 +174,7 @@ def _key_gradients_kernel(
         product = _dot_rows(key[...], query[...])
         weights = jnp.exp(_logits(product, t, s, scale, cap) - lse[...])
         if tested:
-            weights = jnp.where(_attends(t, s, left) & (s < S) & (t < T), weights, 0.0)
+            weights = jnp.where(_attends(t, s, b, left, origin) & (s < S) & (t < T), weights, 0.0)
         summed_values[...] += _dot(weights.astype(d_output.dtype), d_output[...])
         d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
         d_product = _d_product(d_logits, product, t, s, scale, cap)
@@ -183,24 +207,30 @@ def _d_product(d_logits, logits, t, s, scale, cap):
     return d_logits
 
 
-def _attends(t, s, left):
+def _attends(t, s, b, left, origin):
     """Whether query t attends to key s."""
     # mask.causal: s <= t
-    attends = s <= t
+    whole_s = s + _first(origin, b, 1)
+    whole_t = t + _first(origin, b, 0)
+    attends = whole_s <= whole_t
     # mask.window: -left <= s - t and s - t <= 0
-    attends = attends & ((-left <= s - t) & (s - t <= 0))
+    whole_s = s + _first(origin, b, 1)
+    whole_t = t + _first(origin, b, 0)
+    attends = attends & ((-left <= whole_s - whole_t) & (whole_s - whole_t <= 0))
     return attends
 
 
-def _run_of_keys(low, start, stop, T, S, left, BLOCK):
+def _run_of_keys(low, start, stop, T, S, b, left, origin, BLOCK):
     """From the block of keys at `low`, those that are alike to the queries `start <= t < stop`.
 
     Where they end, whether some of the queries see them, and whether some of them are hidden from some query.
     """
     end = pl.cdiv(S, BLOCK) * BLOCK
-    seen, high = _meets(low, end, start - left, stop, False, BLOCK)
-    hidden, high = _meets(low, high, start + 1, S, False, BLOCK)
-    hidden, high = _meets(low, high, 0, stop - left - 1, hidden, BLOCK)
+    first_query = _first(origin, b, 0)
+    first_key = _first(origin, b, 1)
+    seen, high = _meets(low, end, first_query + start - first_key - left, first_query + stop - first_key, False, BLOCK)
+    hidden, high = _meets(low, high, first_query + start - first_key + 1, S, False, BLOCK)
+    hidden, high = _meets(low, high, 0, first_query + stop - first_key - left - 1, hidden, BLOCK)
     hidden, high = _meets(low, high, S, end, hidden, BLOCK)
     return high // BLOCK * BLOCK, seen, hidden
 
@@ -242,6 +272,11 @@ def _square(x):
     return x * x
 
 
+def _first(origin, b, place):
+    """The position of the first query or of the first key: 0, but in a shard."""
+    return 0 if origin is None else origin[b, place]
+
+
 def _meets(low, high, first, stop, already, BLOCK):
     """Whether the block at `low` holds some of `first <= position < stop`, or did `already`; and up to where that is so."""
     begun = first < low + BLOCK
@@ -251,27 +286,31 @@ def _meets(low, high, first, stop, already, BLOCK):
 
 
 def _steps(
-    B: int, T: int, S: int, blocks: tuple[int, int], by: str, scale: float, cap: float, left: int
+    B: int, T: int, S: int, blocks: tuple[int, int], by: str, origin: Array | None, scale: float, cap: float, left: int
 ) -> tuple[list[Any], Any]:
     """The steps of a kernel, as its scalars, and how many there are: of a batch row, where a tensor decides, the most."""
-    return _known_steps(T, S, blocks, by, scale, cap, left)
+    looked_up = (None, origin)
+    if any(isinstance(each, Array) for each in looked_up):
+        *steps, count = _listed((B, T, S), blocks, by, origin, scale, cap, left)
+        return steps, count
+    return _known_steps(T, S, blocks, by, origin, scale, cap, left)
 
 
 @functools.cache
 def _known_steps(
-    T: int, S: int, blocks: tuple[int, int], by: str, scale: float, cap: float, left: int
+    T: int, S: int, blocks: tuple[int, int], by: str, origin: Array | None, scale: float, cap: float, left: int
 ) -> tuple[list[Any], int]:
     """The same of numbers alone: compiled and run at once, whatever is being traced."""
-    listed = jax.jit(lambda: _listed((1, T, S), blocks, by, scale, cap, left)).lower().compile()
+    listed = jax.jit(lambda: _listed((1, T, S), blocks, by, origin, scale, cap, left)).lower().compile()
     *steps, count = jax.device_get(listed())
     return [each[:, :count] for each in steps], int(count)
 
 
 def _listed(
-    sizes: tuple[int, int, int], blocks: tuple[int, int], by: str, scale: float, cap: float, left: int
+    sizes: tuple[int, int, int], blocks: tuple[int, int], by: str, origin: Array | None, scale: float, cap: float, left: int
 ) -> tuple[Array, ...]:
     """The blocks that each block of a result is made of, one after another; where it is of none, one that writes zeros."""
-    seen, hidden = _looks(*sizes, *blocks, scale, cap, left)
+    seen, hidden = _looks(*sizes, *blocks, origin, scale, cap, left)
     if by.endswith("columns"):
         seen, hidden = seen.mT, hidden.mT
     batches, _, others = seen.shape
@@ -287,11 +326,13 @@ def _listed(
     return rows.astype(jnp.int32), columns.astype(jnp.int32), kinds.astype(jnp.int32), counts.max()
 
 
-def _looks(B: int, T: int, S: int, BLOCK_T: int, BLOCK_S: int, scale: float, cap: float, left: int) -> tuple[Array, Array]:
+def _looks(
+    B: int, T: int, S: int, BLOCK_T: int, BLOCK_S: int, origin: Array | None, scale: float, cap: float, left: int
+) -> tuple[Array, Array]:
     """Of every block of queries and keys whether some query sees some key, and whether some is hidden from some."""
 
     def block(b: Any, start: Any, low: Any) -> tuple[Array, Array]:
-        _, seen, hidden = _run_of_keys(low, start, jnp.minimum(start + BLOCK_T, T), T, S, left, BLOCK_S)
+        _, seen, hidden = _run_of_keys(low, start, jnp.minimum(start + BLOCK_T, T), T, S, b, left, origin, BLOCK_S)
         return seen, hidden | (start + BLOCK_T > T)
 
     for axis in ((None, None, 0), (None, 0, None), (0, None, None)):
@@ -313,27 +354,23 @@ LAUNCHES = {  # of a kernel, its blocks of queries and of keys; never timed
 }
 
 
-@functools.partial(
-    jax.custom_vjp,
-    nondiff_argnums=(
-        3,
-        4,
-        5,
-    ),
-)
-def _attention(query: Array, key: Array, value: Array, scale: float, cap: float, left: int) -> tuple[Array, Array]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def _attention(
+    query: Array, key: Array, value: Array, origin: Array | None, scale: float, cap: float, left: int
+) -> tuple[Array, Array]:
     """The output; and of every row the logarithm of the sum of its exponentials, for the backward pass."""
-    return _forward(query, key, value, scale, cap, left)
+    return _forward(query, key, value, origin, scale, cap, left)
 
 
-def _forward(query: Array, key: Array, value: Array, scale: float, cap: float, left: int) -> tuple[Array, Array]:
+def _forward(
+    query: Array, key: Array, value: Array, origin: Array | None, scale: float, cap: float, left: int
+) -> tuple[Array, Array]:
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     if 0 in (B, T, N, S, V):
-        lse = jnp.full((B, N, 1, T), jnp.inf)
-        return jnp.zeros((B, T, N, V), query.dtype), lse
+        return _nothing(query, value)
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
-    steps, count = _steps(B, T, S, blocks, "rows", scale, cap, left)
+    steps, count = _steps(B, T, S, blocks, "rows", origin, scale, cap, left)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
     rows: Any = jax.ShapeDtypeStruct((B, N, 1, length), jnp.float32)
@@ -344,43 +381,59 @@ def _forward(query: Array, key: Array, value: Array, scale: float, cap: float, l
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(B, N, count),
-            in_specs=[_queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V)],
+            in_specs=[_queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _scalars(origin)],
             out_specs=(_queries(place, BLOCK_T, V), of_row),
             scratch_shapes=[_sums(1, BLOCK_T), _sums(1, BLOCK_T), _sums(width, BLOCK_T)],
         ),
         **_options(3),
-    )(*steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S))
+    )(*steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), origin)
     output, lse = _heads(output, T, N, V), lse[..., :T]
     return output, lse
 
 
+def _nothing(query: Array, value: Array) -> tuple[Array, Array]:
+    """What rows are without keys."""
+    (B, T, N, _), V = query.shape, value.shape[3]
+    lse = jnp.full((B, N, 1, T), jnp.inf, jnp.float32)
+    return jnp.zeros((B, T, N, V), query.dtype), lse
+
+
 def _saved(
-    query: Array, key: Array, value: Array, scale: float, cap: float, left: int
+    query: Array, key: Array, value: Array, origin: Array | None, scale: float, cap: float, left: int
 ) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
-    output, lse = _forward(query, key, value, scale, cap, left)
-    return (output, lse), (query, key, value, output, lse)
+    output, lse = _forward(query, key, value, origin, scale, cap, left)
+    return (output, lse), (query, key, value, origin, output, lse)
 
 
 def _gradients(
     scale: float, cap: float, left: int, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
 ) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    (query, key, value, output, lse), d_output = saved, d_outputs[0]
+    (query, key, value, origin, output, lse), d_output = saved, d_outputs[0]
     if 0 in (*query.shape, *value.shape):
-        return tuple(map(_zeros, (query, key, value)))
+        return tuple(map(_zeros, (query, key, value, origin)))
     delta = _delta(output, d_output)
-    d_query = _query_gradient(query, key, value, d_output, lse, delta, scale, cap, left)
-    d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, scale, cap, left)
-    return d_query, d_key, d_value
+    d_query = _query_gradient(query, key, value, d_output, lse, delta, origin, scale, cap, left)
+    d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, origin, scale, cap, left)
+    return d_query, d_key, d_value, None
 
 
 def _query_gradient(
-    query: Array, key: Array, value: Array, d_output: Array, lse: Array, delta: Array, scale: float, cap: float, left: int
+    query: Array,
+    key: Array,
+    value: Array,
+    d_output: Array,
+    lse: Array,
+    delta: Array,
+    origin: Array | None,
+    scale: float,
+    cap: float,
+    left: int,
 ) -> Array:
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
-    steps, count = _steps(B, T, S, blocks, "rows", scale, cap, left)
+    steps, count = _steps(B, T, S, blocks, "rows", origin, scale, cap, left)
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
     d_query = pl.pallas_call(
@@ -390,7 +443,7 @@ def _query_gradient(
             num_scalar_prefetch=3,
             grid=(B, N, count),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _scalars(origin),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=_queries(place, BLOCK_T, H),
@@ -398,19 +451,28 @@ def _query_gradient(
         ),
         **_options(3),
     )(
-        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S),
+        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), origin,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_query, T, N, H)
 
 
 def _key_gradients(
-    query: Array, key: Array, value: Array, d_output: Array, lse: Array, delta: Array, scale: float, cap: float, left: int
+    query: Array,
+    key: Array,
+    value: Array,
+    d_output: Array,
+    lse: Array,
+    delta: Array,
+    origin: Array | None,
+    scale: float,
+    cap: float,
+    left: int,
 ) -> tuple[Array, Array]:
     """One kernel, over blocks of keys."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
-    steps, count = _steps(B, T, S, blocks, "columns", scale, cap, left)
+    steps, count = _steps(B, T, S, blocks, "columns", origin, scale, cap, left)
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
     of_value = value.dtype
@@ -421,7 +483,7 @@ def _key_gradients(
             num_scalar_prefetch=3,
             grid=(B, K, count, N // K),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _scalars(origin),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=(_keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V)),
@@ -429,7 +491,7 @@ def _key_gradients(
         ),
         **_options(4),
     )(
-        *steps, _flat(query, BLOCK_T), keys, values,
+        *steps, _flat(query, BLOCK_T), keys, values, origin,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_key, S, K, H), _heads(d_value, S, K, V)
@@ -446,6 +508,16 @@ def _zeros(array: Array | None) -> Array | None:
 def _delta(output: Array, d_output: Array) -> Array:
     """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
     return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
+
+
+def _exponential(lse: Array) -> Array:
+    """Of what is kept of a row."""
+    return jnp.exp(lse)
+
+
+def _logarithm(total: Array) -> Array:
+    """What would be kept of it."""
+    return jnp.log(total)
 
 
 def _of_query_head(G, b, n, i, rows, columns, kinds):
@@ -488,6 +560,11 @@ def _per_query(place, BLOCK_T):
         return b, n, 0, row
 
     return pl.BlockSpec((None, None, 1, BLOCK_T), at)
+
+
+def _scalars(array):
+    """All of an array of numbers, as scalars."""
+    return None if array is None else pl.BlockSpec(memory_space=pltpu.SMEM)
 
 
 def _sums(*shape: int) -> Any:
@@ -538,6 +615,91 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[int, int]:
         raise NotImplementedError(f"pallas_tpu: head dims {H} and {V} are not supported; 1 to 256 are")
     BLOCK_T, BLOCK_S = LAUNCHES[kernel]
     return min(BLOCK_T, _up(query.shape[1], LANES)), min(BLOCK_S, _up(value.shape[1], LANES))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
+def _ring_attention(
+    query: Array, key: Array, value: Array, origin: Array | None, scale: float, cap: float, left: int, axis: str
+) -> tuple[Array, ...]:
+    """The same of a sequence in shards along `axis`."""
+    return _ring_forward(query, key, value, origin, scale, cap, left, axis)
+
+
+def _ring_forward(
+    query: Array, key: Array, value: Array, origin: Array | None, scale: float, cap: float, left: int, axis: str
+) -> tuple[Array, ...]:
+    """Keys and values go round the devices; what the queries of each find in one shard after the other is merged."""
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value), found = state
+        origin = _origin(query, key, axis, i)
+        found = _merged(found, _forward(query, key, value, origin, scale, cap, left))
+        return _passed_on((key, value), axis), found
+
+    output, *rows = _nothing(query, value)
+    state = (key, value), (output.astype(jnp.float32), *rows)
+    output, *rows = lax.fori_loop(0, lax.axis_size(axis), visit, state)[1]
+    return output.astype(query.dtype), *rows
+
+
+def _ring_saved(
+    query: Array, key: Array, value: Array, origin: Array | None, scale: float, cap: float, left: int, axis: str
+) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+    found = _ring_forward(query, key, value, origin, scale, cap, left, axis)
+    return found, (query, key, value, origin, *found)
+
+
+def _ring_gradients(
+    scale: float, cap: float, left: int, axis: str, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
+) -> tuple[Array | None, ...]:
+    """Every shard goes round once more, with the sums of its gradients: by the log-sum-exp over all keys they just add up."""
+    query, key, value, origin, *found = saved
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value), d_shard, d_query = state
+        origin = _origin(query, key, axis, i)
+        gradients: Any = _gradients(scale, cap, left, (query, key, value, origin, *found), d_outputs)
+        more, *of_shard = gradients[:3]
+        d_shard = [summed + own.astype(jnp.float32) for summed, own in zip(d_shard, of_shard, strict=True)]
+        shard, d_shard = _passed_on(((key, value), d_shard), axis)
+        return shard, d_shard, d_query + more.astype(jnp.float32)
+
+    d_query, *d_shard = (jnp.zeros(tensor.shape, jnp.float32) for tensor in (query, key, value))
+    state = (key, value), d_shard, d_query
+    _, (d_key, d_value), d_query = lax.fori_loop(0, lax.axis_size(axis), visit, state)
+    return d_query.astype(query.dtype), d_key.astype(key.dtype), d_value.astype(value.dtype), None
+
+
+_ring_attention.defvjp(_ring_saved, _ring_gradients)
+
+
+def _merged(one: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The softmax over the keys of both: either counts as much as its exponentials sum up to."""
+    logs = jnp.stack([jnp.where(lse == jnp.inf, -jnp.inf, lse) for _, lse, *_ in (one, other)])
+    top = logs.max(0)
+    empty = top == -jnp.inf
+    base = jnp.where(empty, 0.0, top)
+    counts = _exponential(logs - base)
+    rows = [jnp.where(empty, jnp.inf, base + _logarithm(counts.sum(0)))]
+    total = counts.sum(0)
+    weights = (counts / jnp.where(total == 0.0, 1.0, total)).reshape(*counts.shape[:3], -1).mT[..., None]
+    parts = zip(weights, (one, other), strict=True)
+    output, more = (jnp.where(weight == 0.0, 0.0, weight * part) for weight, (part, *_) in parts)
+    return output + more, *rows
+
+
+def _origin(query: Array, key: Array, axis: str, i: Any) -> Array:
+    """The positions of the first query and of the first key that a device has after i steps, for every batch row."""
+    device = lax.axis_index(axis)
+    first = device * query.shape[1], (device - i) % lax.axis_size(axis) * key.shape[1]
+    return jnp.full((query.shape[0], 2), jnp.stack(first), jnp.int32)
+
+
+def _passed_on(shard: Any, axis: str) -> Any:
+    """What the device before had."""
+    devices = lax.axis_size(axis)
+    pass_on: Any = functools.partial(lax.ppermute, axis_name=axis, perm=[(i, (i + 1) % devices) for i in range(devices)])
+    return jax.tree.map(pass_on, shard)
 
 
 # -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------
@@ -630,7 +792,7 @@ def _integer(name: str, value: Any) -> Any:
 def _known(name: str, value: Any) -> Any:
     """A number that kernels are written for."""
     if isinstance(value, jax.core.Tracer):
-        raise NotImplementedError(f"pallas: a traced `{name}` is not supported; it is a part of the kernels")
+        raise NotImplementedError(f"pallas_tpu: a traced `{name}` is not supported; it is a part of the kernels")
     return value.item() if hasattr(value, "item") else value
 
 
@@ -638,7 +800,7 @@ def _countable(name: str, value: Any) -> int:
     """An integer that kernels can count with: sums of a few of them fit into 32 bits."""
     known: int = _known(name, value)
     if not -(2**29) < known < 2**29:
-        raise NotImplementedError(f"pallas: `{name}` = {known} is not supported; kernels count in 32 bits")
+        raise NotImplementedError(f"pallas_tpu: `{name}` = {known} is not supported; kernels count in 32 bits")
     return known
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -65,6 +65,49 @@ def dot_product_attention(
 
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.nn.dot_product_attention.html (0.10.2)
     """
+    return _dot_product_attention(
+        _attention,
+        query,
+        key,
+        value,
+        bias,
+        mask,
+        scale=scale,
+        is_causal=is_causal,
+        query_seq_lengths=query_seq_lengths,
+        key_value_seq_lengths=key_value_seq_lengths,
+        local_window_size=local_window_size,
+        implementation=implementation,
+        return_residual=return_residual,
+    )
+
+
+def dot_product_attention_ring(axis: str) -> Callable[..., Any]:
+    """`dot_product_attention` of a sequence that lies in shards, all of one length, along an axis of `jax.shard_map`.
+
+    Every device of it calls what this returns, with its own shards of query, key and value, and of what else has an axis of
+    queries or keys. Keys and values go round the devices. `check_vma=False`: kernels do not say how results vary over devices.
+    """
+    return functools.partial(_dot_product_attention, functools.partial(_ring_attention, axis=axis))
+
+
+def _dot_product_attention(
+    attend: Callable[..., Any],
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    *,
+    scale: float | None = None,
+    is_causal: bool = False,
+    query_seq_lengths: Array | None = None,
+    key_value_seq_lengths: Array | None = None,
+    local_window_size: int | tuple[int, int] | None = None,
+    implementation: str | None = None,
+    return_residual: bool = False,
+) -> Array | tuple[Array, Array]:
+    """The same, by what attends."""
     sizes: dict[str, tuple[int, str]] = {}
     query = _tensor(sizes, "query", query, "floating", "B T N H", "T N H")
     key = _tensor(sizes, "key", key, "floating", "B S K H", "S K H")
@@ -101,8 +144,9 @@ def dot_product_attention(
         bias = _with_four_axes(bias, (B,))
     if mask is not None:
         mask = _with_four_axes(mask, (B,))
-    output, *rows = _attention(
-        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right
+    origin = None  # a shard knows its own
+    output, *rows = attend(
+        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right
     )
     # returns.residual
     if return_residual:
@@ -112,7 +156,7 @@ def dot_product_attention(
 
 
 def _forward_kernel(
-    rows, columns, kinds, query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, output, lse, shares, top, total, summed,
+    rows, columns, kinds, query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, output, lse, shares, top, total, summed,
     *, scale, is_causal, left, right, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
@@ -129,7 +173,8 @@ def _forward_kernel(
         logits = _logits(_dot_rows(key[...], query[...]), t, s, T, S, bias, scale)
         if tested:
             logits = jnp.where(
-                _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right) & (s < S),
+                _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin)
+                & (s < S),
                 logits,
                 -jnp.inf,
             )
@@ -148,7 +193,7 @@ def _forward_kernel(
         empty = total[...] == 0.0
         found = summed[...] / jnp.where(empty, 1.0, total[...])
         log_total = jnp.where(empty, jnp.inf, top[...] + jnp.log(total[...]))  # backward, exp(logit - inf) is 0
-        kept = _keeps(t[:1], b, query_seq_lengths)
+        kept = _keeps(t[:1], b, query_seq_lengths, origin)
         found, log_total, empty = jnp.where(kept, found, 0.0), jnp.where(kept, log_total, jnp.inf), empty & kept
         output[...] = found.T.astype(output.dtype)
         lse[...] = log_total
@@ -156,7 +201,7 @@ def _forward_kernel(
 
 
 def _hidden_kernel(
-    rows, columns, kinds, value, bias, mask, query_seq_lengths, key_value_seq_lengths, output, total, summed,
+    rows, columns, kinds, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, output, total, summed,
     *, scale, is_causal, left, right, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: how many keys are hidden from each, and their mean."""
@@ -169,7 +214,7 @@ def _hidden_kernel(
         summed[...] = jnp.zeros(summed.shape, jnp.float32)
 
     weights = (
-        ~_attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right) & (s < S)
+        ~_attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin) & (s < S)
     ).astype(jnp.float32)
     total[...] += weights.sum(0, keepdims=True)
     summed[...] += _dot(value[...].T, weights.astype(value.dtype))
@@ -180,7 +225,7 @@ def _hidden_kernel(
 
 
 def _hidden_gradient_kernel(
-    rows, columns, kinds, d_output, shares, bias, mask, query_seq_lengths, key_value_seq_lengths, d_value, summed,
+    rows, columns, kinds, d_output, shares, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, d_value, summed,
     *, scale, is_causal, left, right, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys: what those of them give that share their row with hidden keys."""
@@ -193,7 +238,9 @@ def _hidden_gradient_kernel(
         summed[...] = jnp.zeros(summed.shape, jnp.float32)
 
     weights = jnp.where(
-        _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right), 0.0, shares[...]
+        _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin),
+        0.0,
+        shares[...],
     )
     summed[...] += _dot(weights.astype(d_output.dtype), d_output[...])
 
@@ -203,7 +250,7 @@ def _hidden_gradient_kernel(
 
 
 def _query_gradient_kernel(
-    rows, columns, kinds, query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, d_output, lse, delta, d_query, summed,
+    rows, columns, kinds, query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, d_output, lse, delta, d_query, summed,
     *, scale, is_causal, left, right, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: the weights are computed again."""
@@ -219,7 +266,7 @@ def _query_gradient_kernel(
         weights = jnp.exp(_logits(product, t, s, T, S, bias, scale) - lse[...])
         if tested:
             weights = jnp.where(
-                _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right)
+                _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin)
                 & (s < S)
                 & (t < T),
                 weights,
@@ -236,7 +283,7 @@ def _query_gradient_kernel(
 
 
 def _key_gradients_kernel(
-    rows, columns, kinds, query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, d_output, lse, delta, d_key, d_value, summed_keys, summed_values,
+    rows, columns, kinds, query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, d_output, lse, delta, d_key, d_value, summed_keys, summed_values,
     *, scale, is_causal, left, right, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
@@ -254,7 +301,7 @@ def _key_gradients_kernel(
         weights = jnp.exp(_logits(product, t, s, T, S, bias, scale) - lse[...])
         if tested:
             weights = jnp.where(
-                _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right)
+                _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin)
                 & (s < S)
                 & (t < T),
                 weights,
@@ -273,7 +320,7 @@ def _key_gradients_kernel(
 
 
 def _bias_gradient_kernel(
-    rows, columns, kinds, query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, d_output, lse, delta, d_bias, summed,
+    rows, columns, kinds, query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, d_output, lse, delta, d_bias, summed,
     *, scale, is_causal, left, right, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys by queries of one head: what it adds to a gradient that batch rows and heads share."""
@@ -290,7 +337,7 @@ def _bias_gradient_kernel(
         weights = jnp.exp(_logits(product, t, s, T, S, bias, scale) - lse[...])
         if tested:
             weights = jnp.where(
-                _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right)
+                _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin)
                 & (s < S)
                 & (t < T),
                 weights,
@@ -328,7 +375,7 @@ def _d_bias(d_logits, logits, t, s, T, S, bias, scale):
     return d_bias_block
 
 
-def _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right):
+def _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin):
     """Whether query t attends to key s."""
     attends = (t >= 0) & (s >= 0)
     # mask.explicit: mask
@@ -337,32 +384,41 @@ def _attends(t, s, b, T, S, mask, is_causal, query_seq_lengths, key_value_seq_le
         attends = attends & mask_block
     # mask.causal: s <= t
     if is_causal:
-        attends = attends & (s <= t)
+        whole_s = s + _first(origin, b, 1)
+        whole_t = t + _first(origin, b, 0)
+        attends = attends & (whole_s <= whole_t)
     # mask.window: -left <= s - t and s - t <= right
     if left is not None:
-        attends = attends & ((-left <= s - t) & (s - t <= right))
+        whole_s = s + _first(origin, b, 1)
+        whole_t = t + _first(origin, b, 0)
+        attends = attends & ((-left <= whole_s - whole_t) & (whole_s - whole_t <= right))
     # mask.query_length: t < query_seq_lengths[b]
     if query_seq_lengths is not None:
+        whole_t = t + _first(origin, b, 0)
         query_seq_lengths_here = query_seq_lengths[b]
-        attends = attends & (t < query_seq_lengths_here)
+        attends = attends & (whole_t < query_seq_lengths_here)
     # mask.key_length: s < key_value_seq_lengths[b]
     if key_value_seq_lengths is not None:
+        whole_s = s + _first(origin, b, 1)
         key_value_seq_lengths_here = key_value_seq_lengths[b]
-        attends = attends & (s < key_value_seq_lengths_here)
+        attends = attends & (whole_s < key_value_seq_lengths_here)
     return attends
 
 
-def _keeps(t, b, query_seq_lengths):
+def _keeps(t, b, query_seq_lengths, origin):
     """Whether the row of query t is not made zero."""
     keeps = t >= 0
     # rows.query_length: t < query_seq_lengths[b]
     if query_seq_lengths is not None:
+        whole_t = t + _first(origin, b, 0)
         query_seq_lengths_here = query_seq_lengths[b]
-        keeps = keeps & (t < query_seq_lengths_here)
+        keeps = keeps & (whole_t < query_seq_lengths_here)
     return keeps
 
 
-def _run_of_keys(low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, BLOCK):
+def _run_of_keys(
+    low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths, left, right, origin, BLOCK
+):
     """From the block of keys at `low`, those that are alike to the queries `start <= t < stop`.
 
     Where they end, whether some of the queries see them, and whether some of them are hidden from some query.
@@ -376,27 +432,35 @@ def _run_of_keys(low, start, stop, T, S, b, mask, is_causal, query_seq_lengths, 
         hidden, high = _meets(low, high, 0, S, hidden, BLOCK)
     # mask.causal: s <= t
     if is_causal:
-        meets, high = _meets(low, high, 0, stop, False, BLOCK)
+        first_query = _first(origin, b, 0)
+        first_key = _first(origin, b, 1)
+        meets, high = _meets(low, high, 0, first_query + stop - first_key, False, BLOCK)
         seen = seen & meets
-        hidden, high = _meets(low, high, start + 1, S, hidden, BLOCK)
+        hidden, high = _meets(low, high, first_query + start - first_key + 1, S, hidden, BLOCK)
     # mask.window: -left <= s - t and s - t <= right
     if left is not None:
-        meets, high = _meets(low, high, start - left, right + stop, False, BLOCK)
+        first_query = _first(origin, b, 0)
+        first_key = _first(origin, b, 1)
+        meets, high = _meets(
+            low, high, first_query + start - first_key - left, first_query + right + stop - first_key, False, BLOCK
+        )
         seen = seen & meets
-        hidden, high = _meets(low, high, 0, stop - left - 1, hidden, BLOCK)
-        hidden, high = _meets(low, high, right + start + 1, S, hidden, BLOCK)
+        hidden, high = _meets(low, high, 0, first_query + stop - first_key - left - 1, hidden, BLOCK)
+        hidden, high = _meets(low, high, first_query + right + start - first_key + 1, S, hidden, BLOCK)
     # mask.query_length: t < query_seq_lengths[b]
     if query_seq_lengths is not None:
+        first_query = _first(origin, b, 0)
         query_seq_lengths_here = query_seq_lengths[b]
-        meets, high = _meets(low, high, 0, jnp.where(start < query_seq_lengths_here, S, 0), False, BLOCK)
+        meets, high = _meets(low, high, 0, jnp.where(first_query + start < query_seq_lengths_here, S, 0), False, BLOCK)
         seen = seen & meets
-        hidden, high = _meets(low, high, 0, jnp.where(query_seq_lengths_here < stop, S, 0), hidden, BLOCK)
+        hidden, high = _meets(low, high, 0, jnp.where(query_seq_lengths_here < first_query + stop, S, 0), hidden, BLOCK)
     # mask.key_length: s < key_value_seq_lengths[b]
     if key_value_seq_lengths is not None:
         key_value_seq_lengths_here = key_value_seq_lengths[b]
-        meets, high = _meets(low, high, 0, key_value_seq_lengths_here, False, BLOCK)
+        first_key = _first(origin, b, 1)
+        meets, high = _meets(low, high, 0, key_value_seq_lengths_here - first_key, False, BLOCK)
         seen = seen & meets
-        hidden, high = _meets(low, high, key_value_seq_lengths_here, S, hidden, BLOCK)
+        hidden, high = _meets(low, high, key_value_seq_lengths_here - first_key, S, hidden, BLOCK)
     hidden, high = _meets(low, high, S, end, hidden, BLOCK)
     return high // BLOCK * BLOCK, seen, hidden
 
@@ -432,6 +496,11 @@ def _dot_rows(a, b):
 def _precision(a):
     """float32 is multiplied as such, and not in bfloat16, which is what the hardware has."""
     return lax.Precision.HIGHEST if a.dtype == jnp.float32 else lax.Precision.DEFAULT
+
+
+def _first(origin, b, place):
+    """The position of the first query or of the first key: 0, but in a shard."""
+    return 0 if origin is None else origin[b, place]
 
 
 def _column(row):
@@ -473,21 +542,22 @@ def _steps(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
     right: int | None,
 ) -> tuple[list[Any], Any]:
     """The steps of a kernel, as its scalars, and how many there are: of a batch row, where a tensor decides, the most."""
-    looked_up = (None, query_seq_lengths, key_value_seq_lengths)
+    looked_up = (None, query_seq_lengths, key_value_seq_lengths, origin)
     if any(isinstance(each, Array) for each in looked_up):
         *steps, count = _listed(
-            (B, T, S), blocks, by, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right
+            (B, T, S), blocks, by, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right
         )
         return steps, count
     return _known_steps(
-        T, S, blocks, by, _shape_of(bias), _shape_of(mask), query_seq_lengths, key_value_seq_lengths, scale, is_causal,
-        left, right,
+        T, S, blocks, by, _shape_of(bias), _shape_of(mask), query_seq_lengths, key_value_seq_lengths, origin, scale,
+        is_causal, left, right,
     )  # fmt: skip
 
 
@@ -501,6 +571,7 @@ def _known_steps(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
@@ -510,7 +581,18 @@ def _known_steps(
     listed = (
         jax.jit(
             lambda: _listed(
-                (1, T, S), blocks, by, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right
+                (1, T, S),
+                blocks,
+                by,
+                bias,
+                mask,
+                query_seq_lengths,
+                key_value_seq_lengths,
+                origin,
+                scale,
+                is_causal,
+                left,
+                right,
             )
         )
         .lower()
@@ -528,13 +610,16 @@ def _listed(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
     right: int | None,
 ) -> tuple[Array, ...]:
     """The blocks that each block of a result is made of, one after another; where it is of none, one that writes zeros."""
-    seen, hidden = _looks(*sizes, *blocks, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right)
+    seen, hidden = _looks(
+        *sizes, *blocks, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right
+    )
     seen = hidden | ~seen if by.startswith("hidden") else seen
     if by.endswith("columns"):
         seen, hidden = seen.mT, hidden.mT
@@ -565,6 +650,7 @@ def _looks(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
@@ -575,7 +661,7 @@ def _looks(
     def block(b: Any, start: Any, low: Any) -> tuple[Array, Array]:
         _, seen, hidden = _run_of_keys(
             low, start, jnp.minimum(start + BLOCK_T, T), T, S, b, mask, is_causal, query_seq_lengths, key_value_seq_lengths,
-            left, right, BLOCK_S,
+            left, right, origin, BLOCK_S,
         )  # fmt: skip
         return seen, hidden | (start + BLOCK_T > T)
 
@@ -598,15 +684,7 @@ LAUNCHES = {  # of a kernel, its blocks of queries and of keys; never timed
 }
 
 
-@functools.partial(
-    jax.custom_vjp,
-    nondiff_argnums=(
-        7,
-        8,
-        9,
-        10,
-    ),
-)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(8, 9, 10, 11))
 def _attention(
     query: Array,
     key: Array,
@@ -615,13 +693,16 @@ def _attention(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
     right: int | None,
 ) -> tuple[Array, Array, Array]:
     """The output; and of every row the logarithm of the sum of its exponentials, for the backward pass."""
-    return _forward(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right)
+    return _forward(
+        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right
+    )
 
 
 def _forward(
@@ -632,6 +713,7 @@ def _forward(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
@@ -640,12 +722,10 @@ def _forward(
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     if 0 in (B, T, N, S, V):
-        lse = jnp.full((B, N, 1, T), jnp.inf)
-        shares = jnp.zeros(lse.shape)
-        return jnp.zeros((B, T, N, V), query.dtype), lse, shares
+        return _nothing(query, value)
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
     steps, count = _steps(
-        B, T, S, blocks, "rows", bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right
+        B, T, S, blocks, "rows", bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right
     )
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
@@ -676,6 +756,7 @@ def _forward(
                 _of_pairs(place, mask, BLOCK_T, BLOCK_S),
                 _scalars(query_seq_lengths),
                 _scalars(key_value_seq_lengths),
+                _scalars(origin),
             ],
             out_specs=(_queries(place, BLOCK_T, V), of_row, of_shares),
             scratch_shapes=[_sums(1, BLOCK_T), _sums(1, BLOCK_T), _sums(width, BLOCK_T)],
@@ -690,13 +771,22 @@ def _forward(
         _pairs(mask),
         query_seq_lengths,
         key_value_seq_lengths,
+        origin,
     )
     output, lse = _heads(output, T, N, V), lse[..., :T]
     output, lse, shares = _with_hidden(
-        query, value, output, lse, shares[..., :T], bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal,
-        left, right,
+        query, value, output, lse, shares[..., :T], bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale,
+        is_causal, left, right,
     )  # fmt: skip
     return output, lse, shares
+
+
+def _nothing(query: Array, value: Array) -> tuple[Array, Array, Array]:
+    """What rows are without keys."""
+    (B, T, N, _), V = query.shape, value.shape[3]
+    lse = jnp.full((B, N, 1, T), jnp.inf, jnp.float32)
+    shares = jnp.zeros(lse.shape, jnp.float32)
+    return jnp.zeros((B, T, N, V), query.dtype), lse, shares
 
 
 def _with_hidden(
@@ -709,6 +799,7 @@ def _with_hidden(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
@@ -718,8 +809,9 @@ def _with_hidden(
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
     steps, count = _steps(
-        B, T, S, blocks, "hidden rows", bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right
-    )
+        B, T, S, blocks, "hidden rows", bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal,
+        left, right,
+    )  # fmt: skip
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
 
@@ -749,12 +841,13 @@ def _with_hidden(
                     _of_pairs(place, mask, BLOCK_T, BLOCK_S),
                     _scalars(query_seq_lengths),
                     _scalars(key_value_seq_lengths),
+                    _scalars(origin),
                 ],
                 out_specs=(_queries(place, BLOCK_T, V), _per_query(place, BLOCK_T)),
                 scratch_shapes=[_sums(width, BLOCK_T)],
             ),
             **_options(3),
-        )(*steps, _flat(value, BLOCK_S), _pairs(bias), _pairs(mask), query_seq_lengths, key_value_seq_lengths)
+        )(*steps, _flat(value, BLOCK_S), _pairs(bias), _pairs(mask), query_seq_lengths, key_value_seq_lengths, origin)
         spread, hidden = shares > 0, total[..., :T]
         found = jnp.where(spread.transpose(0, 3, 1, 2), _heads(mean, T, N, V), output)
         log_total = jnp.where(spread & (hidden == 0.0), jnp.nan, lse)  # it sees all keys, and their logits are -inf
@@ -772,39 +865,52 @@ def _saved(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
     right: int | None,
 ) -> tuple[tuple[Array, Array, Array], tuple[Any, ...]]:
     output, lse, shares = _forward(
-        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right
+        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right
     )
-    return (output, lse, shares), (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, output, lse, shares)
+    return (output, lse, shares), (
+        query,
+        key,
+        value,
+        bias,
+        mask,
+        query_seq_lengths,
+        key_value_seq_lengths,
+        origin,
+        output,
+        lse,
+        shares,
+    )
 
 
 def _gradients(
     scale: float, is_causal: bool, left: int | None, right: int | None, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
 ) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, output, lse, shares), d_output = (
+    (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, output, lse, shares), d_output = (
         saved,
         d_outputs[0],
     )
     if 0 in (*query.shape, *value.shape):
-        return tuple(map(_zeros, (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths)))
+        return tuple(map(_zeros, (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin)))
     delta = _delta(output, d_output)
     d_query = _query_gradient(
-        query, key, value, d_output, lse, delta, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal,
-        left, right,
+        query, key, value, d_output, lse, delta, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale,
+        is_causal, left, right,
     )  # fmt: skip
     d_key, d_value = _key_gradients(
-        query, key, value, d_output, lse, delta, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal,
-        left, right,
+        query, key, value, d_output, lse, delta, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale,
+        is_causal, left, right,
     )  # fmt: skip
     d_value = _with_hidden_gradient(
-        query, value, d_output, shares, d_value, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal,
-        left, right).astype(value.dtype,
+        query, value, d_output, shares, d_value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale,
+        is_causal, left, right).astype(value.dtype,
     )  # fmt: skip
     return (
         d_query,
@@ -821,11 +927,13 @@ def _gradients(
             mask,
             query_seq_lengths,
             key_value_seq_lengths,
+            origin,
             scale,
             is_causal,
             left,
             right,
         ),
+        None,
         None,
         None,
         None,
@@ -843,6 +951,7 @@ def _query_gradient(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
@@ -852,7 +961,7 @@ def _query_gradient(
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
     steps, count = _steps(
-        B, T, S, blocks, "rows", bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right
+        B, T, S, blocks, "rows", bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right
     )
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
@@ -863,7 +972,7 @@ def _query_gradient(
             num_scalar_prefetch=3,
             grid=(B, N, count),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S), _scalars(query_seq_lengths), _scalars(key_value_seq_lengths),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S), _scalars(query_seq_lengths), _scalars(key_value_seq_lengths), _scalars(origin),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=_queries(place, BLOCK_T, H),
@@ -871,7 +980,7 @@ def _query_gradient(
         ),
         **_options(3),
     )(
-        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(bias), _pairs(mask), query_seq_lengths, key_value_seq_lengths,
+        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(bias), _pairs(mask), query_seq_lengths, key_value_seq_lengths, origin,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_query, T, N, H)
@@ -888,6 +997,7 @@ def _key_gradients(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
@@ -897,8 +1007,9 @@ def _key_gradients(
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
     steps, count = _steps(
-        B, T, S, blocks, "columns", bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right
-    )
+        B, T, S, blocks, "columns", bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left,
+        right,
+    )  # fmt: skip
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
     of_value = value.dtype
@@ -910,7 +1021,7 @@ def _key_gradients(
             num_scalar_prefetch=3,
             grid=(B, K, count, N // K),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S), _scalars(query_seq_lengths), _scalars(key_value_seq_lengths),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S), _scalars(query_seq_lengths), _scalars(key_value_seq_lengths), _scalars(origin),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=(_keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V)),
@@ -918,7 +1029,7 @@ def _key_gradients(
         ),
         **_options(4),
     )(
-        *steps, _flat(query, BLOCK_T), keys, values, _pairs(bias), _pairs(mask), query_seq_lengths, key_value_seq_lengths,
+        *steps, _flat(query, BLOCK_T), keys, values, _pairs(bias), _pairs(mask), query_seq_lengths, key_value_seq_lengths, origin,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_key, S, K, H), _heads(d_value, S, K, V)
@@ -934,6 +1045,7 @@ def _with_hidden_gradient(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
@@ -943,8 +1055,8 @@ def _with_hidden_gradient(
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
     steps, count = _steps(
-        B, T, S, blocks, "hidden columns", bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left,
-        right,
+        B, T, S, blocks, "hidden columns", bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal,
+        left, right,
     )  # fmt: skip
     place = functools.partial(_of_key_head, N // K)
 
@@ -972,6 +1084,7 @@ def _with_hidden_gradient(
                     _of_pairs(place, mask, BLOCK_T, BLOCK_S),
                     _scalars(query_seq_lengths),
                     _scalars(key_value_seq_lengths),
+                    _scalars(origin),
                 ],
                 out_specs=_keys(place, BLOCK_S, V),
                 scratch_shapes=[_sums(BLOCK_S, _up(V, LANES))],
@@ -985,6 +1098,7 @@ def _with_hidden_gradient(
             _pairs(mask),
             query_seq_lengths,
             key_value_seq_lengths,
+            origin,
         )
         return d_value + _heads(more, S, K, V)
 
@@ -1003,6 +1117,7 @@ def _bias_gradient(
     mask: Array | None,
     query_seq_lengths: Array | None,
     key_value_seq_lengths: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
     left: int | None,
@@ -1017,7 +1132,7 @@ def _bias_gradient(
     shape = bias.shape if by == "blocks" else (B, N, 1, S if has_keys else T)
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
     steps, count = _steps(
-        B, T, S, blocks, by, bias, mask, query_seq_lengths, key_value_seq_lengths, scale, is_causal, left, right
+        B, T, S, blocks, by, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right
     )
     rows, columns = 1 if by == "columns" else BLOCK_T, 1 if by == "rows" else BLOCK_S
     batches, heads = B // shape[0], N // shape[1]
@@ -1029,7 +1144,7 @@ def _bias_gradient(
             num_scalar_prefetch=3,
             grid=(*shape[:2], count, batches, heads),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S), _scalars(query_seq_lengths), _scalars(key_value_seq_lengths),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S), _scalars(query_seq_lengths), _scalars(key_value_seq_lengths), _scalars(origin),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=_of_result(place, batches, heads, rows, columns),
@@ -1037,7 +1152,7 @@ def _bias_gradient(
         ),
         **_options(5),
     )(
-        *steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(bias), _pairs(mask), query_seq_lengths, key_value_seq_lengths,
+        *steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(bias), _pairs(mask), query_seq_lengths, key_value_seq_lengths, origin,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(_delta(output, d_output), BLOCK_T),
     )  # fmt: skip
     found: Array = d_bias if has_keys else d_bias.mT
@@ -1056,6 +1171,16 @@ def _zeros(array: Array | None) -> Array | None:
 def _delta(output: Array, d_output: Array) -> Array:
     """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
     return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
+
+
+def _exponential(lse: Array) -> Array:
+    """Of what is kept of a row."""
+    return jnp.exp(lse)
+
+
+def _logarithm(total: Array) -> Array:
+    """What would be kept of it."""
+    return jnp.log(total)
 
 
 def _log_sum_exp(lse: Array, shares: Array) -> Array:
@@ -1209,6 +1334,158 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[int, int]:
     return min(BLOCK_T, _up(query.shape[1], LANES)), min(BLOCK_S, _up(value.shape[1], LANES))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(8, 9, 10, 11, 12))
+def _ring_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    query_seq_lengths: Array | None,
+    key_value_seq_lengths: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
+    left: int | None,
+    right: int | None,
+    axis: str,
+) -> tuple[Array, ...]:
+    """The same of a sequence in shards along `axis`."""
+    return _ring_forward(
+        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right, axis
+    )
+
+
+def _ring_forward(
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    query_seq_lengths: Array | None,
+    key_value_seq_lengths: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
+    left: int | None,
+    right: int | None,
+    axis: str,
+) -> tuple[Array, ...]:
+    """Keys and values go round the devices; what the queries of each find in one shard after the other is merged."""
+    _refuse_in_shards(bias=bias, mask=mask)
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value), found = state
+        origin = _origin(query, key, axis, i)
+        found = _merged(
+            found, _forward(query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale,
+            is_causal, left, right),
+        )  # fmt: skip
+        return _passed_on((key, value), axis), found
+
+    output, *rows = _nothing(query, value)
+    state = (key, value), (output.astype(jnp.float32), *rows)
+    output, *rows = lax.fori_loop(0, lax.axis_size(axis), visit, state)[1]
+    return output.astype(query.dtype), *rows
+
+
+def _ring_saved(
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    query_seq_lengths: Array | None,
+    key_value_seq_lengths: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
+    left: int | None,
+    right: int | None,
+    axis: str,
+) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+    found = _ring_forward(
+        query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, scale, is_causal, left, right, axis
+    )
+    return found, (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, *found)
+
+
+def _ring_gradients(
+    scale: float,
+    is_causal: bool,
+    left: int | None,
+    right: int | None,
+    axis: str,
+    saved: tuple[Any, ...],
+    d_outputs: tuple[Array, ...],
+) -> tuple[Array | None, ...]:
+    """Every shard goes round once more, with the sums of its gradients: by the log-sum-exp over all keys they just add up."""
+    query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, *found = saved
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value), d_shard, d_query = state
+        origin = _origin(query, key, axis, i)
+        gradients: Any = _gradients(
+            scale,
+            is_causal,
+            left,
+            right,
+            (query, key, value, bias, mask, query_seq_lengths, key_value_seq_lengths, origin, *found),
+            d_outputs,
+        )
+        more, *of_shard = gradients[:3]
+        d_shard = [summed + own.astype(jnp.float32) for summed, own in zip(d_shard, of_shard, strict=True)]
+        shard, d_shard = _passed_on(((key, value), d_shard), axis)
+        return shard, d_shard, d_query + more.astype(jnp.float32)
+
+    d_query, *d_shard = (jnp.zeros(tensor.shape, jnp.float32) for tensor in (query, key, value))
+    state = (key, value), d_shard, d_query
+    _, (d_key, d_value), d_query = lax.fori_loop(0, lax.axis_size(axis), visit, state)
+    return d_query.astype(query.dtype), d_key.astype(key.dtype), d_value.astype(value.dtype), None, None, None, None, None
+
+
+_ring_attention.defvjp(_ring_saved, _ring_gradients)
+
+
+def _merged(one: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The softmax over the keys of both: either counts as much as its exponentials sum up to."""
+    logs = jnp.stack([jnp.where(lse == jnp.inf, -jnp.inf, lse) for _, lse, *_ in (one, other)])
+    top = logs.max(0)
+    empty = top == -jnp.inf
+    base = jnp.where(empty, 0.0, top)
+    counts = _exponential(logs - base)
+    rows = [jnp.where(empty, jnp.inf, base + _logarithm(counts.sum(0)))]
+    hidden = jnp.stack([jnp.where(shares > 0, 1 / shares, 0.0) for *_, shares in (one, other)])  # keys that share a row
+    counts = jnp.where(empty, hidden, counts)
+    rows.append(jnp.where(empty & (counts.sum(0) > 0), 1 / counts.sum(0), 0.0))
+    total = counts.sum(0)
+    weights = (counts / jnp.where(total == 0.0, 1.0, total)).reshape(*counts.shape[:3], -1).mT[..., None]
+    parts = zip(weights, (one, other), strict=True)
+    output, more = (jnp.where(weight == 0.0, 0.0, weight * part) for weight, (part, *_) in parts)
+    return output + more, *rows
+
+
+def _origin(query: Array, key: Array, axis: str, i: Any) -> Array:
+    """The positions of the first query and of the first key that a device has after i steps, for every batch row."""
+    device = lax.axis_index(axis)
+    first = device * query.shape[1], (device - i) % lax.axis_size(axis) * key.shape[1]
+    return jnp.full((query.shape[0], 2), jnp.stack(first), jnp.int32)
+
+
+def _passed_on(shard: Any, axis: str) -> Any:
+    """What the device before had."""
+    devices = lax.axis_size(axis)
+    pass_on: Any = functools.partial(lax.ppermute, axis_name=axis, perm=[(i, (i + 1) % devices) for i in range(devices)])
+    return jax.tree.map(pass_on, shard)
+
+
+def _refuse_in_shards(**refused: Array | None) -> None:
+    """Raises NotImplementedError."""
+    for name, tensor in refused.items():
+        if tensor is not None:
+            raise NotImplementedError(f"pallas_tpu: `{name}` is not supported where a sequence is in shards")
+
+
 # -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------
 
 
@@ -1317,7 +1594,7 @@ def _number(name: str, value: Any) -> Any:
 def _known(name: str, value: Any) -> Any:
     """A number that kernels are written for."""
     if isinstance(value, jax.core.Tracer):
-        raise NotImplementedError(f"pallas: a traced `{name}` is not supported; it is a part of the kernels")
+        raise NotImplementedError(f"pallas_tpu: a traced `{name}` is not supported; it is a part of the kernels")
     return value.item() if hasattr(value, "item") else value
 
 
@@ -1325,7 +1602,7 @@ def _countable(name: str, value: Any) -> int:
     """An integer that kernels can count with: sums of a few of them fit into 32 bits."""
     known: int = _known(name, value)
     if not -(2**29) < known < 2**29:
-        raise NotImplementedError(f"pallas: `{name}` = {known} is not supported; kernels count in 32 bits")
+        raise NotImplementedError(f"pallas_tpu: `{name}` = {known} is not supported; kernels count in 32 bits")
     return known
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -57,6 +57,33 @@ def dot_product_attention(
 
     Source: https://keras.io/api/ops/nn/#dot_product_attention-function (3.15.1)
     """
+    return _dot_product_attention(
+        _attention, query, key, value, bias, mask, scale, is_causal, flash_attention, attn_logits_soft_cap
+    )
+
+
+def dot_product_attention_ring(axis: str) -> Callable[..., Any]:
+    """`dot_product_attention` of a sequence that lies in shards, all of one length, along an axis of `jax.shard_map`.
+
+    Every device of it calls what this returns, with its own shards of query, key and value, and of what else has an axis of
+    queries or keys. Keys and values go round the devices. `check_vma=False`: kernels do not say how results vary over devices.
+    """
+    return functools.partial(_dot_product_attention, functools.partial(_ring_attention, axis=axis))
+
+
+def _dot_product_attention(
+    attend: Callable[..., Any],
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+    flash_attention: bool | None = None,
+    attn_logits_soft_cap: float | None = None,
+) -> Array:
+    """The same, by what attends."""
     sizes: dict[str, tuple[int, str]] = {}
     query = _tensor(sizes, "query", query, "floating", "B T N H")
     key = _tensor(sizes, "key", key, "floating", "B S K H")
@@ -84,11 +111,12 @@ def dot_product_attention(
         bias = _with_four_axes(bias, (B,))
     if mask is not None:
         mask = _with_four_axes(mask, (B,))
-    return _attention(query, key, value, bias, mask, scale, is_causal)[0]
+    origin = None  # a shard knows its own
+    return attend(query, key, value, bias, mask, origin, scale, is_causal)[0]
 
 
 def _forward_kernel(
-    rows, columns, kinds, query, key, value, bias, mask, output, lse, shares, top, total, summed,
+    rows, columns, kinds, query, key, value, bias, mask, origin, output, lse, shares, top, total, summed,
     *, scale, is_causal, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
@@ -104,7 +132,7 @@ def _forward_kernel(
     def add(tested):
         logits = _logits(_dot_rows(key[...], query[...]), t, s, T, S, bias, scale)
         if tested:
-            logits = jnp.where(_attends(t, s, T, S, mask, is_causal) & (s < S), logits, -jnp.inf)
+            logits = jnp.where(_attends(t, s, b, T, S, mask, is_causal, origin) & (s < S), logits, -jnp.inf)
         raised = jnp.maximum(top[...], logits.max(0, keepdims=True))
         base = jnp.where(raised == -jnp.inf, 0.0, raised)  # where a query has seen no key yet
         weights = jnp.exp(logits - base)
@@ -126,7 +154,7 @@ def _forward_kernel(
 
 
 def _hidden_kernel(
-    rows, columns, kinds, value, bias, mask, output, total, summed,
+    rows, columns, kinds, value, bias, mask, origin, output, total, summed,
     *, scale, is_causal, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: how many keys are hidden from each, and their mean."""
@@ -138,7 +166,7 @@ def _hidden_kernel(
         total[...] = jnp.zeros(total.shape, jnp.float32)
         summed[...] = jnp.zeros(summed.shape, jnp.float32)
 
-    weights = (~_attends(t, s, T, S, mask, is_causal) & (s < S)).astype(jnp.float32)
+    weights = (~_attends(t, s, b, T, S, mask, is_causal, origin) & (s < S)).astype(jnp.float32)
     total[...] += weights.sum(0, keepdims=True)
     summed[...] += _dot(value[...].T, weights.astype(value.dtype))
 
@@ -148,7 +176,7 @@ def _hidden_kernel(
 
 
 def _hidden_gradient_kernel(
-    rows, columns, kinds, d_output, shares, bias, mask, d_value, summed,
+    rows, columns, kinds, d_output, shares, bias, mask, origin, d_value, summed,
     *, scale, is_causal, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys: what those of them give that share their row with hidden keys."""
@@ -160,7 +188,7 @@ def _hidden_gradient_kernel(
     def begin():
         summed[...] = jnp.zeros(summed.shape, jnp.float32)
 
-    weights = jnp.where(_attends(t, s, T, S, mask, is_causal), 0.0, shares[...])
+    weights = jnp.where(_attends(t, s, b, T, S, mask, is_causal, origin), 0.0, shares[...])
     summed[...] += _dot(weights.astype(d_output.dtype), d_output[...])
 
     @pl.when((kind & LAST > 0) & (head == heads - 1))
@@ -169,7 +197,7 @@ def _hidden_gradient_kernel(
 
 
 def _query_gradient_kernel(
-    rows, columns, kinds, query, key, value, bias, mask, d_output, lse, delta, d_query, summed,
+    rows, columns, kinds, query, key, value, bias, mask, origin, d_output, lse, delta, d_query, summed,
     *, scale, is_causal, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: the weights are computed again."""
@@ -184,7 +212,7 @@ def _query_gradient_kernel(
         product = _dot_rows(key[...], query[...])
         weights = jnp.exp(_logits(product, t, s, T, S, bias, scale) - lse[...])
         if tested:
-            weights = jnp.where(_attends(t, s, T, S, mask, is_causal) & (s < S) & (t < T), weights, 0.0)
+            weights = jnp.where(_attends(t, s, b, T, S, mask, is_causal, origin) & (s < S) & (t < T), weights, 0.0)
         d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
         summed[...] += _dot(key[...].T, d_logits.astype(key.dtype))
 
@@ -196,7 +224,7 @@ def _query_gradient_kernel(
 
 
 def _key_gradients_kernel(
-    rows, columns, kinds, query, key, value, bias, mask, d_output, lse, delta, d_key, d_value, summed_keys, summed_values,
+    rows, columns, kinds, query, key, value, bias, mask, origin, d_output, lse, delta, d_key, d_value, summed_keys, summed_values,
     *, scale, is_causal, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
@@ -213,7 +241,7 @@ def _key_gradients_kernel(
         product = _dot_rows(key[...], query[...])
         weights = jnp.exp(_logits(product, t, s, T, S, bias, scale) - lse[...])
         if tested:
-            weights = jnp.where(_attends(t, s, T, S, mask, is_causal) & (s < S) & (t < T), weights, 0.0)
+            weights = jnp.where(_attends(t, s, b, T, S, mask, is_causal, origin) & (s < S) & (t < T), weights, 0.0)
         summed_values[...] += _dot(weights.astype(d_output.dtype), d_output[...])
         d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
         summed_keys[...] += _dot(d_logits.astype(query.dtype), query[...])
@@ -227,7 +255,7 @@ def _key_gradients_kernel(
 
 
 def _bias_gradient_kernel(
-    rows, columns, kinds, query, key, value, bias, mask, d_output, lse, delta, d_bias, summed,
+    rows, columns, kinds, query, key, value, bias, mask, origin, d_output, lse, delta, d_bias, summed,
     *, scale, is_causal, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys by queries of one head: what it adds to a gradient that batch rows and heads share."""
@@ -243,7 +271,7 @@ def _bias_gradient_kernel(
         product = _dot_rows(key[...], query[...])
         weights = jnp.exp(_logits(product, t, s, T, S, bias, scale) - lse[...])
         if tested:
-            weights = jnp.where(_attends(t, s, T, S, mask, is_causal) & (s < S) & (t < T), weights, 0.0)
+            weights = jnp.where(_attends(t, s, b, T, S, mask, is_causal, origin) & (s < S) & (t < T), weights, 0.0)
         d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
         found = _d_bias(d_logits, product, t, s, T, S, bias, scale)
         for axis, size in enumerate(summed.shape):
@@ -276,7 +304,7 @@ def _d_bias(d_logits, logits, t, s, T, S, bias, scale):
     return d_bias_block
 
 
-def _attends(t, s, T, S, mask, is_causal):
+def _attends(t, s, b, T, S, mask, is_causal, origin):
     """Whether query t attends to key s."""
     attends = (t >= 0) & (s >= 0)
     # mask.explicit: mask
@@ -285,11 +313,13 @@ def _attends(t, s, T, S, mask, is_causal):
         attends = attends & mask_block
     # mask.causal: s <= t
     if is_causal:
-        attends = attends & (s <= t)
+        whole_s = s + _first(origin, b, 1)
+        whole_t = t + _first(origin, b, 0)
+        attends = attends & (whole_s <= whole_t)
     return attends
 
 
-def _run_of_keys(low, start, stop, T, S, mask, is_causal, BLOCK):
+def _run_of_keys(low, start, stop, T, S, b, mask, is_causal, origin, BLOCK):
     """From the block of keys at `low`, those that are alike to the queries `start <= t < stop`.
 
     Where they end, whether some of the queries see them, and whether some of them are hidden from some query.
@@ -303,9 +333,11 @@ def _run_of_keys(low, start, stop, T, S, mask, is_causal, BLOCK):
         hidden, high = _meets(low, high, 0, S, hidden, BLOCK)
     # mask.causal: s <= t
     if is_causal:
-        meets, high = _meets(low, high, 0, stop, False, BLOCK)
+        first_query = _first(origin, b, 0)
+        first_key = _first(origin, b, 1)
+        meets, high = _meets(low, high, 0, first_query + stop - first_key, False, BLOCK)
         seen = seen & meets
-        hidden, high = _meets(low, high, start + 1, S, hidden, BLOCK)
+        hidden, high = _meets(low, high, first_query + start - first_key + 1, S, hidden, BLOCK)
     hidden, high = _meets(low, high, S, end, hidden, BLOCK)
     return high // BLOCK * BLOCK, seen, hidden
 
@@ -341,6 +373,11 @@ def _dot_rows(a, b):
 def _precision(a):
     """float32 is multiplied as such, and not in bfloat16, which is what the hardware has."""
     return lax.Precision.HIGHEST if a.dtype == jnp.float32 else lax.Precision.DEFAULT
+
+
+def _first(origin, b, place):
+    """The position of the first query or of the first key: 0, but in a shard."""
+    return 0 if origin is None else origin[b, place]
 
 
 def _column(row):
@@ -380,19 +417,32 @@ def _steps(
     by: str,
     bias: Array | None,
     mask: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
 ) -> tuple[list[Any], Any]:
     """The steps of a kernel, as its scalars, and how many there are: of a batch row, where a tensor decides, the most."""
-    return _known_steps(T, S, blocks, by, _shape_of(bias), _shape_of(mask), scale, is_causal)
+    looked_up = (None, origin)
+    if any(isinstance(each, Array) for each in looked_up):
+        *steps, count = _listed((B, T, S), blocks, by, bias, mask, origin, scale, is_causal)
+        return steps, count
+    return _known_steps(T, S, blocks, by, _shape_of(bias), _shape_of(mask), origin, scale, is_causal)
 
 
 @functools.cache
 def _known_steps(
-    T: int, S: int, blocks: tuple[int, int], by: str, bias: Array | None, mask: Array | None, scale: float, is_causal: bool
+    T: int,
+    S: int,
+    blocks: tuple[int, int],
+    by: str,
+    bias: Array | None,
+    mask: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
 ) -> tuple[list[Any], int]:
     """The same of numbers alone: compiled and run at once, whatever is being traced."""
-    listed = jax.jit(lambda: _listed((1, T, S), blocks, by, bias, mask, scale, is_causal)).lower().compile()
+    listed = jax.jit(lambda: _listed((1, T, S), blocks, by, bias, mask, origin, scale, is_causal)).lower().compile()
     *steps, count = jax.device_get(listed())
     return [each[:, :count] for each in steps], int(count)
 
@@ -403,11 +453,12 @@ def _listed(
     by: str,
     bias: Array | None,
     mask: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
 ) -> tuple[Array, ...]:
     """The blocks that each block of a result is made of, one after another; where it is of none, one that writes zeros."""
-    seen, hidden = _looks(*sizes, *blocks, bias, mask, scale, is_causal)
+    seen, hidden = _looks(*sizes, *blocks, bias, mask, origin, scale, is_causal)
     seen = hidden | ~seen if by.startswith("hidden") else seen
     if by.endswith("columns"):
         seen, hidden = seen.mT, hidden.mT
@@ -429,12 +480,21 @@ def _listed(
 
 
 def _looks(
-    B: int, T: int, S: int, BLOCK_T: int, BLOCK_S: int, bias: Array | None, mask: Array | None, scale: float, is_causal: bool
+    B: int,
+    T: int,
+    S: int,
+    BLOCK_T: int,
+    BLOCK_S: int,
+    bias: Array | None,
+    mask: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
 ) -> tuple[Array, Array]:
     """Of every block of queries and keys whether some query sees some key, and whether some is hidden from some."""
 
     def block(b: Any, start: Any, low: Any) -> tuple[Array, Array]:
-        _, seen, hidden = _run_of_keys(low, start, jnp.minimum(start + BLOCK_T, T), T, S, mask, is_causal, BLOCK_S)
+        _, seen, hidden = _run_of_keys(low, start, jnp.minimum(start + BLOCK_T, T), T, S, b, mask, is_causal, origin, BLOCK_S)
         return seen, hidden | (start + BLOCK_T > T)
 
     for axis in ((None, None, 0), (None, 0, None), (0, None, None)):
@@ -456,31 +516,37 @@ LAUNCHES = {  # of a kernel, its blocks of queries and of keys; never timed
 }
 
 
-@functools.partial(
-    jax.custom_vjp,
-    nondiff_argnums=(
-        5,
-        6,
-    ),
-)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
 def _attention(
-    query: Array, key: Array, value: Array, bias: Array | None, mask: Array | None, scale: float, is_causal: bool
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
 ) -> tuple[Array, Array, Array]:
     """The output; and of every row the logarithm of the sum of its exponentials, for the backward pass."""
-    return _forward(query, key, value, bias, mask, scale, is_causal)
+    return _forward(query, key, value, bias, mask, origin, scale, is_causal)
 
 
 def _forward(
-    query: Array, key: Array, value: Array, bias: Array | None, mask: Array | None, scale: float, is_causal: bool
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
 ) -> tuple[Array, Array, Array]:
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     if 0 in (B, T, N, S, V):
-        lse = jnp.full((B, N, 1, T), jnp.inf)
-        shares = jnp.zeros(lse.shape)
-        return jnp.zeros((B, T, N, V), query.dtype), lse, shares
+        return _nothing(query, value)
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
-    steps, count = _steps(B, T, S, blocks, "rows", bias, mask, scale, is_causal)
+    steps, count = _steps(B, T, S, blocks, "rows", bias, mask, origin, scale, is_causal)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
     rows: Any = jax.ShapeDtypeStruct((B, N, 1, length), jnp.float32)
@@ -498,15 +564,24 @@ def _forward(
                 _keys(place, BLOCK_S, V),
                 _of_pairs(place, bias, BLOCK_T, BLOCK_S),
                 _of_pairs(place, mask, BLOCK_T, BLOCK_S),
+                _scalars(origin),
             ],
             out_specs=(_queries(place, BLOCK_T, V), of_row, of_shares),
             scratch_shapes=[_sums(1, BLOCK_T), _sums(1, BLOCK_T), _sums(width, BLOCK_T)],
         ),
         **_options(3),
-    )(*steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(bias), _pairs(mask))
+    )(*steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(bias), _pairs(mask), origin)
     output, lse = _heads(output, T, N, V), lse[..., :T]
-    output, lse, shares = _with_hidden(query, value, output, lse, shares[..., :T], bias, mask, scale, is_causal)
+    output, lse, shares = _with_hidden(query, value, output, lse, shares[..., :T], bias, mask, origin, scale, is_causal)
     return output, lse, shares
+
+
+def _nothing(query: Array, value: Array) -> tuple[Array, Array, Array]:
+    """What rows are without keys."""
+    (B, T, N, _), V = query.shape, value.shape[3]
+    lse = jnp.full((B, N, 1, T), jnp.inf, jnp.float32)
+    shares = jnp.zeros(lse.shape, jnp.float32)
+    return jnp.zeros((B, T, N, V), query.dtype), lse, shares
 
 
 def _with_hidden(
@@ -517,13 +592,14 @@ def _with_hidden(
     shares: Array,
     bias: Array | None,
     mask: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
 ) -> tuple[Array, Array, Array]:
     """The same with the rows that see nothing: hidden keys share them. One more kernel, where there are such rows."""
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
-    steps, count = _steps(B, T, S, blocks, "hidden rows", bias, mask, scale, is_causal)
+    steps, count = _steps(B, T, S, blocks, "hidden rows", bias, mask, origin, scale, is_causal)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
 
@@ -541,12 +617,13 @@ def _with_hidden(
                     _keys(place, BLOCK_S, V),
                     _of_pairs(place, bias, BLOCK_T, BLOCK_S),
                     _of_pairs(place, mask, BLOCK_T, BLOCK_S),
+                    _scalars(origin),
                 ],
                 out_specs=(_queries(place, BLOCK_T, V), _per_query(place, BLOCK_T)),
                 scratch_shapes=[_sums(width, BLOCK_T)],
             ),
             **_options(3),
-        )(*steps, _flat(value, BLOCK_S), _pairs(bias), _pairs(mask))
+        )(*steps, _flat(value, BLOCK_S), _pairs(bias), _pairs(mask), origin)
         spread, hidden = shares > 0, total[..., :T]
         found = jnp.where(spread.transpose(0, 3, 1, 2), _heads(mean, T, N, V), output)
         log_total = jnp.where(spread & (hidden == 0.0), jnp.nan, lse)  # it sees all keys, and their logits are -inf
@@ -557,22 +634,38 @@ def _with_hidden(
 
 
 def _saved(
-    query: Array, key: Array, value: Array, bias: Array | None, mask: Array | None, scale: float, is_causal: bool
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
 ) -> tuple[tuple[Array, Array, Array], tuple[Any, ...]]:
-    output, lse, shares = _forward(query, key, value, bias, mask, scale, is_causal)
-    return (output, lse, shares), (query, key, value, bias, mask, output, lse, shares)
+    output, lse, shares = _forward(query, key, value, bias, mask, origin, scale, is_causal)
+    return (output, lse, shares), (query, key, value, bias, mask, origin, output, lse, shares)
 
 
 def _gradients(scale: float, is_causal: bool, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    (query, key, value, bias, mask, output, lse, shares), d_output = saved, d_outputs[0]
+    (query, key, value, bias, mask, origin, output, lse, shares), d_output = saved, d_outputs[0]
     if 0 in (*query.shape, *value.shape):
-        return tuple(map(_zeros, (query, key, value, bias, mask)))
+        return tuple(map(_zeros, (query, key, value, bias, mask, origin)))
     delta = _delta(output, d_output)
-    d_query = _query_gradient(query, key, value, d_output, lse, delta, bias, mask, scale, is_causal)
-    d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, bias, mask, scale, is_causal)
-    d_value = _with_hidden_gradient(query, value, d_output, shares, d_value, bias, mask, scale, is_causal).astype(value.dtype)
-    return d_query, d_key, d_value, _bias_gradient(query, key, value, output, lse, d_output, bias, mask, scale, is_causal), None
+    d_query = _query_gradient(query, key, value, d_output, lse, delta, bias, mask, origin, scale, is_causal)
+    d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, bias, mask, origin, scale, is_causal)
+    d_value = _with_hidden_gradient(query, value, d_output, shares, d_value, bias, mask, origin, scale, is_causal).astype(
+        value.dtype
+    )
+    return (
+        d_query,
+        d_key,
+        d_value,
+        _bias_gradient(query, key, value, output, lse, d_output, bias, mask, origin, scale, is_causal),
+        None,
+        None,
+    )
 
 
 def _query_gradient(
@@ -584,13 +677,14 @@ def _query_gradient(
     delta: Array,
     bias: Array | None,
     mask: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
 ) -> Array:
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
-    steps, count = _steps(B, T, S, blocks, "rows", bias, mask, scale, is_causal)
+    steps, count = _steps(B, T, S, blocks, "rows", bias, mask, origin, scale, is_causal)
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
     d_query = pl.pallas_call(
@@ -600,7 +694,7 @@ def _query_gradient(
             num_scalar_prefetch=3,
             grid=(B, N, count),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S), _scalars(origin),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=_queries(place, BLOCK_T, H),
@@ -608,7 +702,7 @@ def _query_gradient(
         ),
         **_options(3),
     )(
-        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(bias), _pairs(mask),
+        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(bias), _pairs(mask), origin,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_query, T, N, H)
@@ -623,13 +717,14 @@ def _key_gradients(
     delta: Array,
     bias: Array | None,
     mask: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
 ) -> tuple[Array, Array]:
     """One kernel, over blocks of keys."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
-    steps, count = _steps(B, T, S, blocks, "columns", bias, mask, scale, is_causal)
+    steps, count = _steps(B, T, S, blocks, "columns", bias, mask, origin, scale, is_causal)
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
     of_value = value.dtype
@@ -641,7 +736,7 @@ def _key_gradients(
             num_scalar_prefetch=3,
             grid=(B, K, count, N // K),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S), _scalars(origin),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=(_keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V)),
@@ -649,7 +744,7 @@ def _key_gradients(
         ),
         **_options(4),
     )(
-        *steps, _flat(query, BLOCK_T), keys, values, _pairs(bias), _pairs(mask),
+        *steps, _flat(query, BLOCK_T), keys, values, _pairs(bias), _pairs(mask), origin,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_key, S, K, H), _heads(d_value, S, K, V)
@@ -663,13 +758,14 @@ def _with_hidden_gradient(
     d_value: Array,
     bias: Array | None,
     mask: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
 ) -> Array:
     """The gradient of values with what rows give that see nothing: one more kernel, where there are such rows."""
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
-    steps, count = _steps(B, T, S, blocks, "hidden columns", bias, mask, scale, is_causal)
+    steps, count = _steps(B, T, S, blocks, "hidden columns", bias, mask, origin, scale, is_causal)
     place = functools.partial(_of_key_head, N // K)
 
     def visited() -> Array:
@@ -686,12 +782,13 @@ def _with_hidden_gradient(
                     _per_query(place, BLOCK_T),
                     _of_pairs(place, bias, BLOCK_T, BLOCK_S),
                     _of_pairs(place, mask, BLOCK_T, BLOCK_S),
+                    _scalars(origin),
                 ],
                 out_specs=_keys(place, BLOCK_S, V),
                 scratch_shapes=[_sums(BLOCK_S, _up(V, LANES))],
             ),
             **_options(4),
-        )(*steps, _flat(d_output, BLOCK_T), _filled(shares, BLOCK_T), _pairs(bias), _pairs(mask))
+        )(*steps, _flat(d_output, BLOCK_T), _filled(shares, BLOCK_T), _pairs(bias), _pairs(mask), origin)
         return d_value + _heads(more, S, K, V)
 
     found: Array = lax.cond((shares > 0).any(), visited, lambda: d_value)
@@ -707,6 +804,7 @@ def _bias_gradient(
     d_output: Array,
     bias: Array | None,
     mask: Array | None,
+    origin: Array | None,
     scale: float,
     is_causal: bool,
 ) -> Array | None:
@@ -718,7 +816,7 @@ def _bias_gradient(
     by = "blocks" if has_queries and has_keys else "columns" if has_keys else "rows"
     shape = bias.shape if by == "blocks" else (B, N, 1, S if has_keys else T)
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
-    steps, count = _steps(B, T, S, blocks, by, bias, mask, scale, is_causal)
+    steps, count = _steps(B, T, S, blocks, by, bias, mask, origin, scale, is_causal)
     rows, columns = 1 if by == "columns" else BLOCK_T, 1 if by == "rows" else BLOCK_S
     batches, heads = B // shape[0], N // shape[1]
     place = functools.partial(_of_every_head, N // K, batches, heads)
@@ -729,7 +827,7 @@ def _bias_gradient(
             num_scalar_prefetch=3,
             grid=(*shape[:2], count, batches, heads),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S), _scalars(origin),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=_of_result(place, batches, heads, rows, columns),
@@ -737,7 +835,7 @@ def _bias_gradient(
         ),
         **_options(5),
     )(
-        *steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(bias), _pairs(mask),
+        *steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(bias), _pairs(mask), origin,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(_delta(output, d_output), BLOCK_T),
     )  # fmt: skip
     found: Array = d_bias if has_keys else d_bias.mT
@@ -756,6 +854,16 @@ def _zeros(array: Array | None) -> Array | None:
 def _delta(output: Array, d_output: Array) -> Array:
     """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
     return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
+
+
+def _exponential(lse: Array) -> Array:
+    """Of what is kept of a row."""
+    return jnp.exp(lse)
+
+
+def _logarithm(total: Array) -> Array:
+    """What would be kept of it."""
+    return jnp.log(total)
 
 
 def _of_query_head(G, b, n, i, rows, columns, kinds):
@@ -845,6 +953,11 @@ def _of_result(place, batches, heads, rows, columns):
     return pl.BlockSpec((None, None, rows, columns) if columns > 1 else (None, None, 1, rows), at)
 
 
+def _scalars(array):
+    """All of an array of numbers, as scalars."""
+    return None if array is None else pl.BlockSpec(memory_space=pltpu.SMEM)
+
+
 def _sums(*shape: int) -> Any:
     """What is added up from step to step."""
     return pltpu.VMEM(shape, jnp.float32)
@@ -893,6 +1006,126 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[int, int]:
         raise NotImplementedError(f"pallas_tpu: head dims {H} and {V} are not supported; 1 to 256 are")
     BLOCK_T, BLOCK_S = LAUNCHES[kernel]
     return min(BLOCK_T, _up(query.shape[1], LANES)), min(BLOCK_S, _up(value.shape[1], LANES))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
+def _ring_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
+    axis: str,
+) -> tuple[Array, ...]:
+    """The same of a sequence in shards along `axis`."""
+    return _ring_forward(query, key, value, bias, mask, origin, scale, is_causal, axis)
+
+
+def _ring_forward(
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
+    axis: str,
+) -> tuple[Array, ...]:
+    """Keys and values go round the devices; what the queries of each find in one shard after the other is merged."""
+    _refuse_in_shards(bias=bias, mask=mask)
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value), found = state
+        origin = _origin(query, key, axis, i)
+        found = _merged(found, _forward(query, key, value, bias, mask, origin, scale, is_causal))
+        return _passed_on((key, value), axis), found
+
+    output, *rows = _nothing(query, value)
+    state = (key, value), (output.astype(jnp.float32), *rows)
+    output, *rows = lax.fori_loop(0, lax.axis_size(axis), visit, state)[1]
+    return output.astype(query.dtype), *rows
+
+
+def _ring_saved(
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    origin: Array | None,
+    scale: float,
+    is_causal: bool,
+    axis: str,
+) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+    found = _ring_forward(query, key, value, bias, mask, origin, scale, is_causal, axis)
+    return found, (query, key, value, bias, mask, origin, *found)
+
+
+def _ring_gradients(
+    scale: float, is_causal: bool, axis: str, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
+) -> tuple[Array | None, ...]:
+    """Every shard goes round once more, with the sums of its gradients: by the log-sum-exp over all keys they just add up."""
+    query, key, value, bias, mask, origin, *found = saved
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value), d_shard, d_query = state
+        origin = _origin(query, key, axis, i)
+        gradients: Any = _gradients(scale, is_causal, (query, key, value, bias, mask, origin, *found), d_outputs)
+        more, *of_shard = gradients[:3]
+        d_shard = [summed + own.astype(jnp.float32) for summed, own in zip(d_shard, of_shard, strict=True)]
+        shard, d_shard = _passed_on(((key, value), d_shard), axis)
+        return shard, d_shard, d_query + more.astype(jnp.float32)
+
+    d_query, *d_shard = (jnp.zeros(tensor.shape, jnp.float32) for tensor in (query, key, value))
+    state = (key, value), d_shard, d_query
+    _, (d_key, d_value), d_query = lax.fori_loop(0, lax.axis_size(axis), visit, state)
+    return d_query.astype(query.dtype), d_key.astype(key.dtype), d_value.astype(value.dtype), None, None, None
+
+
+_ring_attention.defvjp(_ring_saved, _ring_gradients)
+
+
+def _merged(one: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The softmax over the keys of both: either counts as much as its exponentials sum up to."""
+    logs = jnp.stack([jnp.where(lse == jnp.inf, -jnp.inf, lse) for _, lse, *_ in (one, other)])
+    top = logs.max(0)
+    empty = top == -jnp.inf
+    base = jnp.where(empty, 0.0, top)
+    counts = _exponential(logs - base)
+    rows = [jnp.where(empty, jnp.inf, base + _logarithm(counts.sum(0)))]
+    hidden = jnp.stack([jnp.where(shares > 0, 1 / shares, 0.0) for *_, shares in (one, other)])  # keys that share a row
+    counts = jnp.where(empty, hidden, counts)
+    rows.append(jnp.where(empty & (counts.sum(0) > 0), 1 / counts.sum(0), 0.0))
+    total = counts.sum(0)
+    weights = (counts / jnp.where(total == 0.0, 1.0, total)).reshape(*counts.shape[:3], -1).mT[..., None]
+    parts = zip(weights, (one, other), strict=True)
+    output, more = (jnp.where(weight == 0.0, 0.0, weight * part) for weight, (part, *_) in parts)
+    return output + more, *rows
+
+
+def _origin(query: Array, key: Array, axis: str, i: Any) -> Array:
+    """The positions of the first query and of the first key that a device has after i steps, for every batch row."""
+    device = lax.axis_index(axis)
+    first = device * query.shape[1], (device - i) % lax.axis_size(axis) * key.shape[1]
+    return jnp.full((query.shape[0], 2), jnp.stack(first), jnp.int32)
+
+
+def _passed_on(shard: Any, axis: str) -> Any:
+    """What the device before had."""
+    devices = lax.axis_size(axis)
+    pass_on: Any = functools.partial(lax.ppermute, axis_name=axis, perm=[(i, (i + 1) % devices) for i in range(devices)])
+    return jax.tree.map(pass_on, shard)
+
+
+def _refuse_in_shards(**refused: Array | None) -> None:
+    """Raises NotImplementedError."""
+    for name, tensor in refused.items():
+        if tensor is not None:
+            raise NotImplementedError(f"pallas_tpu: `{name}` is not supported where a sequence is in shards")
 
 
 # -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------
@@ -979,7 +1212,7 @@ def _number(name: str, value: Any) -> Any:
 def _known(name: str, value: Any) -> Any:
     """A number that kernels are written for."""
     if isinstance(value, jax.core.Tracer):
-        raise NotImplementedError(f"pallas: a traced `{name}` is not supported; it is a part of the kernels")
+        raise NotImplementedError(f"pallas_tpu: a traced `{name}` is not supported; it is a part of the kernels")
     return value.item() if hasattr(value, "item") else value
 
 

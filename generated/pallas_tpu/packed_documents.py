@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -49,6 +49,37 @@ def packed_documents(
 
     Source: spec/variants/packed_documents.toml
     """
+    return _packed_documents(
+        _attention,
+        query,
+        key,
+        value,
+        query_segment_ids=query_segment_ids,
+        key_value_segment_ids=key_value_segment_ids,
+        scale=scale,
+    )
+
+
+def packed_documents_ring(axis: str) -> Callable[..., Any]:
+    """`packed_documents` of a sequence that lies in shards, all of one length, along an axis of `jax.shard_map`.
+
+    Every device of it calls what this returns, with its own shards of query, key and value, and of what else has an axis of
+    queries or keys. Keys and values go round the devices. `check_vma=False`: kernels do not say how results vary over devices.
+    """
+    return functools.partial(_packed_documents, functools.partial(_ring_attention, axis=axis))
+
+
+def _packed_documents(
+    attend: Callable[..., Any],
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    query_segment_ids: Array,
+    key_value_segment_ids: Array,
+    scale: float | None = None,
+) -> Array:
+    """The same, by what attends."""
     sizes: dict[str, tuple[int, str]] = {}
     query = _tensor(sizes, "query", query, "floating", "B T N H")
     key = _tensor(sizes, "key", key, "floating", "B S K H")
@@ -62,11 +93,12 @@ def packed_documents(
     if K <= 0 or N % K != 0:
         raise ValueError(f"the {N} heads of query must be a multiple of the {K} heads of key and value")
     scale = _known("scale", scale)
-    return _attention(query, key, value, query_segment_ids, key_value_segment_ids, scale)[0]
+    origin = None  # a shard knows its own
+    return attend(query, key, value, query_segment_ids, key_value_segment_ids, origin, scale)[0]
 
 
 def _forward_kernel(
-    rows, columns, kinds, query, key, value, query_segment_ids, key_value_segment_ids, output, lse, top, total, summed,
+    rows, columns, kinds, query, key, value, query_segment_ids, key_value_segment_ids, origin, output, lse, top, total, summed,
     *, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
@@ -82,7 +114,7 @@ def _forward_kernel(
     def add(tested):
         logits = _logits(_dot_rows(key[...], query[...]), t, s, scale)
         if tested:
-            logits = jnp.where(_attends(t, s, query_segment_ids, key_value_segment_ids) & (s < S), logits, -jnp.inf)
+            logits = jnp.where(_attends(t, s, b, query_segment_ids, key_value_segment_ids, origin) & (s < S), logits, -jnp.inf)
         raised = jnp.maximum(top[...], logits.max(0, keepdims=True))
         base = jnp.where(raised == -jnp.inf, 0.0, raised)  # where a query has seen no key yet
         weights = jnp.exp(logits - base)
@@ -103,7 +135,7 @@ def _forward_kernel(
 
 
 def _query_gradient_kernel(
-    rows, columns, kinds, query, key, value, query_segment_ids, key_value_segment_ids, d_output, lse, delta, d_query, summed,
+    rows, columns, kinds, query, key, value, query_segment_ids, key_value_segment_ids, origin, d_output, lse, delta, d_query, summed,
     *, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: the weights are computed again."""
@@ -118,7 +150,9 @@ def _query_gradient_kernel(
         product = _dot_rows(key[...], query[...])
         weights = jnp.exp(_logits(product, t, s, scale) - lse[...])
         if tested:
-            weights = jnp.where(_attends(t, s, query_segment_ids, key_value_segment_ids) & (s < S) & (t < T), weights, 0.0)
+            weights = jnp.where(
+                _attends(t, s, b, query_segment_ids, key_value_segment_ids, origin) & (s < S) & (t < T), weights, 0.0
+            )
         d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
         summed[...] += _dot(key[...].T, d_logits.astype(key.dtype))
 
@@ -130,7 +164,7 @@ def _query_gradient_kernel(
 
 
 def _key_gradients_kernel(
-    rows, columns, kinds, query, key, value, query_segment_ids, key_value_segment_ids, d_output, lse, delta, d_key, d_value, summed_keys, summed_values,
+    rows, columns, kinds, query, key, value, query_segment_ids, key_value_segment_ids, origin, d_output, lse, delta, d_key, d_value, summed_keys, summed_values,
     *, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
@@ -147,7 +181,9 @@ def _key_gradients_kernel(
         product = _dot_rows(key[...], query[...])
         weights = jnp.exp(_logits(product, t, s, scale) - lse[...])
         if tested:
-            weights = jnp.where(_attends(t, s, query_segment_ids, key_value_segment_ids) & (s < S) & (t < T), weights, 0.0)
+            weights = jnp.where(
+                _attends(t, s, b, query_segment_ids, key_value_segment_ids, origin) & (s < S) & (t < T), weights, 0.0
+            )
         summed_values[...] += _dot(weights.astype(d_output.dtype), d_output[...])
         d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
         summed_keys[...] += _dot(d_logits.astype(query.dtype), query[...])
@@ -167,10 +203,12 @@ def _logits(logits, t, s, scale):
     return logits
 
 
-def _attends(t, s, query_segment_ids, key_value_segment_ids):
+def _attends(t, s, b, query_segment_ids, key_value_segment_ids, origin):
     """Whether query t attends to key s."""
     # mask.causal: s <= t
-    attends = s <= t
+    whole_s = s + _first(origin, b, 1)
+    whole_t = t + _first(origin, b, 0)
+    attends = whole_s <= whole_t
     # mask.segments: query_segment_ids[b, t] == key_value_segment_ids[b, s]
     query_segment_ids_at_t = query_segment_ids[...]
     key_value_segment_ids_at_s = _column(key_value_segment_ids[...])
@@ -178,22 +216,25 @@ def _attends(t, s, query_segment_ids, key_value_segment_ids):
     return attends
 
 
-def _run_of_keys(low, start, stop, T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T, BLOCK_S, BLOCK):
+def _run_of_keys(low, start, stop, T, S, b, query_segment_ids, key_value_segment_ids, origin, BLOCK_T, BLOCK_S, BLOCK):
     """From the block of keys at `low`, those that are alike to the queries `start <= t < stop`.
 
     Where they end, whether some of the queries see them, and whether some of them are hidden from some query.
     """
     end = pl.cdiv(S, BLOCK) * BLOCK
     after = jnp.minimum(low + BLOCK, S)
+    first_query = _first(origin, b, 0)
+    first_key = _first(origin, b, 1)
     lowest_query_segment_ids = _lowest(query_segment_ids, b, start, stop, BLOCK_T)
     highest_key_value_segment_ids = _highest(key_value_segment_ids, b, low, after, BLOCK_S)
     lowest_key_value_segment_ids = _lowest(key_value_segment_ids, b, low, after, BLOCK_S)
     highest_query_segment_ids = _highest(query_segment_ids, b, start, stop, BLOCK_T)
     seen, high = _meets_where(
-        (low < stop) & (lowest_query_segment_ids <= highest_key_value_segment_ids) & (lowest_key_value_segment_ids <=
-        highest_query_segment_ids), low, end, 0, stop, False, BLOCK,
+        (first_key + low < first_query + stop) & (lowest_query_segment_ids <= highest_key_value_segment_ids) &
+        (lowest_key_value_segment_ids <= highest_query_segment_ids), low, end, 0, first_query + stop - first_key, False,
+        BLOCK,
     )  # fmt: skip
-    hidden, high = _meets(low, high, start + 1, S, False, BLOCK)
+    hidden, high = _meets(low, high, first_query + start - first_key + 1, S, False, BLOCK)
     hidden, high = _meets_where(lowest_query_segment_ids < highest_key_value_segment_ids, low, high, 0, S, hidden, BLOCK)
     hidden, high = _meets_where(lowest_key_value_segment_ids < highest_query_segment_ids, low, high, 0, S, hidden, BLOCK)
     hidden, high = _meets(low, high, S, end, hidden, BLOCK)
@@ -233,6 +274,11 @@ def _precision(a):
     return lax.Precision.HIGHEST if a.dtype == jnp.float32 else lax.Precision.DEFAULT
 
 
+def _first(origin, b, place):
+    """The position of the first query or of the first key: 0, but in a shard."""
+    return 0 if origin is None else origin[b, place]
+
+
 def _column(row):
     """A row as a column."""
     return jnp.broadcast_to(row, (LANES, row.shape[1])).T[:, :1]
@@ -270,22 +316,34 @@ def _steps(
     by: str,
     query_segment_ids: Array,
     key_value_segment_ids: Array,
+    origin: Array | None,
     scale: float,
 ) -> tuple[list[Any], Any]:
     """The steps of a kernel, as its scalars, and how many there are: of a batch row, where a tensor decides, the most."""
-    looked_up = (None, query_segment_ids, key_value_segment_ids)
+    looked_up = (None, query_segment_ids, key_value_segment_ids, origin)
     if any(isinstance(each, Array) for each in looked_up):
-        *steps, count = _listed((B, T, S), blocks, by, query_segment_ids, key_value_segment_ids, scale)
+        *steps, count = _listed((B, T, S), blocks, by, query_segment_ids, key_value_segment_ids, origin, scale)
         return steps, count
-    return _known_steps(T, S, blocks, by, query_segment_ids, key_value_segment_ids, scale)
+    return _known_steps(T, S, blocks, by, query_segment_ids, key_value_segment_ids, origin, scale)
 
 
 @functools.cache
 def _known_steps(
-    T: int, S: int, blocks: tuple[int, int], by: str, query_segment_ids: Array, key_value_segment_ids: Array, scale: float
+    T: int,
+    S: int,
+    blocks: tuple[int, int],
+    by: str,
+    query_segment_ids: Array,
+    key_value_segment_ids: Array,
+    origin: Array | None,
+    scale: float,
 ) -> tuple[list[Any], int]:
     """The same of numbers alone: compiled and run at once, whatever is being traced."""
-    listed = jax.jit(lambda: _listed((1, T, S), blocks, by, query_segment_ids, key_value_segment_ids, scale)).lower().compile()
+    listed = (
+        jax.jit(lambda: _listed((1, T, S), blocks, by, query_segment_ids, key_value_segment_ids, origin, scale))
+        .lower()
+        .compile()
+    )
     *steps, count = jax.device_get(listed())
     return [each[:, :count] for each in steps], int(count)
 
@@ -296,10 +354,11 @@ def _listed(
     by: str,
     query_segment_ids: Array,
     key_value_segment_ids: Array,
+    origin: Array | None,
     scale: float,
 ) -> tuple[Array, ...]:
     """The blocks that each block of a result is made of, one after another; where it is of none, one that writes zeros."""
-    seen, hidden = _looks(*sizes, *blocks, query_segment_ids, key_value_segment_ids, scale)
+    seen, hidden = _looks(*sizes, *blocks, query_segment_ids, key_value_segment_ids, origin, scale)
     if by.endswith("columns"):
         seen, hidden = seen.mT, hidden.mT
     batches, _, others = seen.shape
@@ -316,13 +375,21 @@ def _listed(
 
 
 def _looks(
-    B: int, T: int, S: int, BLOCK_T: int, BLOCK_S: int, query_segment_ids: Array, key_value_segment_ids: Array, scale: float
+    B: int,
+    T: int,
+    S: int,
+    BLOCK_T: int,
+    BLOCK_S: int,
+    query_segment_ids: Array,
+    key_value_segment_ids: Array,
+    origin: Array | None,
+    scale: float,
 ) -> tuple[Array, Array]:
     """Of every block of queries and keys whether some query sees some key, and whether some is hidden from some."""
 
     def block(b: Any, start: Any, low: Any) -> tuple[Array, Array]:
         _, seen, hidden = _run_of_keys(
-            low, start, jnp.minimum(start + BLOCK_T, T), T, S, b, query_segment_ids, key_value_segment_ids, BLOCK_T,
+            low, start, jnp.minimum(start + BLOCK_T, T), T, S, b, query_segment_ids, key_value_segment_ids, origin, BLOCK_T,
             BLOCK_S, BLOCK_S,
         )  # fmt: skip
         return seen, hidden | (start + BLOCK_T > T)
@@ -346,24 +413,35 @@ LAUNCHES = {  # of a kernel, its blocks of queries and of keys; never timed
 }
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
 def _attention(
-    query: Array, key: Array, value: Array, query_segment_ids: Array, key_value_segment_ids: Array, scale: float
+    query: Array,
+    key: Array,
+    value: Array,
+    query_segment_ids: Array,
+    key_value_segment_ids: Array,
+    origin: Array | None,
+    scale: float,
 ) -> tuple[Array, Array]:
     """The output; and of every row the logarithm of the sum of its exponentials, for the backward pass."""
-    return _forward(query, key, value, query_segment_ids, key_value_segment_ids, scale)
+    return _forward(query, key, value, query_segment_ids, key_value_segment_ids, origin, scale)
 
 
 def _forward(
-    query: Array, key: Array, value: Array, query_segment_ids: Array, key_value_segment_ids: Array, scale: float
+    query: Array,
+    key: Array,
+    value: Array,
+    query_segment_ids: Array,
+    key_value_segment_ids: Array,
+    origin: Array | None,
+    scale: float,
 ) -> tuple[Array, Array]:
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     if 0 in (B, T, N, S, V):
-        lse = jnp.full((B, N, 1, T), jnp.inf)
-        return jnp.zeros((B, T, N, V), query.dtype), lse
+        return _nothing(query, value)
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
-    steps, count = _steps(B, T, S, blocks, "rows", query_segment_ids, key_value_segment_ids, scale)
+    steps, count = _steps(B, T, S, blocks, "rows", query_segment_ids, key_value_segment_ids, origin, scale)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
     rows: Any = jax.ShapeDtypeStruct((B, N, 1, length), jnp.float32)
@@ -380,6 +458,7 @@ def _forward(
                 _keys(place, BLOCK_S, V),
                 _row_of_queries(place, query_segment_ids, BLOCK_T),
                 _row_of_keys(place, key_value_segment_ids, BLOCK_S),
+                _scalars(origin),
             ],
             out_specs=(_queries(place, BLOCK_T, V), of_row),
             scratch_shapes=[_sums(1, BLOCK_T), _sums(1, BLOCK_T), _sums(width, BLOCK_T)],
@@ -392,27 +471,43 @@ def _forward(
         _flat(value, BLOCK_S),
         _row(query_segment_ids),
         _row(key_value_segment_ids),
+        origin,
     )
     output, lse = _heads(output, T, N, V), lse[..., :T]
     return output, lse
 
 
+def _nothing(query: Array, value: Array) -> tuple[Array, Array]:
+    """What rows are without keys."""
+    (B, T, N, _), V = query.shape, value.shape[3]
+    lse = jnp.full((B, N, 1, T), jnp.inf, jnp.float32)
+    return jnp.zeros((B, T, N, V), query.dtype), lse
+
+
 def _saved(
-    query: Array, key: Array, value: Array, query_segment_ids: Array, key_value_segment_ids: Array, scale: float
+    query: Array,
+    key: Array,
+    value: Array,
+    query_segment_ids: Array,
+    key_value_segment_ids: Array,
+    origin: Array | None,
+    scale: float,
 ) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
-    output, lse = _forward(query, key, value, query_segment_ids, key_value_segment_ids, scale)
-    return (output, lse), (query, key, value, query_segment_ids, key_value_segment_ids, output, lse)
+    output, lse = _forward(query, key, value, query_segment_ids, key_value_segment_ids, origin, scale)
+    return (output, lse), (query, key, value, query_segment_ids, key_value_segment_ids, origin, output, lse)
 
 
 def _gradients(scale: float, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    (query, key, value, query_segment_ids, key_value_segment_ids, output, lse), d_output = saved, d_outputs[0]
+    (query, key, value, query_segment_ids, key_value_segment_ids, origin, output, lse), d_output = saved, d_outputs[0]
     if 0 in (*query.shape, *value.shape):
-        return tuple(map(_zeros, (query, key, value, query_segment_ids, key_value_segment_ids)))
+        return tuple(map(_zeros, (query, key, value, query_segment_ids, key_value_segment_ids, origin)))
     delta = _delta(output, d_output)
-    d_query = _query_gradient(query, key, value, d_output, lse, delta, query_segment_ids, key_value_segment_ids, scale)
-    d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, query_segment_ids, key_value_segment_ids, scale)
-    return d_query, d_key, d_value, None, None
+    d_query = _query_gradient(query, key, value, d_output, lse, delta, query_segment_ids, key_value_segment_ids, origin, scale)
+    d_key, d_value = _key_gradients(
+        query, key, value, d_output, lse, delta, query_segment_ids, key_value_segment_ids, origin, scale
+    )
+    return d_query, d_key, d_value, None, None, None
 
 
 def _query_gradient(
@@ -424,12 +519,13 @@ def _query_gradient(
     delta: Array,
     query_segment_ids: Array,
     key_value_segment_ids: Array,
+    origin: Array | None,
     scale: float,
 ) -> Array:
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
-    steps, count = _steps(B, T, S, blocks, "rows", query_segment_ids, key_value_segment_ids, scale)
+    steps, count = _steps(B, T, S, blocks, "rows", query_segment_ids, key_value_segment_ids, origin, scale)
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
     d_query = pl.pallas_call(
@@ -439,7 +535,7 @@ def _query_gradient(
             num_scalar_prefetch=3,
             grid=(B, N, count),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _row_of_queries(place, query_segment_ids, BLOCK_T), _row_of_keys(place, key_value_segment_ids, BLOCK_S),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _row_of_queries(place, query_segment_ids, BLOCK_T), _row_of_keys(place, key_value_segment_ids, BLOCK_S), _scalars(origin),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=_queries(place, BLOCK_T, H),
@@ -447,7 +543,7 @@ def _query_gradient(
         ),
         **_options(3),
     )(
-        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), _row(query_segment_ids), _row(key_value_segment_ids),
+        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), _row(query_segment_ids), _row(key_value_segment_ids), origin,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_query, T, N, H)
@@ -462,12 +558,13 @@ def _key_gradients(
     delta: Array,
     query_segment_ids: Array,
     key_value_segment_ids: Array,
+    origin: Array | None,
     scale: float,
 ) -> tuple[Array, Array]:
     """One kernel, over blocks of keys."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
-    steps, count = _steps(B, T, S, blocks, "columns", query_segment_ids, key_value_segment_ids, scale)
+    steps, count = _steps(B, T, S, blocks, "columns", query_segment_ids, key_value_segment_ids, origin, scale)
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
     of_value = value.dtype
@@ -478,7 +575,7 @@ def _key_gradients(
             num_scalar_prefetch=3,
             grid=(B, K, count, N // K),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _row_of_queries(place, query_segment_ids, BLOCK_T), _row_of_keys(place, key_value_segment_ids, BLOCK_S),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _row_of_queries(place, query_segment_ids, BLOCK_T), _row_of_keys(place, key_value_segment_ids, BLOCK_S), _scalars(origin),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=(_keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V)),
@@ -486,7 +583,7 @@ def _key_gradients(
         ),
         **_options(4),
     )(
-        *steps, _flat(query, BLOCK_T), keys, values, _row(query_segment_ids), _row(key_value_segment_ids),
+        *steps, _flat(query, BLOCK_T), keys, values, _row(query_segment_ids), _row(key_value_segment_ids), origin,
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_key, S, K, H), _heads(d_value, S, K, V)
@@ -503,6 +600,16 @@ def _zeros(array: Array | None) -> Array | None:
 def _delta(output: Array, d_output: Array) -> Array:
     """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
     return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
+
+
+def _exponential(lse: Array) -> Array:
+    """Of what is kept of a row."""
+    return jnp.exp(lse)
+
+
+def _logarithm(total: Array) -> Array:
+    """What would be kept of it."""
+    return jnp.log(total)
 
 
 def _of_query_head(G, b, n, i, rows, columns, kinds):
@@ -567,6 +674,11 @@ def _row_of_keys(place, array, BLOCK_S):
     return None if array is None else pl.BlockSpec((None, 1, BLOCK_S), at)
 
 
+def _scalars(array):
+    """All of an array of numbers, as scalars."""
+    return None if array is None else pl.BlockSpec(memory_space=pltpu.SMEM)
+
+
 def _row(array: Array | None) -> Array | None:
     """(B, T) or (B, S), a row for each batch row."""
     return None if array is None else array[:, None].astype(jnp.int32)
@@ -620,6 +732,112 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[int, int]:
         raise NotImplementedError(f"pallas_tpu: head dims {H} and {V} are not supported; 1 to 256 are")
     BLOCK_T, BLOCK_S = LAUNCHES[kernel]
     return min(BLOCK_T, _up(query.shape[1], LANES)), min(BLOCK_S, _up(value.shape[1], LANES))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+def _ring_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    query_segment_ids: Array,
+    key_value_segment_ids: Array,
+    origin: Array | None,
+    scale: float,
+    axis: str,
+) -> tuple[Array, ...]:
+    """The same of a sequence in shards along `axis`."""
+    return _ring_forward(query, key, value, query_segment_ids, key_value_segment_ids, origin, scale, axis)
+
+
+def _ring_forward(
+    query: Array,
+    key: Array,
+    value: Array,
+    query_segment_ids: Array,
+    key_value_segment_ids: Array,
+    origin: Array | None,
+    scale: float,
+    axis: str,
+) -> tuple[Array, ...]:
+    """Keys and values go round the devices; what the queries of each find in one shard after the other is merged."""
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value, key_value_segment_ids), found = state
+        origin = _origin(query, key, axis, i)
+        found = _merged(found, _forward(query, key, value, query_segment_ids, key_value_segment_ids, origin, scale))
+        return _passed_on((key, value, key_value_segment_ids), axis), found
+
+    output, *rows = _nothing(query, value)
+    state = (key, value, key_value_segment_ids), (output.astype(jnp.float32), *rows)
+    output, *rows = lax.fori_loop(0, lax.axis_size(axis), visit, state)[1]
+    return output.astype(query.dtype), *rows
+
+
+def _ring_saved(
+    query: Array,
+    key: Array,
+    value: Array,
+    query_segment_ids: Array,
+    key_value_segment_ids: Array,
+    origin: Array | None,
+    scale: float,
+    axis: str,
+) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+    found = _ring_forward(query, key, value, query_segment_ids, key_value_segment_ids, origin, scale, axis)
+    return found, (query, key, value, query_segment_ids, key_value_segment_ids, origin, *found)
+
+
+def _ring_gradients(scale: float, axis: str, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]) -> tuple[Array | None, ...]:
+    """Every shard goes round once more, with the sums of its gradients: by the log-sum-exp over all keys they just add up."""
+    query, key, value, query_segment_ids, key_value_segment_ids, origin, *found = saved
+
+    def visit(i: Any, state: Any) -> Any:
+        (key, value, key_value_segment_ids), d_shard, d_query = state
+        origin = _origin(query, key, axis, i)
+        gradients: Any = _gradients(
+            scale, (query, key, value, query_segment_ids, key_value_segment_ids, origin, *found), d_outputs
+        )
+        more, *of_shard = gradients[:3]
+        d_shard = [summed + own.astype(jnp.float32) for summed, own in zip(d_shard, of_shard, strict=True)]
+        shard, d_shard = _passed_on(((key, value, key_value_segment_ids), d_shard), axis)
+        return shard, d_shard, d_query + more.astype(jnp.float32)
+
+    d_query, *d_shard = (jnp.zeros(tensor.shape, jnp.float32) for tensor in (query, key, value))
+    state = (key, value, key_value_segment_ids), d_shard, d_query
+    _, (d_key, d_value), d_query = lax.fori_loop(0, lax.axis_size(axis), visit, state)
+    return d_query.astype(query.dtype), d_key.astype(key.dtype), d_value.astype(value.dtype), None, None, None
+
+
+_ring_attention.defvjp(_ring_saved, _ring_gradients)
+
+
+def _merged(one: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The softmax over the keys of both: either counts as much as its exponentials sum up to."""
+    logs = jnp.stack([jnp.where(lse == jnp.inf, -jnp.inf, lse) for _, lse, *_ in (one, other)])
+    top = logs.max(0)
+    empty = top == -jnp.inf
+    base = jnp.where(empty, 0.0, top)
+    counts = _exponential(logs - base)
+    rows = [jnp.where(empty, jnp.inf, base + _logarithm(counts.sum(0)))]
+    total = counts.sum(0)
+    weights = (counts / jnp.where(total == 0.0, 1.0, total)).reshape(*counts.shape[:3], -1).mT[..., None]
+    parts = zip(weights, (one, other), strict=True)
+    output, more = (jnp.where(weight == 0.0, 0.0, weight * part) for weight, (part, *_) in parts)
+    return output + more, *rows
+
+
+def _origin(query: Array, key: Array, axis: str, i: Any) -> Array:
+    """The positions of the first query and of the first key that a device has after i steps, for every batch row."""
+    device = lax.axis_index(axis)
+    first = device * query.shape[1], (device - i) % lax.axis_size(axis) * key.shape[1]
+    return jnp.full((query.shape[0], 2), jnp.stack(first), jnp.int32)
+
+
+def _passed_on(shard: Any, axis: str) -> Any:
+    """What the device before had."""
+    devices = lax.axis_size(axis)
+    pass_on: Any = functools.partial(lax.ppermute, axis_name=axis, perm=[(i, (i + 1) % devices) for i in range(devices)])
+    return jax.tree.map(pass_on, shard)
 
 
 # -- helpers: argument checks, and what the framework lacks ------------------------------------------------------------
@@ -706,5 +924,5 @@ def _number(name: str, value: Any) -> Any:
 def _known(name: str, value: Any) -> Any:
     """A number that kernels are written for."""
     if isinstance(value, jax.core.Tracer):
-        raise NotImplementedError(f"pallas: a traced `{name}` is not supported; it is a part of the kernels")
+        raise NotImplementedError(f"pallas_tpu: a traced `{name}` is not supported; it is a part of the kernels")
     return value.item() if hasattr(value, "item") else value

@@ -9,7 +9,7 @@ import pytest
 
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.kernels.coverage import reasons
-from attnspec.codegen.kernels.holes import holes_of
+from attnspec.codegen.kernels.holes import compiled, holes_of
 from attnspec.codegen.kernels.refusals import refusals
 from attnspec.codegen.pallas.language import LANGUAGE
 from attnspec.codegen.pallas.module import module_text
@@ -21,6 +21,7 @@ from compiling import GENERATED, SPECS, spec_of
 SDPA = "torch.nn.functional.scaled_dot_product_attention"
 COVERED = [name for name, spec in builtin().items() if not any(reasons(spec, TRITON))]
 PLACEHOLDERS = {"FACTOR", "NUMBERS", "Shares", "operand", "tensors", "numbers", "named_numbers", "given", "tensor_gradients"}
+PLACEHOLDERS |= {"RING_NUMBERS", "PAIRS", "pairs", "travelling", "no_gradients"}
 PLACEHOLDERS |= {"UNIFORM", "ROWS", "SINK", "OPERANDS"}
 PLACEHOLDERS |= {f"{part}_parameters" for part in ("logit", "mask", "block", "row", "sink")}
 
@@ -61,13 +62,36 @@ def test_holes_are_those_of_triton_in_jax() -> None:
 
 def test_what_a_call_has_besides_comes_as_tensors_and_then_as_numbers() -> None:
     text = module_text(find("jax.nn.dot_product_attention"))
-    assert "nondiff_argnums=(7, 8, 9, 10, ))" in text
+    assert "nondiff_argnums=(8, 9, 10, 11))" in text
     assert "return d_query, d_key, d_value, _bias_gradient(query, key, value, output, lse, d_output, bias, mask," in text
-    assert "left, right), None, None, None\n" in text
+    assert "left, right), None, None, None, None\n" in text
+
+
+def test_in_shards_rules_count_from_where_these_begin() -> None:
+    """And so do the blocks that they let through; what is read of a shard is not."""
+    holes = holes_of(compiled(find("packed_documents"), LANGUAGE), LANGUAGE)
+    assert "whole_t = t + _first(origin, b, 0)" in holes.bodies["_attends"]
+    assert "whole_s <= whole_t" in holes.bodies["_attends"]
+    assert "_entries(query_segment_ids, b, t, T)" in holes.bodies["_attends"]
+    assert "first_query + stop - first_key" in holes.bodies["_run_of_keys"]
+    assert "origin" not in "".join(holes_of(compiled(find("packed_documents"), TRITON), TRITON).bodies.values())
+
+
+@pytest.mark.parametrize("rule", ["s - t <= S - T", "s <= t"])
+def test_what_needs_the_length_of_a_sequence_has_no_ring(tmp_path: Path, rule: str) -> None:
+    text = f"""
+        variant = "aligned"
+        summary = "Causal, at some end."
+        masks = ["aligned"]
+        [mask.aligned]
+        attends = "{rule}"
+    """
+    assert ("def aligned_ring(axis: str)" in module_text(spec_of(text, tmp_path))) == (rule == "s <= t")
 
 
 def test_a_sink_has_its_gradient_and_is_where_every_row_begins() -> None:
     text = module_text(find(str(SPECS / "sink.toml")))
+    assert "_ring" not in text
     assert "top = _sink(top, b, n, sink) * LOG2_E" in text
     assert "return d_query, d_key, d_value, _sink_gradient(sink, output, lse, d_output)" in text
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import in_shards
 from attnspec.harness.subjects import generated, load
 from attnspec.spec.loader import find
 from triton_of_pallas import exported, kernels
@@ -72,29 +71,11 @@ def test_a_mapped_axis_is_one_more_of_the_grid() -> None:
         np.testing.assert_allclose(found[place], wanted["query"], atol=1e-5)
 
 
-SHARED_OUT = """
-import jax
-import numpy as np
-from attnspec.generated.numpy.causal_gqa import causal_gqa as direct
-from attnspec.generated.pallas.causal_gqa import causal_gqa
-mesh = jax.make_mesh((4, 2), ("b", "n"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
-draw = np.random.default_rng(0).standard_normal
-query, key, value = (draw(shape, np.float32) for shape in ((4, 5, 4, 8), (4, 7, 2, 8), (4, 7, 2, 8)))
-heads = jax.P("b", None, "n")
-shared_out = jax.shard_map(causal_gqa, mesh=mesh, in_specs=heads, out_specs=heads, check_vma=False)
-found = jax.jit(shared_out)(query, key, value)
-assert len(found.sharding.device_set) == 8
-np.testing.assert_allclose(found, direct(query, key, value), atol=1e-5)
-"""
-
-
-def test_batch_rows_and_heads_are_shared_out_over_devices() -> None:
-    """In a process of its own: how many devices a host pretends to have is decided when jax starts."""
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PALLAS_INTERPRET": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", SHARED_OUT], env={**os.environ, **flags}, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
+def test_what_is_shared_out_over_devices_is_within_the_bound_of_one() -> None:
+    """Batch rows, heads and a sequence in shards; and one with lengths, a window and rows that see nothing on any device."""
+    found = in_shards.run("pallas", 8, "heads", "lengths")
+    assert found.keys() == {"heads", "lengths"}
+    assert all(ratio <= 1 for each in found.values() for ratio in each.values())
 
 
 @pytest.mark.parametrize(("T", "S"), [(0, 3), (3, 0)])
@@ -128,6 +109,10 @@ def test_what_no_kernel_can_do_is_refused_with_the_reason() -> None:
         called("gemma2", left=2**31 - 1)
     with pytest.raises(NotImplementedError, match="dropout is not supported"):
         called(SDPA, dropout_p=0.5)
+    with pytest.raises(NotImplementedError, match="pallas: `attn_mask` is not supported where a sequence is in shards"):
+        vars(sys.modules[kernel(SDPA).__module__])["scaled_dot_product_attention_ring"]("s")(
+            *(jnp.ones((1, 3, 4)) for _ in range(3)), attn_mask=jnp.ones((3, 3))
+        )
     with pytest.raises(NotImplementedError, match="a traced `scale` is not supported; it is a part of the kernels"):
         jax.jit(lambda scale: called("gemma2", scale=scale))(0.5)
 
@@ -149,6 +134,17 @@ CALLS: list[tuple[str, dict[str, jax.ShapeDtypeStruct], dict[str, Any]]] = [
     (KERAS, PAIRS, {"is_causal": True}),
     (SDPA, {"attn_mask": shape(N, 1, S)}, {"enable_gqa": True}),
 ]
+
+
+@pytest.mark.parametrize("platform", ["cuda", "rocm"])
+def test_a_sequence_in_shards_is_lowered_for_gpus(platform: str) -> None:
+    module = importlib.import_module("attnspec.generated.pallas.packed_documents")
+    floating = [shape(B, 8 * length, heads, 64, dtype="bfloat16") for length, heads in ((T, N), (S, K), (S, K))]
+    ids = {name: shape(B, 8 * length, dtype="int32") for name, length in zip(SEGMENTS, (T, S), strict=True)}
+    ring = in_shards.ring_gradients(module, "packed_documents", jax.sharding.AbstractMesh((8,), ("s",)))
+    text = exported(ring, platform, floating, ids)
+    assert kernels(text).keys() == {"_forward_kernel", "_query_gradient_kernel", "_key_gradients_kernel"}
+    assert text.count("stablehlo.collective_permute") == 3 + 5  # keys, values and ids; backward, two gradients too
 
 
 @pytest.mark.parametrize(("platform", "dtype", "width"), [("cuda", "bfloat16", 128), ("rocm", "float32", 48)])

@@ -17,6 +17,7 @@ from jax import export
 from jax._src.mesh import AbstractDevice
 from jax.sharding import AbstractMesh
 
+import in_shards
 from attnspec.codegen.blocks.table import SKIP, TEST, block_table
 from attnspec.codegen.kernels.holes import blocks_of
 from attnspec.harness.subjects import generated, load
@@ -66,6 +67,19 @@ def exported(loss: Any, *tensors: Any, operands: int = 0) -> str:
     kernels = [kernel for kernel in re.findall(r'kernel_name = "(\w+)"', text) if "_mask_" not in kernel]
     assert sorted(kernels) == sorted(KERNELS)
     return text
+
+
+def test_a_sequence_in_shards_is_lowered_for_tpus() -> None:
+    """The list of blocks is made on each device, which knows where its shard begins when the program runs."""
+    mesh = AbstractMesh((8,), ("s",), abstract_device=AbstractDevice("TPU v5 lite", 1, "tpu"))
+    floating = [
+        jax.ShapeDtypeStruct((2, 8 * length, heads, 64), "bfloat16") for length, heads in ((1000, 6), (1330, 2), (1330, 2))
+    ]
+    with jax.sharding.use_abstract_mesh(mesh):
+        ring = in_shards.ring_gradients(module("causal_gqa"), "causal_gqa", mesh)
+        text = str(export.export(ring, platforms=["tpu"])(floating, {}).mlir_module())
+    assert sorted(re.findall(r'kernel_name = "(\w+)"', text)) == sorted(KERNELS)
+    assert text.count("stablehlo.collective_permute") == 2 + 4
 
 
 @pytest.mark.parametrize("mask", [(2, 6, 1000, 1330), (6, 1, 1330)], ids=str)
@@ -139,7 +153,8 @@ def test_a_grid_is_as_long_as_documents_make_it() -> None:
 
     assert exported(loss, query, key, key, *segments)
     documents = jnp.asarray([[0] * 16 + [1] * 16 + [2] * 16, [0] * 48])
-    (rows, columns, kinds), count = module("packed_documents")._steps(2, 48, 48, (16, 8), "rows", documents, documents, 1.0)
+    given = documents, documents, None, 1.0
+    (rows, columns, kinds), count = module("packed_documents")._steps(2, 48, 48, (16, 8), "rows", *given)
     assert count == 12  # below and on the diagonal
     assert list(zip(rows[0, :6], columns[0, :6], strict=True)) == [(0, 0), (0, 1), (1, 2), (1, 3), (2, 4), (2, 5)]
     assert not kinds[0, 6:].any()
@@ -159,7 +174,7 @@ def test_the_grid_has_the_blocks_that_are_seen_and_no_others(
     tested[-1, :] |= bool(T % blocks[0])
     tested[:, -1] |= bool(S % blocks[1])
     for by in ("rows", "columns"):
-        steps, count = module(name)._steps(B=1, T=T, S=S, blocks=blocks, by=by, **arguments)
+        steps, count = module(name)._steps(B=1, T=T, S=S, blocks=blocks, by=by, origin=None, **arguments)
         rows, columns, kinds = (each[0] for each in steps)
         owners, others = (rows, columns) if by == "rows" else (columns, rows)
         seen = kinds & module(name).SEEN > 0
@@ -177,7 +192,7 @@ def test_the_grid_has_the_blocks_that_are_seen_and_no_others(
 
 def test_a_bias_has_its_gradient_in_every_block() -> None:
     """Seen or not: what is not seen is zero."""
-    arguments = {"attn_mask": None, "is_causal": True, "scale": 1.0}
+    arguments = {"attn_mask": None, "origin": None, "is_causal": True, "scale": 1.0}
     (rows, columns, kinds), count = module(SDPA)._steps(B=1, T=40, S=20, blocks=(16, 8), by="blocks", **arguments)
     assert list(zip(rows[0], columns[0], strict=True)) == [(row, column) for row in range(3) for column in range(3)]
     assert count == 9
@@ -189,6 +204,13 @@ def test_a_mapped_axis_is_one_more_of_the_grid() -> None:
     query, key = (jax.ShapeDtypeStruct((3, 2, length, heads, 64), "float32") for length, heads in ((1000, 6), (1330, 2)))
     mapped = jax.vmap(module("gemma2").gemma2)
     exported(lambda *tensors: mapped(*tensors).sum(), query, key, key)  # as many kernels as without
+
+
+def test_what_is_shared_out_over_devices_is_within_the_bound_of_one() -> None:
+    """Heads, and a sequence in shards."""
+    (ratios,) = in_shards.run("pallas_tpu", 4, "heads").values()
+    assert ratios.keys() == {"output", "query", "key", "value"}
+    assert all(ratio <= 1 for ratio in ratios.values())
 
 
 @pytest.mark.parametrize(("T", "S"), [(0, 3), (3, 0)])

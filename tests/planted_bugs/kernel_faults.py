@@ -94,7 +94,7 @@ class PallasFault(KernelFault):
 
 PALLAS = (
     PallasFault("correct", BACKWARD, "LAUNCHES = ", "LAUNCHES = ", place=1),
-    PallasFault("off-by-one-block-range", FORWARD, "_meets(low, end, 0, stop, ", "_meets(low, end, 0, stop - 1, "),
+    PallasFault("off-by-one-block-range", FORWARD, "first_query + stop - first_key, ", "first_query + stop - first_key - 1, "),
     PallasFault("missing-tail-mask", FORWARD, "    hidden, high = _meets(low, high, S, end, hidden, BLOCK)\n", "", place=1),
     PallasFault("missing-rescale", FORWARD, "summed * rescale[:, None] + _dot", "summed + _dot"),
     PallasFault("dropped-edge-block", FORWARD, "for tested in (False, True)", "for tested in (False,)"),
@@ -114,8 +114,14 @@ class TpuFault(PallasFault):
 
 TPU = (
     TpuFault("correct", BACKWARD, "LAUNCHES = ", "LAUNCHES = ", place=1),
-    TpuFault("off-by-one-block-range", FORWARD, "_meets(low, end, 0, stop, ", "_meets(low, end, 0, stop - 1, "),
-    TpuFault("missing-tail-mask", FORWARD, "_attends(t, s) & (s < S), logits", "_attends(t, s), logits", place=1),
+    TpuFault("off-by-one-block-range", FORWARD, "first_query + stop - first_key, ", "first_query + stop - first_key - 1, "),
+    TpuFault(
+        "missing-tail-mask",
+        FORWARD,
+        "_attends(t, s, b, origin) & (s < S), logits",
+        "_attends(t, s, b, origin), logits",
+        place=1,
+    ),
     TpuFault("missing-rescale", FORWARD, "summed[...] * rescale + _dot", "summed[...] + _dot"),
     TpuFault("sums-that-never-begin", FORWARD, "total[...] = jnp.zeros(total.shape, jnp.float32)", "pass"),
     TpuFault("wrong-head-of-a-group", FORWARD, "lax.div(n, jnp.int32(G))", "lax.rem(n, jnp.int32(G))"),
