@@ -48,7 +48,7 @@ kernels-full: $(STAMP) ## compile every kernel for every chip, dtype and head di
 bench: $(STAMP) ## measure cases per second of every lane
 	$(BIN)/attnspec bench
 
-bench-blockwise: $(STAMP) ## time and memory of the blockwise forms beside torch's, jax's and NumPy's: benchmarks/results/blockwise.json
+bench-blockwise: $(STAMP) ## time and memory of the blockwise forms beside torch's, jax's, Keras's and NumPy's: benchmarks/results/blockwise.json
 	$(BIN)/python benchmarks/blockwise.py
 
 bench-gpu: ## on a machine with a GPU, by its own torch and Triton: kernels checked, then timed: benchmarks/results/gpu.json

@@ -63,8 +63,13 @@ class Case:
     memory: bool = False
 
     @property
-    def target(self) -> str:
+    def framework(self) -> str:
+        """What runs it: `keras_jax`, with its backend, for a target that has several."""
         return self.name.partition("-")[0]
+
+    @property
+    def target(self) -> str:
+        return self.framework.partition("_")[0]
 
     def module(self) -> tuple[str, dict[str, Any]]:
         """The variant that is measured, and its options."""
@@ -105,6 +110,17 @@ CASES = (
     Case("tensorflow-causal-gradient", 0.5, gradient=True, peer="graph"),
     Case("tensorflow-window-gradient", 0.1, length=4096, window=256, gradient=True, peer="graph"),
     Case("tensorflow-short", 1.5, length=128, batch=8, peer="graph"),
+    Case("keras_jax-causal", 0.3),
+    Case("keras_jax-window", 0.1, length=4096, window=256),
+    Case("keras_jax-causal-gradient", 0.25, gradient=True),
+    Case("keras_tensorflow-causal", 0.9),
+    Case("keras_tensorflow-window", 0.15, length=4096, window=256),
+    Case("keras_tensorflow-causal-by-xla", 0.4, peer="xla"),
+    Case("keras_tensorflow-window-by-xla", 0.1, length=4096, window=256, peer="xla"),
+    Case("keras_tensorflow-causal-gradient-by-xla", 0.5, gradient=True, peer="xla"),
+    Case("keras_torch-causal", 1.5),
+    Case("keras_torch-window", 0.25, length=4096, window=256),
+    Case("keras_torch-causal-gradient", 1.8, gradient=True),
     Case("torch-memory", 2.0, length=4096, heads=4, memory=True),
     Case("torch-memory-gradient", 2.0, length=4096, heads=4, gradient=True, memory=True),
     Case("jax-memory", 2.0, length=4096, heads=4, memory=True),
@@ -113,6 +129,12 @@ CASES = (
     Case("numpy-memory-gradient", 2.0, length=4096, heads=4, gradient=True, memory=True),
     Case("tensorflow-memory", 2.0, length=4096, heads=4, memory=True),
     Case("tensorflow-memory-gradient", 2.0, length=4096, heads=4, gradient=True, memory=True),
+    Case("keras_jax-memory", 2.0, length=4096, heads=4, memory=True),
+    Case("keras_jax-memory-gradient", 2.0, length=4096, heads=4, gradient=True, memory=True),
+    Case("keras_tensorflow-memory", 2.0, length=4096, heads=4, memory=True),
+    Case("keras_tensorflow-memory-gradient", 2.0, length=4096, heads=4, gradient=True, memory=True),
+    Case("keras_torch-memory", 2.0, length=4096, heads=4, memory=True),
+    Case("keras_torch-memory-gradient", 2.0, length=4096, heads=4, gradient=True, memory=True),
 )
 WIDTH = 64  # of a head
 
@@ -219,6 +241,54 @@ def in_tensorflow(case: Case, length: int) -> Iterator[Call]:
     yield traced(own) if case.peer == "graph" else lambda: own(*tensors)
 
 
+def in_keras(case: Case, length: int) -> Iterator[Call]:
+    """Keras's blockwise form and its own function: compiled whole on jax, as they are or by XLA on TensorFlow."""
+    backend = os.environ["KERAS_BACKEND"] = case.framework.partition("_")[2]
+    from keras import ops
+
+    *tensors, cotangent = map(ops.convert_to_tensor, inputs(case, length))
+    attend, options, _ = generated(case)
+    t, s = ops.arange(length)[:, None], ops.arange(length)
+    masked = {"mask": ((s <= t) & (t - s < case.window))[None, None]} if case.window else {"is_causal": True}
+    run = {"jax": _run_in_jax, "tensorflow": _run_in_tensorflow, "torch": _run_in_torch}[backend]
+    yield run(case, lambda *at: attend(*at, **options), tensors, cotangent)
+    yield run(case, functools.partial(ops.dot_product_attention, **masked), tensors, cotangent)
+
+
+def _run_in_jax(case: Case, function: Callable[..., Any], tensors: list[Any], cotangent: Any) -> Call:
+    import jax
+
+    def both(*at: Any) -> Any:
+        return jax.vjp(function, *at)[1](cotangent)
+
+    program = jax.jit(both if case.gradient else lambda *at: function(*at)).lower(*tensors).compile()
+    return lambda: jax.block_until_ready(program(*tensors))
+
+
+def _run_in_tensorflow(case: Case, function: Callable[..., Any], tensors: list[Any], cotangent: Any) -> Call:
+    import tensorflow as tf
+
+    def both(*at: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(at)
+            output = function(*at)
+        return tuple(tape.gradient(output, at, output_gradients=cotangent))
+
+    chosen = both if case.gradient else function
+    called = tf.function(chosen, autograph=False, jit_compile=True) if case.peer == "xla" else chosen  # as `fit` compiles it
+    return lambda: called(*tensors)
+
+
+def _run_in_torch(case: Case, function: Callable[..., Any], tensors: list[Any], cotangent: Any) -> Call:
+    import torch
+
+    torch.set_num_threads(1)
+    if not case.gradient:
+        return lambda: torch.no_grad()(function)(*tensors)
+    leaves = [tensor.requires_grad_() for tensor in tensors]
+    return lambda: torch.autograd.grad(function(*leaves), leaves, cotangent)
+
+
 def in_numpy(case: Case, length: int) -> Iterator[Call]:
     """NumPy's blockwise form, and its direct one or what is written by hand."""
     import numpy as np
@@ -249,6 +319,7 @@ def by_hand(case: Case, query: Any, key: Any, value: Any) -> Any:
 
 
 FRAMEWORKS = {"torch": in_torch, "jax": in_jax, "numpy": in_numpy, "tensorflow": in_tensorflow}
+FRAMEWORKS |= dict.fromkeys(("keras_jax", "keras_tensorflow", "keras_torch"), in_keras)
 
 
 def compare(one: Any, other: Any) -> None:
@@ -271,7 +342,7 @@ def _near(found: Any, expected: Any) -> bool:
 
 def times(case: Case) -> dict[str, Any]:
     """Processor time of both, by turns."""
-    subject, peer = FRAMEWORKS[case.target](case, case.length)
+    subject, peer = FRAMEWORKS[case.framework](case, case.length)
     compare(subject(), peer())
     taken: list[tuple[float, float]] = []
     begun = time.perf_counter()
@@ -294,8 +365,8 @@ def _seconds(call: Call) -> float:
 
 def growth(case: Case, length: int) -> float:
     """Mebibytes by which the peak of this process grows during the subject's first call of that length."""
-    next(FRAMEWORKS[case.target](case, 64))()
-    call = next(FRAMEWORKS[case.target](case, length))
+    next(FRAMEWORKS[case.framework](case, 64))()
+    call = next(FRAMEWORKS[case.framework](case, length))
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _status("VmRSS")
     result = call()

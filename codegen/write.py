@@ -159,7 +159,7 @@ def _format(texts: Mapping[str, str]) -> dict[str, str]:
             (root / path).write_text(text, encoding="utf-8")
         options = ["--isolated", "--line-length", str(LINE_LENGTH), "--target-version", "py311"]
         # In a folder of its name, a framework would be taken for the files' own package.
-        imports = ["--select", "F401,I", "--config", 'lint.isort.known-third-party = ["tf_keras", "triton"]']
+        imports = ["--select", "F401,I", "--config", 'lint.isort.known-third-party = ["keras", "tf_keras", "triton"]']
         for command in (["check", "--quiet", "--fix", *imports, *options], ["format", "--quiet", *options]):
             run = subprocess.run([_ruff(), *command, str(root)], capture_output=True, text=True, check=False)
             if run.returncode:

@@ -37,7 +37,7 @@ _BLOCK_SIZES = {"T": "rows", "S": "columns"}
 _BLOCK: Dims = ("BLOCK",)
 LOWEST = Ref("compute.min")
 """The least number that logits can be."""
-_KINDS = {"logits": "compute", "weights": "compute", "d_logits": "compute", LOWEST.name: "number"}
+_KINDS = {"logits": "compute", "weights": "compute", "d_logits": "compute", LOWEST.name: "number", "_LOWEST": "number"}
 """The kinds of what the skeletons assign."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from attnspec.codegen.blockwise import graph_rows, row_modules, tiles
+from attnspec.codegen.blockwise import graph_rows, keras_stages, row_modules, tiles
 from attnspec.codegen.blockwise.coverage import BLOCK_LENGTH, supports_blockwise
 from attnspec.codegen.module import assemble
 from attnspec.codegen.printer import Target
@@ -15,8 +15,9 @@ _FORMS: dict[str, Callable[[Spec, Target], Iterator[str]]] = {
     "torch": row_modules.torch_parts,
     "jax": tiles.parts,
     "tensorflow": graph_rows.parts,
+    "keras": keras_stages.parts,
 }
-"""Whole rows where operations run one by one, also those of a graph; tiles where they are compiled together."""
+"""Whole rows where operations run one by one, also those of a graph; tiles where they are compiled together; for Keras both."""
 
 
 TARGETS = tuple(_FORMS)

@@ -128,4 +128,5 @@ KERAS = Target(
     concrete="_concrete({0})",
     unknown_size="_float({0})",
     explicit_casts=True,
+    borrows=("keras_blocks",),
 )

@@ -68,8 +68,8 @@ def test_without_a_mask_there_is_nothing_to_leave_out(tmp_path: Path) -> None:
     assert not supports_blockwise(spec_of(PLAIN, tmp_path))
 
 
-@pytest.mark.parametrize("target", ["keras", "r"])
-def test_other_targets_have_none_yet(target: str) -> None:
+@pytest.mark.parametrize("target", ["tf_keras", "r"])
+def test_other_targets_have_none(target: str) -> None:
     assert list(blockwise_modules(GEMMA2, {**TARGETS, "r": R}[target])) == []
 
 
@@ -171,7 +171,15 @@ def test_every_stage_has_an_owner_in_both_loops_with_heads_in_front(target: str)
         assert f"# {stage.clause}: " in backward
 
 
-@pytest.mark.parametrize("target", ["numpy", "torch", "jax", "tensorflow"])
+def test_every_stage_has_an_owner_in_the_functions_that_the_loops_of_keras_call() -> None:
+    ((_, text),) = blockwise_modules(GEMMA2, TARGETS["keras"])
+    forward, backward = text.partition("def logits_of(")[2].partition("def gradients_of(")[::2]
+    for stage in GEMMA2.paths[0].stages:
+        assert stage.clause == "softmax.plain" or f"# {stage.clause}: " in forward
+        assert f"# {stage.clause}: " in backward.partition("@_operation")[0]
+
+
+@pytest.mark.parametrize("target", ["numpy", "torch", "jax", "tensorflow", "keras"])
 def test_the_file_has_its_checks_from_the_direct_form(target: str) -> None:
     ((suffix, text),) = blockwise_modules(GEMMA2, TARGETS[target])
     assert suffix == "blockwise"

@@ -47,7 +47,7 @@ def test_a_variant_of_ones_own_is_compiled_to_a_folder_and_runs_without_attnspec
     assert main([str(own), "--out", str(out)]) == OK
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*.py") if path.name != "__init__.py")
     direct = [f"{target}/last_keys.py" for target in ("jax", "keras", "numpy", "pallas", "pallas_tpu", "tensorflow", "torch")]
-    blockwise = [f"{target}/last_keys_blockwise.py" for target in ("jax", "numpy", "tensorflow", "torch")]
+    blockwise = [f"{target}/last_keys_blockwise.py" for target in ("jax", "keras", "numpy", "tensorflow", "torch")]
     assert written == sorted([*direct, *blockwise, "triton/last_keys.py"])
     run = subprocess.run(
         [sys.executable, "-I", "-c", ISOLATED, str(out / "numpy")], capture_output=True, text=True, check=False
@@ -66,14 +66,14 @@ def test_a_form_is_written_alone_where_it_is_asked_for(own: Path, tmp_path: Path
 def test_the_blockwise_form_alone_is_for_the_targets_that_have_it(own: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main([str(own), "--form", "blockwise", "--out", str(out)]) == OK
-    assert sorted(path.parent.name for path in out.rglob("last*")) == ["jax", "numpy", "tensorflow", "torch"]
+    assert sorted(path.parent.name for path in out.rglob("last*")) == ["jax", "keras", "numpy", "tensorflow", "torch"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["bigbird"], "bigbird: blockwise: `block_layout` is not supported; "),
-        (["causal_gqa", "--target", "keras"], "keras has no blockwise form, only numpy, torch, jax, tensorflow have"),
+        (["causal_gqa", "--target", "r"], "r has no blockwise form, only numpy, torch, jax, tensorflow, keras have"),
     ],
 )
 def test_what_has_no_blockwise_form_is_refused_by_name(
