@@ -9,11 +9,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from attnspec.harness.check_command import UsageError, found
+from attnspec.harness.checks.agreement import compare
 from attnspec.harness.crew import Crew
 from attnspec.harness.exit_codes import OK, USAGE
 from attnspec.harness.lanes.lane import Lane
-from attnspec.harness.lanes.messages import Answer, Array, Returned
-from attnspec.harness.situations import SITUATIONS, NotExpressible, Situation, call_of
+from attnspec.harness.lanes.messages import Array, Returned
+from attnspec.harness.oracle.judge import judged
+from attnspec.harness.oracle.plan import plan_of
+from attnspec.harness.situations import SITUATIONS, NotExpressible, Situation, Way, clause_of, ways_of
 from attnspec.harness.subjects import LANES, Subject, natives, subjects_of
 from attnspec.spec.expression import fold, to_text
 from attnspec.spec.loader import SpecError
@@ -32,21 +35,18 @@ def run(options: argparse.Namespace) -> int:
     situation = SITUATIONS[options.on]()
     try:
         specs = [found(name)[0] for name in options.specs]
-        calls = [call_of(spec, situation) for spec in specs]
+        ways = {spec.name: ways_of(spec, situation) for spec in specs}
     except (UsageError, SpecError, NotExpressible) as error:
         print(error, file=sys.stderr)
         return USAGE
-    shown = [(spec, subject) for spec in specs for subject in _subjects(spec, options.generated)]
-    print(f"{situation.name}: {situation.story}\n\n{_table(situation)}")
-    with Crew([Lane(name) for name in dict.fromkeys(subject.lane for _, subject in shown)]) as crew:
-        for spec, (configuration, given) in zip(specs, calls, strict=True):
-            for subject in (subject for of, subject in shown if of is spec):
-                if subject.lane in crew.missing:
-                    print(f"\n{subject.name}: not covered: {crew.missing[subject.lane]}")
-                    continue
-                answer = crew.lanes[subject.lane].call(spec, subject, configuration, given)
-                print("\n" + "\n".join(_answer(spec, subject, crew.version(subject), answer)))
-            print("\n".join(_explanation(spec, situation)))
+    shown = {spec.name: _subjects(spec, options.generated) for spec in specs}
+    print(f"{options.on}: {situation.story}\n\n    value = {_rows(situation.value)}")
+    with Crew([Lane(name) for name in dict.fromkeys(s.lane for subjects in shown.values() for s in subjects)]) as crew:
+        for spec in specs:
+            for way in ways[spec.name]:
+                for subject in shown[spec.name]:
+                    print("\n" + "\n".join(_answer(crew, spec, way, subject)))
+                print("\n".join(_explanation(spec, way, situation)))
     return OK
 
 
@@ -55,31 +55,40 @@ def _subjects(spec: Spec, generated: bool) -> Sequence[Subject]:
     return subjects_of(spec, LANES) if generated or not own else own
 
 
-def _table(situation: Situation) -> str:
-    return f"    value = {_rows(situation.value[0, :, 0])}"
-
-
-def _answer(spec: Spec, subject: Subject, version: str, answer: Answer) -> Iterator[str]:
-    yield f"{subject.name.removeprefix('native:')} ({subject.lane} {version})"
+def _answer(crew: Crew, spec: Spec, way: Way, subject: Subject) -> Iterator[str]:
+    name = subject.name.removeprefix("native:")
+    if subject.lane in crew.missing:
+        yield f"{name}: not covered: {crew.missing[subject.lane]}"
+        return
+    yield f"{name} ({subject.lane} {crew.version(subject)})" + (f", {way.said}" if way.said else "")
+    answer = crew.lanes[subject.lane].call(spec, subject, way.configuration, way.arrays)
     if not isinstance(answer, Returned):
         yield f"    {answer}"
         return
-    output = next(iter(answer.outputs.values())).array
-    rows = output.reshape(-1, output.shape[-1])
-    yield from (f"    query {number}  {_row(row)}" for number, row in enumerate(rows))
+    output = answer.outputs[spec.outputs[0].name]
+    yield from (f"    query {number}  {_row(row)}" for number, row in enumerate(_by_query(output.array)))
+    gold = judged(plan_of(spec, way.configuration), way.arrays, False).outputs[spec.outputs[0].name]
+    if not compare(output, gold).agrees:
+        yield f"    This deviates from the spec, which has {_rows(_by_query(gold.value))}."
 
 
-def _explanation(spec: Spec, situation: Situation) -> Iterator[str]:
-    path = spec.paths[-1]
+def _explanation(spec: Spec, way: Way, situation: Situation) -> Iterator[str]:
+    """The policies of the path, or the rule of the mask."""
+    path = next(path for path in spec.paths if path.name == way.path)
     yield from (f"    {name} = {_policy(path.policies[name])}" for name in situation.policies)
     if not situation.policies:
-        yield from (f"    {s.clause}: {to_text(fold(s.expression))}" for s in path.stages if s.clause == situation.clause)
+        clause = clause_of(spec, situation).clause
+        yield from (f"    {s.clause}: {to_text(fold(s.expression))}" for s in path.stages if s.clause == clause)
 
 
 def _policy(policy: Policy) -> str:
     detail = f" with {policy.detail}" if policy.detail else ""
     why = f": {policy.why}" if policy.why else ""
     return f"{policy.value}{detail}  ({policy.source}{' at ' + policy.version if policy.version else ''}{why})"
+
+
+def _by_query(output: Array) -> Array:
+    return output.reshape(-1, output.shape[-1])
 
 
 def _rows(array: Array) -> str:
