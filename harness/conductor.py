@@ -22,6 +22,7 @@ from typing import TypeVar
 from attnspec.harness.cases import Case, Configuration, large, pool
 from attnspec.harness.checks import (
     CASE_CHECKS,
+    aftermath,
     arguments,
     coverage,
     drawn,
@@ -29,6 +30,7 @@ from attnspec.harness.checks import (
     preconditions,
     related_calls,
     relations,
+    second_order,
     signature,
     stacked,
 )
@@ -49,7 +51,7 @@ from attnspec.harness.introduce import introduced
 from attnspec.harness.kept import Kept, KeptError, read, run_of, write
 from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.lanes.framework import DTYPES, FORWARD_ONLY
-from attnspec.harness.lanes.lane import Job, Lane
+from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.messages import Answer, Lost
 from attnspec.harness.once import Once
 from attnspec.harness.oracle import judge
@@ -60,6 +62,7 @@ from attnspec.harness.tally import Tally
 from attnspec.spec.model import Spec
 
 T = TypeVar("T")
+SLOW_TO_TURN = ("torch",)  # its compiler takes seconds to import
 FEW = 4  # one in so many calls is enough where each is compiled
 
 
@@ -257,6 +260,7 @@ class Conductor:
             self._tally.add_invalid(item.spec, evidence.configuration)
             return
         self._tally.add(evidence)
+        recorder.keep(evidence)
         for check in self._case_checks(evidence.gradient):
             for subject in evidence.answers:
                 self._ledger.tried(subject, check, item.spec, evidence.case.configuration)
@@ -277,7 +281,7 @@ class Conductor:
 
         def outcomes(subject: Subject) -> list[Outcome]:
             varied = [each for case in self._varied(spec, subject, dtype) for each in variations(case)]
-            return list(arguments.outcomes(self._call_of(spec, subject), self._taken(spec, subject, varied)))
+            return list(arguments.outcomes(self._call_of(spec, subject), self._taken(spec, subject, dtype, varied)))
 
         for subject, found in self._side_by_side(subjects, outcomes):
             for outcome in found:
@@ -297,7 +301,8 @@ class Conductor:
             call, cases = self._call_of(spec, subject), self._varied(spec, subject, dtype)
             compiles = subject.lane in COMPILED
             spared = compiles and self._plan.profile.is_short
-            left_out = (*stacked.NAMES, dropout.MASK, dropout.SEEDED) if spared else ()  # each compiles something of its own
+            left_out = {*stacked.NAMES, dropout.MASK, dropout.SEEDED} if spared else set()  # each compiles something of its own
+            left_out |= {second_order.NAME} if self._is_spared(subject) else set()  # four gradients of the oracle's
             taken = (each for case in cases[:: FEW if compiles else 1] for each in pairs(case))
             first = relations.First(call)
             return [(r, list(relations.check(spec, subject, call, r, first))) for r in taken if r.relation not in left_out]
@@ -332,11 +337,14 @@ class Conductor:
             return []
         return alone if subject.lane in COMPILED or is_spared else [*alone, *both]
 
-    def _taken(self, spec: Spec, subject: Subject, varied: Sequence[Variation]) -> Iterator[Variation]:
+    def _taken(self, spec: Spec, subject: Subject, dtype: str, varied: Sequence[Variation]) -> Iterator[Variation]:
         """All variations; in a short run of what is built in, or compiled, few of those that share their call with no other."""
-        if not self._is_spared(subject):
-            return chain(varied, drawn.under_dropout(spec, varied))
-        return arguments.spared(spec, varied, subject.lane in COMPILED)
+        spared = self._is_spared(subject)
+        yield from arguments.spared(spec, varied, subject.lane in COMPILED) if spared else varied
+        yield from () if spared else drawn.under_dropout(spec, varied)
+        is_slow = self._plan.profile.is_short and subject.lane in SLOW_TO_TURN
+        if subject.is_brought and dtype == "float32" and not is_slow:
+            yield from arguments.turned(spec, subject, varied)
 
     def _is_spared(self, subject: Subject) -> bool:
         return self._plan.profile.is_short and (subject.lane in COMPILED or not subject.is_brought)
@@ -344,8 +352,12 @@ class Conductor:
     def _check_preconditions(self, recorder: Recorder, subjects: Sequence[Subject]) -> None:
         """Every subject gets all invalid calls, in float32 whatever the plan's dtypes: every lane has it."""
         dtypes = recorder.item.dtypes
-        violations, unbroken = preconditions.violations(recorder.item.spec, "float32" if "float32" in dtypes else dtypes[0])
+        dtype = "float32" if "float32" in dtypes else dtypes[0]
+        violations, unbroken = preconditions.violations(recorder.item.spec, dtype)
         self._unbroken += [f"{recorder.item.spec.name}: nothing was found that breaks `{clause}`" for clause in unbroken]
+
+        for subject in (each for each in subjects if not self._is_spared(each)):
+            recorder.add(self._aftermath(recorder.item.spec, subject, dtype))
 
         def attempt(subject: Subject) -> list[tuple[Violation, Case, Answer]]:
             mine = [each for each in violations if preconditions.is_invalid(each, recorder.item.spec, subject.lane)]
@@ -357,10 +369,16 @@ class Conductor:
                 self._ledger.tried(subject.name, "preconditions", spec, violation.configuration, violation.clause)
                 recorder.add(preconditions.check(spec, subject, violation, answer, case))
 
+    def _aftermath(self, spec: Spec, subject: Subject, dtype: str) -> Iterator[Failure]:
+        """Valid calls after invalid ones, the first that it gets."""
+        lane = self._crew.lanes[subject.lane]
+        broken = aftermath.violations(spec, dtype, subject.lane)
+        return aftermath.check(spec, subject, self._call_of(spec, subject), partial(lane.attempt, spec, subject), broken, dtype)
+
     def _attempts(self, spec: Spec, subject: Subject, violations: Sequence[Violation]) -> list[tuple[Violation, Case, Answer]]:
         cases = tuple(Case(each.configuration, derive(self._plan.seed, each.clause)) for each in violations)
-        answers = self._crew.lanes[subject.lane].run(Job(spec, (subject,), cases, attempt=True))
-        return [(each, case, answer) for each, case, (answer,) in zip(violations, cases, answers, strict=True)]
+        answers = self._crew.lanes[subject.lane].attempt(spec, subject, *cases)
+        return list(zip(violations, cases, answers, strict=True))
 
     def _check_signatures(self, recorder: Recorder, subjects: Sequence[Subject]) -> None:
         item = recorder.item

@@ -91,6 +91,7 @@ class Conformance:
         for evidence in self._crew.evidence(self._item.spec, self._item.subjects, cases, gradient=gradient):
             if isinstance(evidence, Evidence):
                 tally.add(evidence)
+                recorder.keep(evidence)
                 for check in checks:
                     recorder.add(CASE_CHECKS[check](evidence), gradient)
         return tuple(recorder.findings())

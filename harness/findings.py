@@ -37,9 +37,9 @@ class Shown:
 class Finding:
     """`failing` of `cases` cases showed it, in `dtypes`. `case` is in words, only what is not default, `path` where it goes.
 
-    `causes` are the changes of the spec that the subject equals on `explained` of the `asked` failing cases. `script` shows
-    it without attnspec (`harness/scripts/`); `file` is where it was written. `also` is what other checks saw of the same cause.
-    `pictures` are of the masks at the call.
+    `causes` are the changes of the spec that the subject equals on `explained` of the `asked` failing cases; without any,
+    `stage` says where it first differs. `script` shows it without attnspec (`harness/scripts/`); `file` is where it was
+    written. `also` is what other checks saw of the same cause. `pictures` are of the masks at the call.
     """
 
     failure: Failure
@@ -54,6 +54,7 @@ class Finding:
     causes: tuple[str, ...] = ()
     explained: int = 0
     asked: int = 0
+    stage: str = ""
     script: str = ""
     file: str = ""
     also: tuple[str, ...] = ()
@@ -81,6 +82,8 @@ class Finding:
             yield from (f"  also     {seen}" for seen in self.also)
         elif self.asked:
             yield f"  cause    no single change of the spec explains it ({self.asked} failing cases)"
+            if self.stage:
+                yield f"  stage    it first differs {self.stage}"
         if self.case:
             yield f"  call     {self.case}"
         if self.failure.worst is not None:

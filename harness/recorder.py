@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,6 +12,7 @@ from math import prod
 from attnspec.harness.arrays import arrays
 from attnspec.harness.causes.perturbations import Cause
 from attnspec.harness.causes.search import Explanation, Witness, explain
+from attnspec.harness.causes.stages import first_stage
 from attnspec.harness.causes.witnesses import is_wrong, of_two_calls
 from attnspec.harness.checks import CASE_CHECKS
 from attnspec.harness.checks.drawn import quiet
@@ -81,7 +82,7 @@ class Group:
 
     record: Record
     explanation: Explanation
-    asked: int
+    failed: Sequence[Witness]
     causes: set[Cause]
     also: list[Failure] = field(default_factory=list)
 
@@ -104,6 +105,7 @@ class Recorder:
         self._ledger = ledger
         self._tally = tally
         self._records: dict[Key, Record] = {}
+        self._judged: dict[tuple[str, bool], dict[Configuration, Evidence]] = defaultdict(dict)  # by dtype and gradient
         self._wrong: set[tuple[str, str]] = set()  # subject and clause, where the oracle said so: excused or not
         self._excused: set[tuple[Case | None, str]] = set()  # where somebody is known to be apart from all others
 
@@ -116,6 +118,12 @@ class Recorder:
                 self._excused.add((failure.case, failure.clause))
             elif not self._follows(failure):
                 self._records.setdefault(failure.key, Record(failure, gradient)).add(failure, gradient)
+
+    def keep(self, evidence: Evidence) -> None:
+        """Of each dtype the first calls, no two of them equal but for their values: those that pass rule causes out."""
+        kept = self._judged[evidence.case.configuration.dtype, evidence.gradient]
+        if len(kept) < KEPT:
+            kept.setdefault(evidence.case.configuration, evidence)
 
     def add_given(self, evidence: Evidence, inputs: Inputs, checks: Sequence[str]) -> None:
         """Gather what a user's own tensors show: a smaller call that shows the same will take their place."""
@@ -146,31 +154,33 @@ class Recorder:
         groups: list[Group] = []
         for record in self._records.values():
             witnesses = self._witnesses(record)
-            found = explain(self.item.spec, witnesses)
+            found = explain(self.item.spec, witnesses, self._passed(record.failure.subject, witnesses))
             mine = [group for group in groups if group.record.failure.subject == record.failure.subject]
             group = next((group for group in mine if not group.causes.isdisjoint(found.causes)), None)
-            if group is None and not found.causes and self._are_of_wrong_outputs(witnesses):
+            if group is None and not found.causes and self._are_of_wrong_outputs(record.failure.clause, witnesses):
                 group = next((group for group in mine if group.record.failure.check == "oracle"), None)
             if group is None:
-                groups.append(Group(record, found, len(witnesses), set(found.causes)))
+                groups.append(Group(record, found, witnesses, set(found.causes)))
             else:
                 group.add(record, found, len(witnesses))
         yield from map(self._of_group, groups)
 
-    def _are_of_wrong_outputs(self, witnesses: Sequence[Witness]) -> bool:
-        """Whether gradients are wrong where the outputs are wrong already: what went before is enough to say why."""
-        return bool(witnesses) and all(each.part == "gradients" and self._has_wrong_outputs(each) for each in witnesses)
+    def _are_of_wrong_outputs(self, clause: str, witnesses: Sequence[Witness]) -> bool:
+        """Whether what is wrong (gradients, an output) is so where other outputs are: what went before is enough to say why."""
+        return bool(witnesses) and all(self._has_wrong_outputs(each, clause) for each in witnesses)
 
-    def _has_wrong_outputs(self, witness: Witness) -> bool:
+    def _has_wrong_outputs(self, witness: Witness, clause: str) -> bool:
         given = arrays(witness.case, self.item.spec) if witness.given is None else witness.given
-        return is_wrong(self.item.spec, witness.case, given, witness.answer, "outputs")
+        return is_wrong(self.item.spec, witness.case, given, witness.answer, "outputs", but=clause)
 
     def _of_group(self, group: Group) -> Finding:
         """Of what is silently ignored there is more to say than that it is dropped: it keeps its own words."""
         finding, found = self._finding(group.record), group.explanation
         if group.record.failure.check != "arguments":
             texts = tuple(cause.text for cause in found.causes)
-            finding = replace(finding, causes=texts, explained=found.cases, asked=group.asked)
+            finding = replace(finding, causes=texts, explained=found.cases, asked=len(group.failed))
+            if group.failed and not texts and finding.failure.case is not None:
+                finding = replace(finding, stage=first_stage(self.item.spec, group.failed, finding.failure.case))
         pictures = tuple(self._pictures(finding, group))
         finding = replace(finding, also=tuple(_summary(group.also)), pictures=pictures)
         return replace(finding, script=self._script(finding))
@@ -203,6 +213,16 @@ class Recorder:
         own = [(record.given[0], record.given[1].given)] if record.given and _is_small(record.given[1].case) else []
         asked = [(each.case, each.answers[record.failure.subject], given) for each, given in (*made, *own)]
         return [Witness(case, answer, part, given) for case, answer, given in asked if isinstance(answer, Returned)]
+
+    def _passed(self, subject: str, failed: Sequence[Witness]) -> list[Witness]:
+        """Right answers of the subject in the parts and dtypes that failed elsewhere."""
+        found = []
+        for part, dtype in sorted({(each.part, each.case.configuration.dtype) for each in failed}):
+            for evidence in self._judged[dtype, part == "gradients"].values():
+                answer = evidence.answers.get(subject)
+                if isinstance(answer, Returned) and not evidence.verdict.ill_conditioned and evidence.agrees(subject, part):
+                    found.append(Witness(evidence.case, answer, part))
+        return found
 
     def _finding(self, record: Record) -> Finding:
         failure, evidence = record.failure, record.given[0] if record.given else None

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 from attnspec.harness.check_command import UsageError, found
-from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, related_calls, relations, signature
+from attnspec.harness.checks import CASE_CHECKS, aftermath, arguments, preconditions, related_calls, relations, signature
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.crew import Crew
 from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
 from attnspec.harness.findings import Replay, ReplayError, answers_at, case_text, read_replay, worst_text
 from attnspec.harness.introduce import introduced
-from attnspec.harness.lanes.lane import Job, Lane
+from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.messages import Lost
 from attnspec.harness.plan import Item
 from attnspec.harness.subjects import LANES, Subject, subjects_of
@@ -74,16 +74,25 @@ def _failures(replay: Replay, spec: Spec, crew: Crew, subjects: tuple[Subject, .
     assert replay.case is not None
     if replay.check == "arguments":
         found = [each for each in arguments.variations(spec, replay.case) if each.argument == replay.clause]
+        found += arguments.turned(spec, replay.subject, found)
         outcomes = list(arguments.outcomes(partial(lane.call, spec, replay.subject), found))
         return list(arguments.check(spec, replay.subject, outcomes))
     if replay.check == "relations":
         call = partial(lane.call, spec, replay.subject)
         pairs = [each for each in related_calls.relations(spec, replay.case) if each.relation == replay.clause]
         return [failure for each in pairs for failure in relations.check(spec, replay.subject, call, each)]
-    (row,) = lane.run(Job(spec, (replay.subject,), (replay.case,), attempt=True))
-    print(f"  answer   {preconditions.said(row[0])}")
+    if replay.clause.startswith(aftermath.AFTER):
+        return list(_aftermath(replay.subject, spec, lane, replay.case.configuration.dtype))
+    (said,) = lane.attempt(spec, replay.subject, replay.case)
+    print(f"  answer   {preconditions.said(said)}")
     violation = preconditions.violation_of(spec, replay.clause, replay.case.configuration)
-    return list(preconditions.check(spec, replay.subject, violation, row[0], replay.case))
+    return list(preconditions.check(spec, replay.subject, violation, said, replay.case))
+
+
+def _aftermath(subject: Subject, spec: Spec, lane: Lane, dtype: str) -> Iterator[Failure]:
+    broken = aftermath.violations(spec, dtype, subject.lane)
+    call, attempt = partial(lane.call, spec, subject), partial(lane.attempt, spec, subject)
+    return aftermath.check(spec, subject, call, attempt, broken, dtype)
 
 
 def _of_case(replay: Replay, spec: Spec, crew: Crew, subjects: tuple[Subject, ...]) -> list[Failure]:

@@ -36,8 +36,8 @@ _ROWS = (
     (1, 17, 129, 2, 2, 8, 8, 8, 112, 17, 33, 5, 2),
 )
 SHAPES: tuple[Mapping[str, int], ...] = tuple(dict(zip(_LETTERS, row, strict=True)) for row in _ROWS)
-# Beyond 64 in queries and head dim, beyond 128 in keys: for calls in which nothing else hides what is there.
-LARGE: tuple[Mapping[str, int], ...] = ({**SHAPES[-2], "H": 72, "V": 72}, SHAPES[-1])
+# Beyond 64 in queries and head dim, beyond 128 in queries and keys: for calls in which nothing else hides what is there.
+LARGE: tuple[Mapping[str, int], ...] = ({**SHAPES[-2], "H": 72, "V": 72}, {**SHAPES[-1], "T": 130})
 
 
 def sizes_for(number: int) -> Mapping[str, int]:

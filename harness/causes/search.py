@@ -3,16 +3,17 @@
 A failing call is judged again under every single-field perturbation (`perturbations.py`) and under faults that no field of a
 spec has: slips of axes and blocks (`slips.py`), of a softmax (`softmax_slips.py`), of half precision (`narrow_slips.py`), of
 a backward pass (`gradient_slips.py`), and outputs in another dtype, which are here. What explains every failing call is the
-cause.
+cause; of several, what passing calls do not rule out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import log
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,13 +36,14 @@ from attnspec.spec.expression import parse
 from attnspec.spec.model import Spec, Stage
 from attnspec.spec.resolve import EvaluationError, resolve
 
+T = TypeVar("T")
 HIDDEN = 1e30  # a log-sum-exp beyond it is a fill's
 STORAGE = ("float16", "bfloat16", "float32", "float64")
 
 
 @dataclass(frozen=True, eq=False)
 class Witness:
-    """A call at which a subject is wrong, and in which part of its answer; `given` where the case's seed did not make it."""
+    """A call with a subject's answer, of which one part is looked at; `given` where the case's seed did not make it."""
 
     case: Case
     answer: Returned
@@ -58,31 +60,58 @@ class Explanation:
 
 
 @np.errstate(all="ignore")
-def explain(spec: Spec, witnesses: Sequence[Witness]) -> Explanation:
-    """The causes that every witness agrees with, or those that most of them do, at least half; otherwise none.
+def explain(spec: Spec, failed: Sequence[Witness], passed: Sequence[Witness] = ()) -> Explanation:
+    """The causes that every failing call agrees with, or those that most of them do, at least half; otherwise none.
 
     A cause that moves no value out of its bound says only how far rounding may go, which a small fault of any kind fits: it is
     named where nothing else is, and where it fits everywhere.
+
+    A call that passed rules out a cause that would have made it fail. What explains a part of the failing calls is then named
+    no more, what explains all of them only where all that do are ruled out: the fault has a condition of its own.
     """
     agreeing, moving = Counter[Cause](), Counter[Cause]()
-    for witness in witnesses:
+    for witness in failed:
         found = dict(sorted(_agreeing(spec, witness), key=lambda each: each[1]))  # of one name, what moves values counts
         agreeing.update(found.keys())
         moving.update(cause for cause, moves in found.items() if moves)
-    most = max(agreeing.values(), default=0)
-    if 2 * most < len(witnesses) or most < min(len(witnesses), 2):
-        return Explanation((), 0)
-    named = [cause for cause, count in agreeing.items() if count == most]
-    telling = [cause for cause in named if moving[cause] == most]
-    if not telling and most < len(witnesses):
-        return Explanation((), 0)
-    return Explanation(tuple(telling or named), most)
+    everywhere = [cause for cause, count in agreeing.items() if count == len(failed)]
+    if everywhere:
+        named = [cause for cause in everywhere if moving[cause] == len(failed)] or everywhere
+        left = named if len(named) == 1 else _not_ruled_out(spec, named, passed)
+        return Explanation(tuple(left or named), len(failed))
+    likely = [cause for cause, count in moving.items() if 2 * count >= len(failed) and count == agreeing[cause] > 1]
+    left = _not_ruled_out(spec, likely, passed)
+    most = max((agreeing[cause] for cause in left), default=0)
+    return Explanation(tuple(cause for cause in left if agreeing[cause] == most), most)
+
+
+def _not_ruled_out(spec: Spec, causes: Sequence[Cause], passed: Sequence[Witness]) -> list[Cause]:
+    """The causes under which the answers to calls that passed are right too, as far as they apply there."""
+    left = list(causes)
+    for witness in passed:
+        if left:
+            fits = _fits(spec, witness, left)
+            left = [cause for cause in left if fits.get(cause, True)]
+    return left
+
+
+def _fits(spec: Spec, witness: Witness, causes: Collection[Cause]) -> dict[Cause, bool]:
+    """Whether a call's answer is right under each of the causes that apply to it: where a bound says nothing, it may be."""
+    fits: dict[Cause, bool] = {}
+    for cause, verdict in _verdicts(spec, witness, *_judged(spec, witness), causes):
+        fits[cause] = fits.get(cause, False) or verdict.ill_conditioned or _agrees(witness, verdict)
+    return fits
+
+
+def _judged(spec: Spec, witness: Witness) -> tuple[Mapping[str, Array], Verdict]:
+    """The arrays of a call, and what is right there."""
+    given = arrays(witness.case, spec) if witness.given is None else witness.given
+    return given, judge(spec, witness.case, given, witness.part == "gradients")
 
 
 def _agreeing(spec: Spec, witness: Witness) -> Iterator[tuple[Cause, bool]]:
     """The causes under which an answer is right, and whether they make it another one."""
-    given = arrays(witness.case, spec) if witness.given is None else witness.given
-    declared = judge(spec, witness.case, given, witness.part == "gradients")
+    given, declared = _judged(spec, witness)
     for cause, verdict in _verdicts(spec, witness, given, declared):
         if _agrees(witness, verdict):
             yield cause, _moves(_of(declared, witness.part), _of(verdict, witness.part))
@@ -112,23 +141,31 @@ def _agrees(witness: Witness, verdict: Verdict) -> bool:
     return all(compare(tensors[name], gold).agrees for name, gold in golds.items())
 
 
-def _verdicts(spec: Spec, witness: Witness, given: Mapping[str, Array], verdict: Verdict) -> Iterator[tuple[Cause, Verdict]]:
-    """What each cause would give at the witness's call, where `verdict` is declared."""
+def _verdicts(
+    spec: Spec,
+    witness: Witness,
+    given: Mapping[str, Array],
+    verdict: Verdict,
+    causes: Collection[Cause] | None = None,
+) -> Iterator[tuple[Cause, Verdict]]:
+    """What each cause, or each of `causes`, would give at the witness's call, where `verdict` is declared."""
     case, gradients = witness.case, witness.part == "gradients"
-    for cause, changed in chain(perturbations(spec, case.configuration), slips(spec, case.configuration)):
+    for cause, changed in _among(causes, perturbations(spec, case.configuration), slips(spec, case.configuration)):
         try:
             other = judge(changed, case, given, gradients)
         except (ShapeMismatch, EvaluationError, ValueError, IndexError):  # the change makes the call invalid
             continue
         yield cause, _at_bounds_of(verdict, other) if other.ill_conditioned else other
-    for cause, plan in chain(softmax_slips(spec, case.configuration), narrow_slips(spec, case.configuration)):
+    for cause, plan in _among(causes, softmax_slips(spec, case.configuration), narrow_slips(spec, case.configuration)):
         other = judged(plan, given, gradients)
         yield cause, _at_bounds_of(verdict, other) if other.ill_conditioned else other
-    yield from _as_other_dtypes(spec, case, given, gradients)
-    yield from _leaks(spec, case, given, verdict)
-    yield from _outputs(spec, case, given, verdict)
-    if gradients:
-        yield from gradient_slips(spec, case, given, verdict)
+    backward = gradient_slips(spec, case, given, verdict) if gradients else ()
+    others = _as_other_dtypes(spec, case, given, gradients), _leaks(spec, case, given, verdict), backward
+    yield from _among(causes, *others, _outputs(spec, case, given, verdict))
+
+
+def _among(causes: Collection[Cause] | None, *found: Iterable[tuple[Cause, T]]) -> Iterator[tuple[Cause, T]]:
+    return (each for each in chain(*found) if causes is None or each[0] in causes)
 
 
 def _at_bounds_of(verdict: Verdict, other: Verdict) -> Verdict:

@@ -4,7 +4,8 @@ A call is made twice, the second time with other values in one tensor, with one 
 one, at the plainest that is tried, or with a size that no tensor has, which must raise. Where the spec says that the results
 differ, the subject's own two results are compared: no value of the oracle's is asked for, only how far apart two right answers
 may be. Every argument is given alone and beside every other one, so that one that is dropped only on one path, or only where
-another is given, shows too. What is varied about dropout, and under it, is in `drawn.py`.
+another is given, shows too, and in the lane's other mode: eager or compiled. What is varied about dropout, and under it, is in
+`drawn.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from attnspec.harness.configuration import Case, Configuration, TensorPlan
 from attnspec.harness.facts import facts
 from attnspec.harness.findings import size_of
 from attnspec.harness.lanes.call import inputs
+from attnspec.harness.lanes.framework import MODES
 from attnspec.harness.lanes.messages import Answer, Array, Raised, Returned
 from attnspec.harness.oracle import Gold, judge
 from attnspec.harness.pool import Choice, Factors, configuration
@@ -42,11 +44,19 @@ class Call(Protocol):
     """One call of a subject, which a lane may make on arrays that lie otherwise in memory (lanes/memory.py)."""
 
     def __call__(
-        self, configuration: Configuration, given: Mapping[str, Array], layout: str = "", gradient: bool = False, seed: int = 0
+        self,
+        configuration: Configuration,
+        given: Mapping[str, Array],
+        layout: str = "",
+        gradient: bool = False,
+        seed: int = 0,
+        turned: bool = False,
+        second: bool = False,
     ) -> Answer:
         """The answer."""
 
 
+Modes = tuple[str, str] | None
 RANKED: tuple[Status, ...] = ("refused", "honoured", "ignored")  # a run reports the last one that it saw
 PLACES = (7, 3, 4)  # in sizes.py: grouped heads and T under S, then equal heads, then T over S
 STEP = seed_for("plain", "half", 1)  # further on, the distributions are the same
@@ -55,11 +65,12 @@ EMPTY = seed_for("plain", "half, empty rows")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an argument in one call."""
+    """What became of an argument in one call, which may have been turned."""
 
     argument: str
     case: Case
     status: Status
+    turned: bool = False
 
 
 _made: dict[tuple[int, str], tuple[Spec, tuple[list[Case], list[Case]]]] = {}
@@ -172,6 +183,16 @@ def _mistold(spec: Spec, case: Case, argument: Argument, given: Mapping[str, Arr
         yield Variation(argument.name, case, given, changed, given, None, singular=True)
 
 
+def turned(spec: Spec, subject: Subject, found: Iterable[Variation]) -> Iterator[Variation]:
+    """The first variation of each argument on each path once more, in the lane's other mode."""
+    seen = set()
+    for each in found if spec.form == "function" and subject.lane in MODES else ():
+        key = each.argument, path_of(spec, each.case.configuration)
+        if key not in seen and not each.singular and each.apart is not None:
+            seen.add(key)
+            yield replace(each, turned=True)
+
+
 def spared(spec: Spec, found: Iterable[Variation], compiles: bool) -> Iterator[Variation]:
     """The variations without most singular ones: the first of each argument on each path, and none that has to be compiled."""
     seen = set()
@@ -245,20 +266,24 @@ def _far(gold: Gold, other: Gold) -> bool:
 
 def outcomes(call: Call, found: Iterable[Variation]) -> Iterator[Outcome]:
     """What becomes of each argument. Nothing is said where the subject fails for another reason."""
-    answered: dict[tuple[Case, int], Answer] = {}
+    answered: dict[tuple[Case, int, bool], Answer] = {}
     for variation in found:
-        key = variation.case, variation.seed
+        key = variation.case, variation.seed, variation.turned
         if key not in answered:
-            answered[key] = call(variation.case.configuration, variation.given, seed=variation.seed)
+            answered[key] = _asked(call, variation, variation.case.configuration, variation.given)
         status = _status(call, variation, answered[key])
         if status is not None:
-            yield Outcome(variation.argument, variation.case, status)
+            yield Outcome(variation.argument, variation.case, status, variation.turned)
+
+
+def _asked(call: Call, variation: Variation, configuration: Configuration, given: Mapping[str, Array]) -> Answer:
+    return call(configuration, given, seed=variation.seed, turned=variation.turned)
 
 
 def _status(call: Call, variation: Variation, before: Answer) -> Status | None:
     if isinstance(before, Raised):
         return "refused" if _is_refused(call, variation) else None
-    after = call(variation.changed, variation.other, seed=variation.seed)
+    after = _asked(call, variation, variation.changed, variation.other)
     if not isinstance(before, Returned) or not isinstance(after, Returned | Raised):
         return None
     if isinstance(after, Raised):
@@ -276,7 +301,8 @@ def _is_refused(call: Call, variation: Variation) -> bool:
     if absent is None:
         return False
     kept = dict(absent.tensors)
-    return isinstance(call(absent, {name: array for name, array in variation.given.items() if name in kept}), Returned)
+    given = {name: array for name, array in variation.given.items() if name in kept}
+    return isinstance(_asked(call, variation, absent, given), Returned)
 
 
 def _same_shapes(before: Returned, after: Returned) -> bool:
@@ -303,11 +329,12 @@ def check(spec: Spec, subject: Subject, found: Sequence[Outcome]) -> Iterator[Fa
     """One failure per argument that is ignored somewhere, at the smallest call, with what those calls have in common."""
     for argument in dict.fromkeys(each.argument for each in found):
         mine = [each for each in found if each.argument == argument]
-        ignored = [each.case for each in mine if each.status == "ignored"]
-        where = _where(spec, ignored, [each.case for each in mine if each.status == "honoured"]) if ignored else None
+        ignored = [each for each in mine if each.status == "ignored"]
+        honoured = [each for each in mine if each.status == "honoured"]
+        where = _where(spec, MODES.get(subject.lane), ignored, honoured) if ignored else None
         if where is not None:
             message = f"`{argument}` is silently ignored {where}"
-            smallest = min(ignored, key=size_of)
+            smallest = min((each.case for each in ignored), key=size_of)
             yield Failure(subject.name, "arguments", argument, "silently ignored", message, spec.name, smallest)
 
 
@@ -324,24 +351,26 @@ def worst_status(spec: Spec, found: Iterable[Outcome], known: dict[str, str]) ->
             known[name] = known.pop(name)  # in the order of the signature
 
 
-def _where(spec: Spec, ignored: Sequence[Case], honoured: Sequence[Case]) -> str | None:
+def _where(spec: Spec, modes: Modes, ignored: Sequence[Outcome], honoured: Sequence[Outcome]) -> str | None:
     """What all calls that ignore it share and no call that honours it has.
 
     A single call that nothing sets apart is another fault's doing: a mask that hides too much leaves no key to tell apart.
     """
     if not honoured:
         return "in every call"
-    others = {feature for case in honoured for feature in _features(spec, case)}
-    shared = [set(_features(spec, case)) for case in ignored]
-    for feature in _features(spec, ignored[0]):
+    others = {feature for each in honoured for feature in _features(spec, modes, each)}
+    shared = [set(_features(spec, modes, each)) for each in ignored]
+    for feature in _features(spec, modes, ignored[0]):
         if feature not in others and all(feature in each for each in shared):
             return feature
     return f"in {len(ignored)} of {len(ignored) + len(honoured)} calls" if len(ignored) > 1 else None
 
 
-def _features(spec: Spec, case: Case) -> Iterator[str]:
+def _features(spec: Spec, modes: Modes, outcome: Outcome) -> Iterator[str]:
     """What may decide on a path, the plainest first."""
-    configuration = case.configuration
+    configuration = outcome.case.configuration
+    if modes:
+        yield _in_mode(modes[outcome.turned])
     tensors = [(name, plan) for name, plan in configuration.tensors if name in {a.name for a in spec.tensor_arguments}]
     if len(spec.paths) > 1:
         yield f"on the path `{path_of(spec, configuration)}`"
@@ -350,3 +379,12 @@ def _features(spec: Spec, case: Case) -> Iterator[str]:
     yield from (f"beside a {plan.dtype} `{name}`" for name, plan in tensors if not spec.argument(name).required)
     yield from (f"for `{name}` of rank {len(plan.shape)}" for name, plan in tensors)
     yield f"in {configuration.dtype}"
+
+
+def _in_mode(mode: str) -> str:
+    return f"where it is {mode}"
+
+
+def is_turned(failure: Failure, lane: str) -> bool:
+    """Whether an argument is ignored in the lane's other mode alone."""
+    return lane in MODES and failure.message.endswith(_in_mode(MODES[lane][1]))

@@ -42,3 +42,8 @@ class Evidence:
             tensors = dict(self.returned(part))[subject]
             self._compared[key] = compare(tensors[name], self.golds(part)[name])
         return self._compared[key]
+
+    def agrees(self, subject: str, part: Part) -> bool:
+        """Whether the subject returned all of a part, and rightly."""
+        tensors, golds = dict(self.returned(part)).get(subject, {}), self.golds(part)
+        return all(name in tensors and self.comparison(subject, part, name).agrees for name in golds)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from attnspec.harness.arrays import arrays
-from attnspec.harness.checks import dropout, stacked
+from attnspec.harness.checks import dropout, second_order, stacked
 from attnspec.harness.checks.arguments import STEP
 from attnspec.harness.checks.setting import Given, Related, Setting, all_moved, along, positions, related_to
 from attnspec.harness.checks.variation import is_valid
@@ -37,6 +37,8 @@ def relations(spec: Spec, case: Case) -> Iterator[Related]:
     yield from stacked.linear_cotangents(setting)
     yield from dropout.seeded(setting)
     shared = any(argument.name in dict(case.configuration.values) for argument in spec.tensor_arguments)
+    if spec.form == "function":
+        yield from second_order.calls(setting, _number(case))
     if spec.form == "function" and not shared:  # what moves in one tensor must not in another
         for relation in (
             _hidden,
@@ -249,10 +251,15 @@ def _doubled(setting: Setting) -> Iterator[Related]:
 
 def _memory(case: Case, given: Given) -> Iterator[Related]:
     """All layouts for the first of the varied calls, another one for each of the others."""
-    number = (case.seed // STEP - 1) // 2
+    number = _number(case)
     for kind in KINDS if number <= 0 else KINDS[number % len(KINDS) :][:1]:
         own = {name: _repeated_entry(array) for name, array in given.items()} if kind == "expanded" else given
         yield Related(f"memory-{kind}", case, own, case.configuration, own, layout=kind)
+
+
+def _number(case: Case) -> int:
+    """Which of the varied calls it is."""
+    return (case.seed // STEP - 1) // 2
 
 
 def _repeated_entry(array: Array) -> Array:

@@ -17,6 +17,7 @@ split-keys         halves of the keys, each half weighed by its log-sum-exp, giv
 dropout            with it a weight is zero or 1 / (1 - rate) times itself, in the share that the rate says
 dropout-seed       the same seed drops the same weights again
 dropout-mask       what the output drops has no gradient either, and what it scales a scaled one: one mask, both ways
+second-order       the gradients change along the inputs as the oracle's do
 appended-key       a further key that the mask hides changes nothing
 memory-KIND        the same arrays elsewhere in memory: transposed, sliced, offset, expanded, reversed (lanes/memory.py)
 """
@@ -28,7 +29,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from attnspec.harness.checks import dropout
+from attnspec.harness.checks import dropout, second_order
 from attnspec.harness.checks.arguments import Call
 from attnspec.harness.checks.failure import Failure, Worst
 from attnspec.harness.checks.setting import Given, Related, setting_of
@@ -39,7 +40,7 @@ from attnspec.harness.lanes.messages import Array, Returned
 from attnspec.harness.subjects import Subject
 from attnspec.spec.model import Spec
 
-DRAWN = {dropout.MASK: dropout.check_mask, dropout.SEEDED: dropout.check_seed}
+OWN = {dropout.MASK: dropout.check_mask, dropout.SEEDED: dropout.check_seed, second_order.NAME: second_order.check}
 
 
 @dataclass
@@ -64,8 +65,8 @@ def check(spec: Spec, subject: Subject, call: Call, related: Related, first: Fir
         return
     if related.gradient and subject.lane in FORWARD_ONLY:
         return
-    if related.relation in DRAWN:
-        yield from DRAWN[related.relation](spec, subject, call, related)
+    if related.relation in OWN:
+        yield from OWN[related.relation](spec, subject, call, related)
         return
     before = (first or First(call)).answer(related)
     after = _asked(call, related.gradient, related.changed, related.other, layout=related.layout)

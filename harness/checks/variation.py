@@ -21,7 +21,7 @@ class Variation:
     `apart` says how far apart two results of the same thing may be, by output; None where the second call is invalid.
     `without` is the call without an optional tensor, to tell whether a refusal is about that. A `singular` variation is of a
     call that no other variation makes: it is built, traced or compiled for that one alone. A `seed` sets the framework's
-    generator before each call.
+    generator before each call; both are `turned` where they are made in the other of a lane's modes (lanes/framework.py).
     """
 
     argument: str
@@ -33,6 +33,7 @@ class Variation:
     without: Configuration | None = None
     singular: bool = False
     seed: int = 0
+    turned: bool = False
 
 
 def offered(spec: Spec) -> Iterator[Argument]:

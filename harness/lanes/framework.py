@@ -32,6 +32,13 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "pallas_tpu": ("bfloat16", "float32"),
 }
 FORWARD_ONLY = ("r",)  # lanes that give no gradients
+MODES: Mapping[str, tuple[str, str]] = {
+    "torch": ("called eagerly", "compiled by torch.compile"),
+    "jax": ("compiled by jax.jit", "called without jax.jit"),
+    "tensorflow": ("called eagerly", "traced by tf.function"),
+}
+"""How lanes make a call of a function: as they usually do, and turned. Of torch's compiler it is what traces and guards alone,
+which generates no code."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +57,8 @@ class Call:
     dtypes: Mapping[str, str]
     arrangement: Arrangement | None = None  # how the axes of its tensors are spread
     layout: str = ""  # how its inputs lie in memory (memory.py)
+    turned: bool = False  # whether it is made in the lane's other mode
+    second: bool = False  # whether gradients are those of the gradients, along the inputs
     compiled: dict[str, Callable[..., dict[str, Any]]] = field(default_factory=dict)
 
     def dtype(self, name: str) -> str:

@@ -31,6 +31,8 @@ class JaxFramework:
             if request.is_attempt:  # refused or not is known from tracing alone, without compiling anything
                 jax.eval_shape(lambda tensors: _apply(request, tensors), natives)
                 return {}
+            if request.turned:
+                return _tensors(_apply(request, {name: jnp.asarray(array) for name, array in natives.items()}))
             if "forward" not in request.compiled:
                 request.compiled["forward"] = jax.jit(lambda tensors: _apply(request, tensors))
             return _tensors(request.compiled["forward"](natives))
@@ -39,6 +41,8 @@ class JaxFramework:
         with jax.enable_x64(_is_double(request)):
             natives = _natives(request, call.inputs(arrays))
             given = _natives(request, call.cotangents(arrays))
+            if request.second:
+                return _tensors(jax.jit(lambda tensors, d: _pull_back_again(request, tensors, d))(natives, given))
             if "backward" not in request.compiled:
                 request.compiled["backward"] = jax.jit(lambda tensors, d: _pull_back(request, tensors, d))
             return _tensors(request.compiled["backward"](natives, given))
@@ -62,7 +66,7 @@ def _apply(request: Call, tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pull_back(request: Call, tensors: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    leaves = {name: value for name, value in tensors.items() if jnp.issubdtype(value.dtype, jnp.floating)}
+    leaves = _leaves(tensors)
     fixed = {name: value for name, value in tensors.items() if name not in leaves}
 
     def forward(leaves: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,6 +76,17 @@ def _pull_back(request: Call, tensors: Mapping[str, Any], given: Mapping[str, An
     outputs, pull = jax.vjp(forward, leaves)
     (found,) = pull({name: given.get(name, jnp.ones_like(value)).astype(value.dtype) for name, value in outputs.items()})
     return dict(found)
+
+
+def _pull_back_again(request: Call, tensors: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """How the gradients change along the inputs."""
+    leaves = _leaves(tensors)
+    _, pull = jax.vjp(lambda leaves: _pull_back(request, {**tensors, **leaves}, given), leaves)
+    return dict(pull(leaves)[0])
+
+
+def _leaves(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tensors.items() if jnp.issubdtype(value.dtype, jnp.floating)}
 
 
 def _tensors(values: Mapping[str, Any]) -> dict[str, Tensor]:

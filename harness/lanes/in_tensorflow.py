@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,24 +29,36 @@ class TensorflowFramework:
         tf.random.set_seed(number)
 
     def run(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
-        outputs = _forward(request, _natives(request, call.inputs(arrays)))
+        natives = _natives(request, call.inputs(arrays))
+        outputs = _traced(request)(natives) if request.turned else _forward(request, natives)
         return {name: _tensor(value) for name, value in outputs.items()}
 
     def gradients(self, request: Call, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
         natives = _natives(request, call.inputs(arrays))
         leaves = {name: value for name, value in natives.items() if value.dtype.is_floating}
+        found = (self._again if request.second else self._found)(request, natives, leaves, arrays)
+        return {name: _tensor(tf.convert_to_tensor(gradient)) for name, gradient in found.items()}
+
+    def _again(self, request: Call, natives: Mapping[str, Any], leaves: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
+        """How the gradients change along the inputs."""
+        with tf.GradientTape() as tape:
+            tape.watch(list(leaves.values()))
+            found = self._found(request, natives, leaves, arrays)
+        along = list(leaves.values())
+        return tape.gradient(list(found.values()), leaves, along, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    def _found(self, request: Call, natives: Mapping[str, Any], leaves: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(list(leaves.values()))
             outputs = _forward(request, natives)
         given = {name: tf.cast(array, outputs[name].dtype) for name, array in call.cotangents(arrays).items()}
         given |= {name: tf.ones_like(outputs[name]) for name in call.detached(request.spec, outputs)}
-        found = tape.gradient(
+        return tape.gradient(
             [outputs[name] for name in given],
             leaves,
             output_gradients=list(given.values()),
             unconnected_gradients=tf.UnconnectedGradients.ZERO,  # what nothing depends on: the oracle says the same
         )
-        return {name: _tensor(tf.convert_to_tensor(gradient)) for name, gradient in found.items()}
 
 
 def _natives(request: Call, arrays: Mapping[str, Array]) -> dict[str, Any]:
@@ -63,6 +75,13 @@ def _forward(request: Call, tensors: Mapping[str, Any]) -> dict[str, Any]:
         args.insert(0, call.weights_of(request.spec, tensors))
         keywords |= call.constructor_arguments(request.spec, request.values)
     return call.named(request.outputs, function(*args, **keywords))
+
+
+def _traced(request: Call) -> Callable[..., dict[str, Any]]:
+    """The call as a graph."""
+    if "graph" not in request.compiled:
+        request.compiled["graph"] = tf.function(lambda tensors: _forward(request, tensors))
+    return request.compiled["graph"]
 
 
 def _module(request: Call, layer: type, weights: Mapping[str, Any]) -> Any:

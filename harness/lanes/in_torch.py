@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,10 +57,22 @@ class TorchFramework:
             [outputs[name] for name in given],
             list(leaves.values()),
             [value.to(outputs[name].dtype) for name, value in given.items()],
+            create_graph=request.second,
             allow_unused=True,  # an argument that nothing depends on has gradient 0, and the oracle says the same
         )
+        found = _once_more(list(leaves.values()), found) if request.second else found
         pairs = zip(leaves.items(), found, strict=True)
         return {name: _tensor(torch.zeros_like(leaf) if grad is None else grad) for (name, leaf), grad in pairs}
+
+
+def _once_more(leaves: Sequence[torch.Tensor], found: Sequence[torch.Tensor | None]) -> Sequence[torch.Tensor | None]:
+    """How gradients change along the inputs; not at all where autograd knows of nothing that they hang on."""
+    pairs = [(each, leaf.detach()) for leaf, each in zip(leaves, found, strict=True) if each is not None and each.requires_grad]
+    if not pairs:
+        return [None] * len(leaves)
+    gradients, along = zip(*pairs, strict=True)
+    again: Sequence[torch.Tensor | None] = torch.autograd.grad(gradients, leaves, along, allow_unused=True)
+    return again
 
 
 def _forward(request: Call, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -75,8 +87,16 @@ def _forward(request: Call, tensors: Mapping[str, torch.Tensor]) -> dict[str, An
         weights = call.weights_of(request.spec, tensors)
         result = function(weights, *args, **keywords, **call.constructor_arguments(request.spec, request.values))
     else:
-        result = function(*args, **keywords)
+        result = (_compiled(request) if request.turned else function)(*args, **keywords)
     return call.named(request.outputs, result)
+
+
+def _compiled(request: Call) -> Callable[..., Any]:
+    """The function as torch.compile traces it, for this configuration alone: after eight it would be called as it is."""
+    if "function" not in request.compiled:
+        torch.compiler.reset()
+        request.compiled["function"] = torch.compile(request.subject.function, backend="eager", dynamic=False)
+    return request.compiled["function"]
 
 
 def _module(request: Call, layer: type) -> torch.nn.Module:

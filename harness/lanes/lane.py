@@ -103,6 +103,10 @@ class Lane:
         self.submit(job)
         return self.collect()
 
+    def attempt(self, spec: Spec, subject: Subject, *cases: Case) -> list[Answer]:
+        """What the subject says to calls that it has to refuse."""
+        return [answer for (answer,) in self.run(Job(spec, (subject,), cases, attempt=True))]
+
     def call(
         self,
         spec: Spec,
@@ -112,8 +116,12 @@ class Lane:
         layout: str = "",
         gradient: bool = False,
         seed: int = 0,
+        turned: bool = False,
+        second: bool = False,
     ) -> Answer:
-        """One call on the caller's own arrays, which the lane may lay out otherwise in memory (memory.py).
+        """One call on the caller's own arrays, which the lane may lay out otherwise in memory (memory.py), or make `turned`.
+
+        `second` asks for how the gradients change along the inputs, in their place.
 
         For gradients the cotangents are among the arrays. A `seed` sets the framework's generator before the call, and
         before it is made again for gradients.
@@ -124,7 +132,7 @@ class Lane:
         lessons = self._lessons(Job(spec, (subject,), (case,)))
         arrays = {name: [array.dtype.str, list(array.shape), array.tobytes().hex()] for name, array in given.items()}
         request = {"subject": subject.to_dict(), "gradient": gradient, "attempt": False, "arrays": arrays, "layout": layout}
-        request["seed"] = seed
+        request |= {"seed": seed, "turned": turned, "second": second}
         self._process.send({"op": "call", "configuration": self._numbers[configuration], **request, **lessons})
         try:
             (answer,) = unpack(*self._process.receive())

@@ -3,7 +3,7 @@
 A request is a JSON text; `op` is one of
 
     run        {"subjects": [...], "cases": [[configuration, seed], ...], "gradient", "attempt"}
-    call       {"subject": ..., "configuration": number, "arrays": {name: [dtype, shape, hex]}, "layout"}
+    call       {"subject": ..., "configuration": number, "arrays": {name: [dtype, shape, hex]}, "layout", "turned", "second"}
     signature  {"subject": ...}
     forget     {}
 
@@ -135,7 +135,8 @@ class Server:
         forward: dict[str, Any] = {}
         try:
             prepared = self._call(subject, number, request["attempt"])
-            prepared = replace(prepared, layout=request["layout"]) if request.get("layout") else prepared
+            asked = {name: request[name] for name in ("layout", "turned", "second") if request.get(name)}
+            prepared = replace(prepared, **asked)
             adapter = prepared.subject.adapter
             given = adapter.into(prepared.spec, given) if adapter else given
             spread = prepared.arrangement

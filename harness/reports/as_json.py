@@ -152,6 +152,7 @@ def finding_of(finding: Finding) -> dict[str, Any]:
     return {
         "cause": finding.title,
         "causes": list(finding.causes),
+        "stage": finding.stage,
         "subject": failure.subject,
         "check": failure.check,
         "clause": failure.clause,

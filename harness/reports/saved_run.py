@@ -43,6 +43,7 @@ class Found:
 
     cause: str
     causes: tuple[str, ...]
+    stage: str
     subject: str
     check: str
     clause: str

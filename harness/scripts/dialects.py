@@ -78,6 +78,7 @@ class Dialect:
         "reversed": "np.flip(np.flip({x}).copy())",
     }
     seeded = "np.random.seed({seed})"  # what sets the global generator
+    turned = "{function}"  # the function in the lane's other mode
     classes = False  # whether a layer is a class, and not a function of its weights
 
     def tensor(self, array: Array, dtype: str, *, leaf: bool = False) -> str:
@@ -115,6 +116,10 @@ class Dialect:
             return [f"gradient = {called}[{what.key!r}]"]
         return [f"found = {called}", f"gradient = {' + '.join(f'found[{key!r}]' for key in (what.key, *what.places))}"]
 
+    def second(self, what: Differentiated, leaves: Sequence[str]) -> list[str]:
+        """The same with how the gradient changes along all leaves; NumPy has none."""
+        raise NotImplementedError
+
     def forward(self, target: str, call: str, variables: Sequence[str], is_layer: bool) -> list[str]:
         """Statements that make a call without gradients; `variables` are those that it uses."""
         return [f"{target} = {call}"]
@@ -125,6 +130,7 @@ class Torch(Dialect):
 
     imports: tuple[str, ...] = ("import torch",)
     seeded = "torch.manual_seed({seed})"
+    turned = 'torch.compile({function}, backend="eager")'
     maker = "torch"
     array = "torch.tensor({values}, dtype=torch.{dtype})"
     layouts: Mapping[str, str] = {
@@ -158,6 +164,15 @@ class Torch(Dialect):
             f"gradient = torch.zeros_like({what.by}) if {what.by}.grad is None else {what.by}.grad",
         ]
 
+    def second(self, what: Differentiated, leaves: Sequence[str]) -> list[str]:
+        every = ", ".join(leaves)
+        return [
+            f"outputs, cotangents = {what.picked()}, {what.given()}",
+            f"kept = torch.autograd.grad(outputs, [{every}], cotangents, create_graph=True, materialize_grads=True)",
+            f"along = sum((one * leaf.detach()).sum() for one, leaf in zip(kept, [{every}])) + 0 * {what.by}.sum()",
+            f"(gradient,) = torch.autograd.grad(along, {what.by})",
+        ]
+
     def forward(self, target: str, call: str, variables: Sequence[str], is_layer: bool) -> list[str]:
         if not is_layer:  # whose weights ask for gradients
             return super().forward(target, call, variables, is_layer)
@@ -184,12 +199,20 @@ class Jax(Dialect):
             f"(gradient,) = pull({what.given()})",
         ]
 
+    def second(self, what: Differentiated, leaves: Sequence[str]) -> list[str]:
+        every = ", ".join(leaves)
+        return [
+            f"first = jax.jit(lambda {every}: jax.vjp(lambda {every}: {what.picked()}, {every})[1]({what.given()}))",
+            f"gradient = jax.vjp(first, {every})[1](({every},))[{leaves.index(what.by)}]",
+        ]
+
 
 class TensorFlow(Dialect):
     """TensorFlow's: gradients come from a tape, and a layer's weights are its attributes."""
 
     imports = ("import tensorflow as tf",)
     seeded = "tf.random.set_seed({seed})"
+    turned = "tf.function({function})"
     maker = "tf"
     array = "tf.constant({values}, {dtype!r})"
     classes = True
@@ -210,6 +233,16 @@ class TensorFlow(Dialect):
             f"    tape.watch({what.by})",
             f"    output = {what.picked()}",
             f"gradient = tape.gradient(output, {what.by}, {what.given()})",
+        ]
+
+    def second(self, what: Differentiated, leaves: Sequence[str]) -> list[str]:
+        every = ", ".join(leaves)
+        return [
+            "with tf.GradientTape() as outer, tf.GradientTape() as tape:",
+            f"    for each in [{every}]: outer.watch(each), tape.watch(each)",
+            f"    output = {what.picked()}",
+            f"    first = tape.gradient(output, [{every}], {what.given()})",
+            f'gradient = outer.gradient(first, {what.by}, [{every}], unconnected_gradients="zero")',
         ]
 
 

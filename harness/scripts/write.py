@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from math import sqrt
@@ -13,7 +13,7 @@ import numpy as np
 
 from attnspec.harness.adapter import Adapter
 from attnspec.harness.arrangement import Arrangement
-from attnspec.harness.checks import agreement, arguments, drawn, dropout, preconditions, related_calls
+from attnspec.harness.checks import aftermath, agreement, arguments, drawn, dropout, preconditions, related_calls, second_order
 from attnspec.harness.checks.failure import Failure, Worst
 from attnspec.harness.checks.setting import Related, setting_of
 from attnspec.harness.checks.stacked import Merged
@@ -91,6 +91,8 @@ def _parts(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[str
     match failure.check:
         case "signature":
             return {}, {}, _signature(author, failure)
+        case "preconditions" if failure.clause.startswith(aftermath.AFTER):
+            return _after(author, failure)
         case "answers" | "preconditions":
             return _raising(author, failure)
         case "arguments":
@@ -159,10 +161,12 @@ def _differentiated(
     name: str,
     earlier: Earlier | None = None,
     dropped: Configuration | None = None,
+    second: bool = False,
 ) -> tuple[Mapping[str, str], list[str]]:
     """Statements that end with the gradient of one tensor or weight. After an `earlier` call everything is called `other_`.
 
-    With `dropped` that is the call, and the case is the one without dropout, which can be judged.
+    With `dropped` that is the call, and the case is the one without dropout, which can be judged. The `second` derivative is
+    along all floating tensors.
     """
     spec, prefix = author.spec, "other_" if earlier else ""
     source = author.source(dropped or case.configuration, call.inputs(given), leaf=name, earlier=earlier)
@@ -179,7 +183,9 @@ def _differentiated(
     given_by = {each.removeprefix(call.COTANGENT): f"{prefix}{each}" for each in dtypes}
     places = [author.own_name(each) for each, other in case.configuration.values if other == name]
     what = Differentiated(text, names, given_by, by, author.vjp, source.arguments, author.own_name(name), places)
-    return tensors, [*source.setup, *before, *author.dialect.gradient(what)]
+    leaves = [each for each, plan in case.configuration.tensors if "float" in plan.dtype]
+    gradient = author.dialect.second(what, leaves) if second else author.dialect.gradient(what)
+    return tensors, [*source.setup, *before, *gradient]
 
 
 def _raising(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[str]]:
@@ -205,6 +211,22 @@ def _raising(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     )
 
 
+def _after(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[str]]:
+    """A valid call before and after one that must raise."""
+    assert failure.case is not None
+    valid, clause = failure.case.configuration, failure.clause.removeprefix(aftermath.AFTER)
+    broken = aftermath.violations(author.spec, valid.dtype, author.subject.lane)
+    invalid = next(each.configuration for each in broken if each.clause == clause)
+    given = call.inputs(author.arrays(failure.case))
+    first = author.source(valid, given)
+    second = author.source(invalid, call.filler(invalid), earlier=(valid, given))
+    names = call.output_names(author.spec, valid)
+    before, after = (_made(author, first, _target(names, names[0], variable)) for variable in ("output", "other"))
+    tried = [f"    {line}" for line in _made(author, second, "_")]
+    same = "bool(np.all(np.asarray(output) == np.asarray(other)))"
+    return first.tensors, second.tensors, [*before, "try:", *tried, "except Exception: pass", *after, *_shown(same, "True")]
+
+
 def _refusal(spec: Spec, failure: Failure) -> str:
     assert failure.case is not None
     raises = preconditions.violation_of(spec, failure.clause, failure.case.configuration).raises
@@ -227,11 +249,12 @@ def _ignored(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     if drawn.drops(spec, found.changed):
         return first.tensors, second.tensors, _of_drawn(author, found, first, second)
     name = next(iter(found.apart))
-    statements = _two_calls(
-        author,
+    targets = (
         (first, _target(call.output_names(spec, found.case.configuration), name, "output")),
         (second, _target(call.output_names(spec, found.changed), name, "other")),
     )
+    is_turned = arguments.is_turned(failure, author.subject.lane)
+    statements = list(_turned_calls(author, *targets)) if is_turned else _two_calls(author, *targets)
     one = judge(spec, found.case, found.given, False).outputs[name].value
     other = judge(spec, Case(found.changed, found.case.seed), found.other, False).outputs[name].value
     index = _unraveled(int(np.nanargmax(np.abs(one - other))), one.shape)
@@ -268,6 +291,8 @@ def _related(author: Author, failure: Failure) -> tuple[Tensors, Tensors, list[s
     related = next(each for each in pairs if each.relation == failure.clause)
     if related.relation == dropout.MASK and worst is not None:
         return _of_mask(author, related, worst)
+    if related.relation == second_order.NAME and worst is not None:
+        return _of_second(author, related, worst)
     if related.gradient and worst is not None:
         return _of_gradients(author, failure.case, related, worst)
     first = author.source(related.case.configuration, related.given)
@@ -322,6 +347,13 @@ def _of_gradients(author: Author, case: Case, related: Related, worst: Worst) ->
     return first, second, [*one, "first = gradient", *other, *_shown(got, _wanted(author, related, worst, "first"))]
 
 
+def _of_second(author: Author, related: Related, worst: Worst) -> tuple[Tensors, Tensors, list[str]]:
+    """A gradient's own derivative."""
+    tensors, statements = _differentiated(author, related.case, related.given, worst.tensor, second=True)
+    got = f"float(gradient[{_index(author.place(worst.tensor, worst.index))}])"
+    return tensors, {}, [*statements, *_shown(got, f'{_number(worst.want)}, "+- {worst.bound:.2g}"')]
+
+
 def _of_mask(author: Author, related: Related, worst: Worst) -> tuple[Tensors, Tensors, list[str]]:
     """The sum of the weights that the output shows, and the gradient at the same draw."""
     (name,), seeded = related.outputs, author.dialect.seeded.format(seed=dropout.SEED)
@@ -372,6 +404,12 @@ def _of_dropout(author: Author, failure: Failure, related: Related, first: Sourc
 def _two_calls(author: Author, *calls: tuple[Source, str]) -> list[str]:
     """Both calls, each with the variables that take its results."""
     return [line for source, target in calls for line in _made(author, source, target)]
+
+
+def _turned_calls(author: Author, *calls: tuple[Source, str]) -> Iterator[str]:
+    """Both calls of a function in the lane's other mode."""
+    for source, target in calls:
+        yield f"{target} = {author.dialect.turned.format(function=source.function)}({source.arguments})"
 
 
 def _made(author: Author, source: Source, target: str) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from attnspec.harness.checks import arguments, relations
+from attnspec.harness.checks.related_calls import relations as relations_of
+from attnspec.harness.configuration import Configuration
+from attnspec.harness.lanes.framework import framework
+from attnspec.harness.lanes.messages import Answer, unpack
+from attnspec.harness.lanes.server import Server
+from attnspec.harness.scripts import script
+from attnspec.harness.subjects import Subject, generated, user
+from attnspec.spec.interchange import to_json
+from attnspec.spec.loader import builtin
+from attnspec.spec.model import Spec
 from builtin_calls import BLOCKWISE, CALLS, JAX_NN, SDPA, float64_through, function, residual
 from by_hand import Arrays, central_differences, random_arrays
 from capabilities import Example
+from turned_calls import found_when_turned
 
 pytestmark = [pytest.mark.xdist_group("torch"), pytest.mark.usefixtures("_blocks_of_two")]
 each_call = pytest.mark.parametrize("call", [*CALLS, *BLOCKWISE], ids=lambda call: call.id)
@@ -276,3 +290,56 @@ def test_dropout_draws_from_torchs_generator() -> None:
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[0], outputs[2])
     assert outputs[0].mean().item() == pytest.approx(1, abs=0.05)
+
+
+def here(spec: Spec, subject: Subject, configuration: Configuration, given: Arrays, **asked: Any) -> Answer:
+    """The call of a lane's server, in a process in which the compiler is already there."""
+    arrays = {name: [array.dtype.str, list(array.shape), array.tobytes().hex()] for name, array in given.items()}
+    lessons = {"specs": {spec.name: to_json(spec)}, "configurations": {"0": configuration.to_dict()}}
+    request = {"op": "call", "subject": subject.to_dict(), "configuration": 0, "arrays": arrays, **lessons}
+    server = Server(framework("torch"), lambda case: None)
+    (answer,) = unpack(*server.handle({"gradient": False, "attempt": False, **request, **asked}))
+    return answer
+
+
+def test_a_lane_compiles_a_call_that_it_turns(tmp_path: Path) -> None:
+    failure = found_when_turned("torch", here, tmp_path)
+    assert failure.message == "`is_causal` is silently ignored where it is compiled by torch.compile"
+    spec = builtin()[failure.api]
+    assert "torch.compile(subject.attention" in script(spec, user(failure.subject, spec, "torch"), failure, "")
+
+
+DETACHED = """
+import torch
+from torch.autograd import Function, grad
+from torch.nn.functional import scaled_dot_product_attention as right
+
+class Attention(Function):
+    forward = staticmethod(lambda ctx, *tensors: ctx.save_for_backward(*tensors) or right(*tensors))
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        leaves = [each.detach().requires_grad_() for each in ctx.saved_tensors]
+        return grad(right(*leaves), leaves, cotangent)
+
+def attention(query, key, value):
+    return Attention.apply(query, key, value)
+"""
+
+
+def test_second_derivatives_are_checked(tmp_path: Path) -> None:
+    """Right gradients that autograd cannot follow are constants to it: all second derivatives are zero."""
+    spec = builtin()["torch.nn.functional.scaled_dot_product_attention"]
+    (tmp_path / "detached.py").write_text(DETACHED)
+    wrong = user(f"{tmp_path / 'detached.py'}:attention", spec, "torch")
+    for case in arguments.cases(spec, "float64")[0][:1]:
+        (related,) = (each for each in relations_of(spec, case) if each.relation == "second-order")
+        for subject in (*generated(spec, "torch"), wrong):
+            failures = list(relations.check(spec, subject, partial(here, spec, subject), related))
+            assert [failure.message for failure in failures] == (
+                ["the second derivative by `query` is outside the bound"] if subject is wrong else []
+            )
+    (failure,) = failures
+    assert failure.worst is not None
+    assert failure.worst.got == 0
+    assert "create_graph=True" in script(spec, wrong, failure, "")

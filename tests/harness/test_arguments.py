@@ -19,8 +19,10 @@ from attnspec.harness.checks.variation import Variation
 from attnspec.harness.cli import main
 from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.messages import Answer, Lost, Raised, Returned, Tensor
+from attnspec.harness.scripts import script
 from attnspec.harness.subjects import Subject, user
 from attnspec.spec.loader import builtin
+from turned_calls import found_when_turned
 
 API = "jax.nn.dot_product_attention"
 SPEC = builtin()[API]
@@ -90,6 +92,14 @@ def test_every_drop_of_one_argument_is_found_on_every_path(
         assert failure.clause == name
         where = f"beside `{beside}`" if beside else "in every call"
         assert failure.message == f"`{name}` is silently ignored {where}"
+
+
+def test_what_is_dropped_in_one_mode_alone_is_named_with_it(tmp_path: Path) -> None:
+    """Of torch's compiler, which takes seconds to import, `tests/generated/test_torch.py` asks the same."""
+    with Lane("jax") as lane:
+        failure = found_when_turned("jax", lane.call, tmp_path)
+    assert failure.message == "`is_causal` is silently ignored where it is called without jax.jit"
+    assert "jit" not in script(SPEC, user(failure.subject, SPEC, "jax"), failure, "")
 
 
 def test_two_arguments_that_need_a_third_come_with_it() -> None:

@@ -13,6 +13,7 @@ from attnspec.harness.arrays import arrays
 from attnspec.harness.cases import Case, pool
 from attnspec.harness.causes.perturbations import perturbations
 from attnspec.harness.causes.search import Explanation, Witness, explain
+from attnspec.harness.causes.stages import first_stage
 from attnspec.harness.checks import CASE_CHECKS
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure
@@ -25,7 +26,7 @@ from attnspec.harness.plan import PROFILES, Item, Plan
 from attnspec.harness.recorder import PARTS, WITNESSES, Record
 from attnspec.harness.subjects import Subject, user
 from attnspec.spec.loader import builtin, find
-from planted_bugs.faults import FAULTS, Fault
+from planted_bugs.faults import FAULTS, Fault, numpy
 from planted_bugs.hunt import cases_of
 from planted_bugs.naming import CAUSES, namings
 from planted_bugs.wider_faults import FAULTS as WIDER
@@ -187,6 +188,49 @@ def test_one_cause_is_one_finding_whose_first_line_is_the_cause(tmp_path: Path) 
     assert seen == "  seen     oracle: `output` is outside the bound"
     also = [line.split()[1] for line in more if line.startswith("  also ")]
     assert {"gradients:", "arguments:", "relations:"} <= set(also)
+
+
+SMALLER_SIDE = numpy("smaller-side-for-both", "right = pair(window)", "right = [min(pair(window))] * 2", "oracle")
+
+
+def test_what_passing_calls_rule_out_is_not_named(tmp_path: Path) -> None:
+    """Where windows have a left side that is larger by one, it is one key narrower; where both sides are alike it is not."""
+    subject = user(f"{SMALLER_SIDE.write(tmp_path)}:{SMALLER_SIDE.function}", SPEC, "numpy")
+    cases = [Case(configuration, 128) for configuration in pool(SPEC, "float32", 24)]
+    with Crew([Lane("numpy")]) as crew:
+        judged = [each for each in crew.evidence(SPEC, (subject,), cases, gradient=False) if isinstance(each, Evidence)]
+    rows = [(each.agrees(subject.name, "outputs"), each.case, each.answers[subject.name]) for each in judged]
+    failed, passed = ([Witness(*row, "outputs") for agrees, *row in rows if agrees is way] for way in (False, True))
+    assert [cause.text for cause in explain(SPEC, failed).causes] == ["`mask.window` is one key narrower on the left"]
+    assert explain(SPEC, failed, passed) == Explanation((), 0)
+
+
+def test_what_has_no_cause_is_one_finding_with_the_stage_at_which_it_differs(tmp_path: Path) -> None:
+    subject = user(f"{SMALLER_SIDE.write(tmp_path)}:{SMALLER_SIDE.function}", SPEC, "numpy")
+    profile = replace(PROFILES["quick"], shrink_seconds=3.0)
+    plan = Plan((Item(SPEC, API, (subject,)),), profile, 2, lanes=("numpy",), dtypes=("float32",), checks=("oracle",))
+    (finding,) = Conductor(plan).run().findings
+    assert (finding.causes, finding.also) == ((), ("oracle: `residual`",))
+    assert (
+        "  stage    it first differs at `mask.window`, which every failing call has; by `softmax.plain`: `residual` is wrong"
+        in (finding.lines())
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "stage"),
+    [
+        ({"output"}, "behind `softmax.plain`: `residual` is right"),
+        ({"output", "residual"}, "by `softmax.plain`: `residual` is wrong"),
+    ],
+)
+def test_outputs_on_the_way_tell_the_stage(wrong: set[str], stage: str) -> None:
+    """Of what every call has the log-sum-exp tells what comes before the softmax from what comes behind it."""
+    cases = [case for case in CASES if dict(case.configuration.values).get("return_residual")]
+    failed = [Witness(case, answer_of(case, dict.fromkeys(wrong, 1.37)), "outputs") for case in cases]
+    plain = replace(cases[0], configuration=pool(SPEC, "float32", 1)[0])
+    every = "`score.dot`, `modifier.scale`, `softmax.plain`, `combine.weighted`"
+    assert first_stage(SPEC, failed, plain) == f"at one of {every}, which every call has; {stage}"
 
 
 def test_gradients_of_a_wrong_output_are_no_finding_of_their_own(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_finding_that_was_repaired_does_not_show_any_more(tmp_path: Path, caps
     assert "it does not show any more" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["negative-window-accepted", "scale-may-be-positional"])
+@pytest.mark.parametrize("name", ["negative-window-accepted", "refusal-leaves-state", "scale-may-be-positional"])
 def test_findings_without_an_array_replay_too(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", wrong(tmp_path, name), "--as", API, *SHORT, "--checks", "preconditions,signature", "--format", "json"])
     finding, *_ = json.loads(capsys.readouterr().out)["findings"]

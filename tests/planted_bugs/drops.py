@@ -103,7 +103,14 @@ class Dropping:
     said: dict[object, Answer] = field(default_factory=dict)
 
     def __call__(
-        self, configuration: Configuration, given: Mapping[str, Array], layout: str = "", gradient: bool = False, seed: int = 0
+        self,
+        configuration: Configuration,
+        given: Mapping[str, Array],
+        layout: str = "",
+        gradient: bool = False,
+        seed: int = 0,
+        turned: bool = False,
+        second: bool = False,
     ) -> Answer:
         dropped = self.drop.argument if self.drop and self.drop.holds(configuration) else None
         made, left = without(self.spec, configuration, given, dropped) if dropped else (configuration, given)

@@ -346,6 +346,12 @@ CALLS = (
         PRECONDITIONS,
     ),
     numpy("negative-window-accepted", "min(pair(window)) < 0", "False", PRECONDITIONS),
+    numpy(
+        "refusal-leaves-state",
+        'raise ValueError("mask must be boolean")',
+        "raise globals().update(scale_of=lambda query, scale: 1.0) or ValueError",
+        PRECONDITIONS,
+    ),
     torch("mask-and-causal-accepted", "attn_mask is not None and is_causal", "False", PRECONDITIONS),
     numpy("scale-may-be-positional", "*,\n    scale=None", "scale=None", SIGNATURE),
 )

@@ -9,12 +9,12 @@ from itertools import chain
 from pathlib import Path
 
 from attnspec.harness.cases import Case, large, pool
-from attnspec.harness.checks import CASE_CHECKS, arguments, preconditions, related_calls, relations, signature
+from attnspec.harness.checks import CASE_CHECKS, aftermath, arguments, preconditions, related_calls, relations, signature
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.crew import Crew
 from attnspec.harness.drive import derive, drive
 from attnspec.harness.lanes.framework import DTYPES
-from attnspec.harness.lanes.lane import Job, Lane
+from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.messages import Lost
 from attnspec.harness.subjects import Subject, user
 from attnspec.spec.loader import builtin
@@ -102,8 +102,12 @@ def from_violations(crew: Crew, spec: Spec, subjects: Sequence[Subject]) -> Iter
     violations = violations[:: JAX_VIOLATIONS if subjects[0].lane == "jax" else 1]
     cases = tuple(Case(violation.configuration, SEED) for violation in violations)
     for subject in subjects:
-        answers = crew.lanes[subject.lane].run(Job(spec, (subject,), cases, attempt=True))
-        for number, (violation, case, (answer,)) in enumerate(zip(violations, cases, answers, strict=True), start=1):
+        call, attempt = (
+            partial(ask, spec, subject) for ask in (crew.lanes[subject.lane].call, crew.lanes[subject.lane].attempt)
+        )
+        few = [] if subject.lane == "jax" else aftermath.violations(spec, "float32", subject.lane)
+        yield from ((len(few), failure) for failure in aftermath.check(spec, subject, call, attempt, few, "float32"))
+        for number, (violation, case, answer) in enumerate(zip(violations, cases, attempt(*cases), strict=True), start=1):
             yield from ((number, failure) for failure in preconditions.check(spec, subject, violation, answer, case))
 
 

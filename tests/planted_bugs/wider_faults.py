@@ -120,6 +120,13 @@ THRESHOLDS = (
         *BOTH_WAYS,
         RELATIONS,
     ),
+    numpy(
+        "queries-past-128-dropped",
+        ATTENDED,
+        ATTENDED + " * (np.arange(query.shape[1]) < 128)[:, None, None]",
+        *BOTH_WAYS,
+        RELATIONS,
+    ),
     numpy("mask-of-the-next-batch-row", "visible &= mask\n", "visible &= np.roll(mask, 1, axis=0)\n", *ANY),
     numpy("bias-of-first-batch-for-all", "logits + bias.astype(wide)", "logits + bias[:1].astype(wide)", *ANY),
     numpy(

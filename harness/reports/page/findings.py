@@ -54,6 +54,8 @@ def _facts(finding: Found, evidence: Evidence) -> Iterator[tuple[str, str]]:
         yield "cause", f"equal on {evidence.explained} of {evidence.asked} failing cases{others}"
     elif evidence.asked:
         yield "cause", f"no single change of the spec explains it ({evidence.asked} failing cases)"
+        if finding.stage:
+            yield "stage", prose(f"it first differs {finding.stage}")
     yield "seen", f"{finding.check}: {finding.clause}: {finding.seen}"
     if finding.also:
         yield "also", join(element("div", prose(each)) for each in finding.also)
