@@ -19,7 +19,7 @@ from attnspec.codegen.index_notation import LoweringError, Scope, lower
 from attnspec.codegen.kernels.coverage import SINK
 from attnspec.codegen.kernels.language import Language, Parameter
 from attnspec.codegen.kernels.operands import FIRST, ORIGIN, WHOLE, Loaded, differentiable, operands_of
-from attnspec.codegen.kernels.shards import in_shards, is_sharded
+from attnspec.codegen.kernels.shards import counted, in_shards, is_sharded
 from attnspec.codegen.module import rules_of
 from attnspec.codegen.printer import ATOM, Printed, Printer, indent
 from attnspec.codegen.program import Assign, Const, If, Line, Node, Op, Ref, Statement
@@ -66,11 +66,8 @@ def _entries_of(each: Parameter) -> Iterable[str]:
 
 
 def compiled(spec: Spec, language: Language) -> Spec:
-    """The spec as its kernels have it: without dropout where these draw nothing, and in shards where they may be."""
-    path = spec.paths[0]
-    stages = tuple(stage for stage in path.stages if stage.kind != "dropout" or language.seed)
-    found = replace(spec, paths=(replace(path, stages=stages),))
-    return in_shards(found) if is_sharded(spec, language) else found
+    """The spec as its kernels have it: in shards where they may be."""
+    return in_shards(spec) if is_sharded(spec, language) else spec
 
 
 def _read_by(stage: Stage) -> frozenset[str]:
@@ -96,7 +93,7 @@ def holes_of(spec: Spec, language: Language, rules: Mapping[str, str] | None = N
         if stage.clause == SINK:
             bodies["_sink"] = _sink(spec, stage, printer)
         if stage.kind == "dropout":
-            bodies["_dropped"] = _dropped(stage, printer)
+            bodies["_dropped"] = _dropped(spec, stage, printer)
     for name in differentiable(spec):
         bodies[f"_d_{name}"] = _d_operand(spec, logits, name, printer)
     left_over = printer.operand(factor, ATOM) if factor is not None else ""
@@ -201,14 +198,17 @@ def _constant_factor(statement: Statement) -> Node | None:
     return None
 
 
-def _dropped(stage: Stage, printer: _KernelPrinter) -> str:
+def _dropped(spec: Spec, stage: Stage, printer: _KernelPrinter) -> str:
     """Weights of 0 or scaled; without a seed there is no dropout in this call."""
-    rate = to_text(stage.expression)
+    rate, loaded = to_text(stage.expression), Loaded(printer.language)
+    is_cut = any(argument.name == ORIGIN for argument in spec.arguments)
+    places = {index: to_text(loaded.named(counted(Name(index)))) if is_cut else index for index in FIRST}
     return "\n".join(
         [
             printer.comment(stage.clause),
             f"if {SEED} is not None:",
-            indent(f"kept = _drawn({SEED}, b, n, t, s, N) >= {rate}"),
+            *map(indent, loaded.lines()),
+            indent(f"kept = {printer.language.drawn.format(**places)} >= {rate}"),
             indent(f"weights = {printer.language.functions}.where(kept, weights / (1 - {rate}), 0.0)"),
             "return weights",
         ]

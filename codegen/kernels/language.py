@@ -56,6 +56,10 @@ class Language:
     """Parameters as the kernels are given them."""
     seed: str = ""
     """What draws the seed of dropout."""
+    drawn: str = ""
+    """What draws a number of [0, 1) from it for every pair, by the positions `t` and `s`."""
+    seeds: bool = False
+    """Whether a call is given what seeds it, where no generator is everybody's."""
     first: str = ""
     """What loads where a shard begins; without it all queries and keys are in one place."""
     zero: str = "0"

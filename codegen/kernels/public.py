@@ -26,33 +26,46 @@ def public_function(spec: Spec, language: Language) -> str:
     """The documented function: the checks of any function of that framework, then the kernels."""
     around = language.around
     kernels = compiled(spec, language)
-    rest = (*_counted(kernels, language), *_seeded(spec, language), *_called(kernels, language))
-    statements = (*prologue(spec), *rest)
+    statements = (*prologue(spec), *_counted(kernels, language), *_called(kernels, language))
     body = Printer(around, batched=False).function_body(Program(spec.function_name, statements, batched=False))
     head = signature_text(spec, around)
-    return _in_shards(spec, head, body) if is_sharded(spec, language) else f"{head}\n{indent(body)}"
+    return "\n\n\n".join(_with_others(spec, language, head, body)) if _has_others(spec, language) else f"{head}\n{indent(body)}"
 
 
-def _in_shards(spec: Spec, head: str, body: str) -> str:
-    """The documented function, and what makes one of shards: they only differ in what attends."""
-    name = spec.function_name
-    signature, returned = head[head.index("(") + 1 : head.index(") -> ")], head[head.index(") -> ") : head.index('    """')]
-    passed = (f"{each.name}={each.name}" if each.kind == "keyword-only" else each.name for each in spec.arguments)
-    return f'''{head}
-    return _{name}(_attention, {", ".join(passed)})
+def _has_others(spec: Spec, language: Language) -> bool:
+    """Whether there are functions that differ from the documented one in what attends, or in what it draws from."""
+    return is_sharded(spec, language) or _is_seeded(spec, language)
 
 
-def {name}_ring(axis: str) -> Callable[..., Any]:
+def _is_seeded(spec: Spec, language: Language) -> bool:
+    return language.seeds and any(stage.kind == "dropout" for stage in spec.paths[0].stages)
+
+
+def _with_others(spec: Spec, language: Language, head: str, body: str) -> Iterator[str]:
+    """The documented function, what makes the others, and what they have in common."""
+    name, is_seeded = spec.function_name, _is_seeded(spec, language)
+    passed = ", ".join(f"{each.name}={each.name}" if each.kind == "keyword-only" else each.name for each in spec.arguments)
+    own, parameter, default = (", None", f"{SEED}: Any, ", f", {SEED}: Any = None") if is_seeded else ("", "", "")
+    given = f", {SEED}" * is_seeded
+    yield f"{head}\n    return _{name}({language.entry_point}{own}, {passed})"
+    if is_seeded:
+        yield f'''def {name}_seeded(seed: Any) -> Callable[..., Any]:
+    """`{name}` with dropout, drawn from an integer, traced or not: another one in every step.
+
+    Where batch rows or heads are shared out over devices, each device needs a seed of its own.
+    """
+    return functools.partial(_{name}, {language.entry_point}, seed)'''
+    if is_sharded(spec, language):
+        yield f'''def {name}_ring(axis: str{default}) -> Callable[..., Any]:
     """`{name}` of a sequence that lies in shards, all of one length, along an axis of `jax.shard_map`.
 
     Every device of it calls what this returns, with its own shards of query, key and value, and of what else has an axis of
     queries or keys. Keys and values go round the devices. `check_vma=False`: kernels do not say how results vary over devices.
     """
-    return functools.partial(_{name}, functools.partial(_ring_attention, axis=axis))
-
-
-def _{name}(attend: Callable[..., Any], {signature}{returned.rstrip()}
-    """The same, by what attends."""
+    return functools.partial(_{name}, functools.partial(_ring_attention, axis=axis){given})'''
+    signature, _, returned = head[head.index("(") + 1 : head.index('    """')].rpartition(") -> ")
+    yield f'''def _{name}(attend: Callable[..., Any], {parameter}{signature}) -> {returned.rstrip()}
+    """The same, by what attends{f" and `{SEED}`" * is_seeded}."""
 {indent(body)}'''
 
 
@@ -66,16 +79,12 @@ def _counted(spec: Spec, language: Language) -> Iterator[Line]:
             )
 
 
-def _seeded(spec: Spec, language: Language) -> Iterator[Statement]:
-    """A number that decides what dropout draws, forward and backward, on the device: no call waits for it."""
+def _seeded(spec: Spec, language: Language) -> Iterator[Line]:
+    """What decides what dropout draws, forward and backward, on the device: no call waits for it."""
     printer = Printer(language.around, batched=False)
     for stage in (stage for stage in spec.paths[0].stages if stage.kind == "dropout"):
-        if language.seed:
-            guard = "" if stage.when is None else f" if {printer.guard(stage.when)[0]} else None"
-            yield Line(f"{SEED} = {language.seed}{guard}", stage.clause)
-        else:
-            refused = Line(f'raise NotImplementedError("{language.name}: dropout is not supported")', stage.clause)
-            yield refused if stage.when is None else If(stage.when, (refused,), (), stage.clause)
+        guard = "" if stage.when is None else f" if {printer.guard(stage.when)[0]} else None"
+        yield Line(f"{SEED} = {language.seed}{guard}", stage.clause)
 
 
 def _called(spec: Spec, language: Language) -> Iterator[Statement]:
@@ -86,12 +95,12 @@ def _called(spec: Spec, language: Language) -> Iterator[Statement]:
         brought = tuple(_broadcast(spec, argument))
         given = Unary("not", IsNone(argument.name))
         yield from (If(given, brought, (), _ORDER),) if argument.optional and brought else brought
+    yield from _seeded(spec, language)
     names = ", ".join(["query", "key", "value", *(each.name for each in language.ordered(parameters_of(spec)))])
     output, *others = spec.outputs
-    attend = language.entry_point
     if is_sharded(spec, language):
         yield Line(f"{ORIGIN} = None  # a shard knows its own")
-        attend = "attend"
+    attend = "attend" if _has_others(spec, language) else language.entry_point
     call, back = f"{attend}({names})", tuple(_documented(output, language))
     if not (others or back or lift_names(spec)):
         yield Line(f"return {call}[0]")

@@ -7,12 +7,11 @@ from 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from attnspec.codegen.kernels.language import Language
 from attnspec.codegen.kernels.operands import FIRST, ORIGIN, is_looked_up, tensors_of
-from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Unary, names
+from attnspec.spec.expression import Binary, Call, Expression, Name, Unary, names
 from attnspec.spec.model import Argument, Spec, Stage
 
 _RULES = ("modifier", "mask", "rows")
@@ -29,7 +28,7 @@ def is_sharded(spec: Spec, language: Language) -> bool:
 def in_shards(spec: Spec) -> Spec:
     """The spec with rules that count from where a shard begins."""
     path = spec.paths[0]
-    stages = tuple(map(_counted, path.stages))
+    stages = tuple(map(_in_whole, path.stages))
     return replace(
         spec,
         arguments=(*spec.arguments, _ORIGIN),
@@ -39,25 +38,22 @@ def in_shards(spec: Spec) -> Spec:
     )
 
 
-def _counted(stage: Stage) -> Stage:
+def _in_whole(stage: Stage) -> Stage:
     """A stage whose t and s are positions in the whole sequence."""
     if stage.kind not in _RULES:
         return stage
-    places: Mapping[str, Expression] = {index: Binary("+", Name(index), Name(first)) for index, first in FIRST.items()}
-    return replace(stage, expression=_outside_of_entries(stage.expression, places))
+    return replace(stage, expression=counted(stage.expression))
 
 
-def _outside_of_entries(expression: Expression, places: Mapping[str, Expression]) -> Expression:
+def counted(expression: Expression) -> Expression:
     """The expression with positions in the place of indices, but for those that say which entry of a shard is read."""
     match expression:
-        case Access():
-            return expression
-        case Name(name):
-            return places.get(name, expression)
+        case Name(name) if name in FIRST:
+            return Binary("+", expression, Name(FIRST[name]))
         case Unary(operator, operand):
-            return Unary(operator, _outside_of_entries(operand, places))
+            return Unary(operator, counted(operand))
         case Binary(operator, left, right):
-            return Binary(operator, _outside_of_entries(left, places), _outside_of_entries(right, places))
+            return Binary(operator, counted(left), counted(right))
         case Call(function, arguments):
-            return Call(function, tuple(_outside_of_entries(each, places) for each in arguments))
+            return Call(function, tuple(map(counted, arguments)))
     return expression

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from attnspec.codegen.kernels.coverage import SINK, require
 from attnspec.codegen.kernels.filling import definitions, filled, per_operand, used
-from attnspec.codegen.kernels.holes import Holes, compiled, holes_of, parameters_of
+from attnspec.codegen.kernels.holes import DRAWN, Holes, compiled, holes_of, parameters_of
 from attnspec.codegen.kernels.language import Language
 from attnspec.codegen.kernels.operands import ORIGIN, differentiable, dims_of, is_looked_up, tensors_of
 from attnspec.codegen.kernels.public import public_function
@@ -80,8 +80,8 @@ def _gradients(spec: Spec, operands: list[str]) -> Iterator[str]:
 
 def _in_shards(spec: Spec) -> dict[str, tuple[str, ...]]:
     """What of a call goes round with the keys of a shard, and how many tensors have no gradient there."""
-    tensors = tensors_of(spec)
-    travelling = tuple(each.name for each in tensors if dims_of(spec, each) == ("B", "S"))
+    tensors = [each for each in parameters_of(spec) if each.is_tensor]
+    travelling = tuple(e.name for e in tensors if e is not DRAWN and dims_of(spec, e.argument) == ("B", "S"))
     return {"travelling": travelling, "no_gradients": ("None",) * len(tensors)}
 
 
@@ -96,6 +96,7 @@ def _placed(text: str, spec: Spec, holes: Holes) -> str:
     numbers = [str(3 + place) for place, each in enumerate(parameters) if not each.is_tensor]
     text = text.replace("RING_NUMBERS", _tuple([*numbers, str(3 + len(parameters))])).replace("NUMBERS", _tuple(numbers))
     text = text.replace("pairs=pairs", ", ".join(f"{name}={name}" for name in _pairs(spec)))
+    text = text.replace("FUNCTION", spec.function_name)
     text = text.replace("Shares", "Array") if holes.flags["UNIFORM"] else _SHARES.sub("", text)
     text = text.replace(", given: Any", "".join(f", {each}" for each in _typed(spec)))
     text = text.replace("(numbers, ", "".join(["(", *(f"{each.name}, " for each in parameters if not each.is_tensor)]))

@@ -6,8 +6,9 @@ tensors. `logit_parameters`, `mask_parameters`, `block_parameters` and `row_para
 the runs of blocks and the rows of a spec read. `FACTOR` is what the gradients of the products still have to be multiplied by.
 
 What is under `if UNIFORM` (hidden keys share a row that sees nothing), `if ROWS` (rows become zero), `if SINK` (a logit that
-holds no value) or `if OPERANDS` (logits read tensors) is there, without the `if`, where a spec has that, and so are `shares`.
-What has `operand` in its name is there for each tensor that logits read, under the tensor's name.
+holds no value), `if DROPOUT` or `if OPERANDS` (logits read tensors) is there, without the `if`, where a spec has that, and so
+are `shares`. What has `operand` in its name is there for each tensor that logits read, under the tensor's name. `FUNCTION` is
+the name of the documented function.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 FACTOR = 1.0
-UNIFORM = ROWS = SINK = OPERANDS = False
+UNIFORM = ROWS = SINK = DROPOUT = OPERANDS = False
 NUMBERS = (3,)
 Shares = Array
-logit_parameters = mask_parameters = block_parameters = row_parameters = sink_parameters = ()
+logit_parameters = mask_parameters = block_parameters = row_parameters = sink_parameters = dropout_parameters = ()
 tensors: Any = None
 operand: Any = None
 numbers = named_numbers = given = tensor_gradients = None
@@ -61,6 +62,8 @@ def _forward_kernel(
         rescale = jnp.exp2(top - base)
         value_block = _load(value, b, low, BLOCK_S, S, n, V, tested)
         total = total * rescale + weights.sum(1)
+        if DROPOUT:
+            weights = _dropped(weights, t[:, None], s[None, :], dropout_parameters)
         summed = summed * rescale[:, None] + _dot(weights.astype(value_block.dtype), value_block)
         return raised, total, summed
 
@@ -131,6 +134,8 @@ def _query_gradient_kernel(
             attends = _attends(t[:, None], s[None, :], mask_parameters)
             weights = jnp.where(attends & (s[None, :] < S), weights, 0.0)
         d_weights = _dot(d_output_block, value_block.T)
+        if DROPOUT:
+            d_weights = _dropped(d_weights, t[:, None], s[None, :], dropout_parameters)
         d_logits = weights * (d_weights - delta_block[:, None])
         d_product = _d_product(d_logits, product, t[:, None], s[None, :], logit_parameters)
         return summed + _dot(d_product.astype(key_block.dtype), key_block)
@@ -172,8 +177,14 @@ def _key_gradients_kernel(
             if tested:
                 attends = _attends(t[None, :], s[:, None], mask_parameters)
                 weights = jnp.where(attends & (t[None, :] < T), weights, 0.0)
-            summed_values += _dot(weights.astype(d_output_block.dtype), d_output_block)
+            if DROPOUT:
+                shown = _dropped(weights, t[None, :], s[:, None], dropout_parameters)
+                summed_values += _dot(shown.astype(d_output_block.dtype), d_output_block)
+            else:
+                summed_values += _dot(weights.astype(d_output_block.dtype), d_output_block)
             d_weights = _dot(value_block, d_output_block.T)
+            if DROPOUT:
+                d_weights = _dropped(d_weights, t[None, :], s[:, None], dropout_parameters)
             d_logits = weights * (d_weights - delta_block[None, :])
             d_product = _d_product(d_logits, product, t[None, :], s[:, None], logit_parameters)
             summed_keys += _dot(d_product.astype(query_block.dtype), query_block)
@@ -230,7 +241,10 @@ def _operand_gradient_kernel(
             if tested:
                 attends = _attends(t[:, None], s[None, :], mask_parameters)
                 weights = jnp.where(attends & (s[None, :] < S), weights, 0.0)
-            d_logits = weights * (_dot(d_output_block, value_block.T) - delta_block[:, None])
+            d_weights = _dot(d_output_block, value_block.T)
+            if DROPOUT:
+                d_weights = _dropped(d_weights, t[:, None], s[None, :], dropout_parameters)
+            d_logits = weights * (d_weights - delta_block[:, None])
             return summed + _d_operand(d_logits, product, t[:, None], s[None, :], logit_parameters)
 
         stop = jnp.minimum(start + BLOCK_T, T)
@@ -271,6 +285,11 @@ def _d_operand(d_logits, logits, t, s, logit_parameters):
 def _sink(rows, sink_parameters):
     """The logit that holds no value, for every row."""
     return rows
+
+
+def _dropped(weights, t, s, dropout_parameters):
+    """What dropout makes of weights, or of their gradients: seed and place alone decide, forward and backward."""
+    return weights
 
 
 def _attends(t, s, mask_parameters):
@@ -376,6 +395,22 @@ def _lowest(tensor, b, first, stop, BLOCK):
 def _highest(tensor, b, first, stop, BLOCK):
     """The greatest of tensor[b, first : stop]."""
     return _entries(tensor, b, jnp.minimum(_positions(first, BLOCK), stop - 1), stop).max()
+
+
+def _drawn(seed, t, s):
+    """A number of [0, 1) for every place, from a counter (Threefry, of 20 rounds)."""
+    keys = seed, jnp.int32(0), seed ^ jnp.int32(0x1BD11BDA)
+    t, s = t + keys[0], s + keys[1]
+    for block in range(5):
+        for distance in ((13, 15, 26, 6), (17, 29, 16, 24))[block % 2]:
+            t = t + s
+            s = t ^ (_shifted(lax.shift_left, s, distance) | _shifted(lax.shift_right_logical, s, 32 - distance))
+        t, s = t + keys[(block + 1) % 3], s + keys[(block + 2) % 3] + jnp.int32(block + 1)
+    return _shifted(lax.shift_right_logical, t, 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+
+
+def _shifted(shift, x, distance):
+    return shift(x, jnp.full(x.shape, distance, x.dtype))
 
 
 def _entries(tensor, b, at, length):
@@ -551,6 +586,14 @@ def _operand_gradient(
 
 
 _attention.defvjp(_saved, _gradients)
+
+
+def _seeds(seed: Any, query: Array) -> Array:
+    """For every head a number, which decides what it drops. Raises NotImplementedError where there is nothing to draw from."""
+    if seed is None:
+        raise NotImplementedError("pallas: dropout needs a seed, another one in every step: FUNCTION_seeded(seed)")
+    bits = jax.random.bits(jax.random.key(seed), (query.shape[0], query.shape[2], 1, 1), jnp.uint32)
+    return lax.bitcast_convert_type(bits, jnp.int32)
 
 
 def _zeros(array: Array | None) -> Array | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from attnspec.codegen.kernels.holes import Holes
-from attnspec.codegen.kernels.operands import LOOKED_UP, ORIGIN, dims_of, tensors_of
+from attnspec.codegen.kernels.holes import DRAWN, Holes, parameters_of
+from attnspec.codegen.kernels.operands import LOOKED_UP, ORIGIN, dims_of
 from attnspec.codegen.pallas.module import text_in
 from attnspec.codegen.pallas_tpu.language import LANGUAGE
 from attnspec.spec.model import Spec
@@ -13,6 +13,7 @@ from attnspec.spec.model import Spec
 _SPECS = {
     ("B",): "_scalars({0})",
     ("B", ORIGIN): "_scalars({0})",
+    ("N",): "_scalars({0})",
     ("B", "T"): "_row_of_queries(place, {0}, BLOCK_T)",
     ("B", "S"): "_row_of_keys(place, {0}, BLOCK_S)",
     ("B", "N", "T", "S"): "_of_pairs(place, {0}, BLOCK_T, BLOCK_S)",
@@ -21,6 +22,7 @@ _SPECS = {
 _LAID_OUT = {
     ("B",): "{0}",
     ("B", ORIGIN): "{0}",
+    ("N",): "_of_heads({0})",
     ("B", "T"): "_row({0})",
     ("B", "S"): "_row({0})",
     ("B", "N", "T", "S"): "_pairs({0})",
@@ -35,7 +37,8 @@ def module_text(spec: Spec) -> str:
 
 def _with_tensors(spec: Spec, holes: Holes) -> Holes:
     """Which tensors there are, as a step of the grid is given them."""
-    tensors = {argument.name: dims_of(spec, argument) for argument in tensors_of(spec)}
+    given = (each for each in parameters_of(spec) if each.is_tensor)
+    tensors = {each.name: ("N",) if each is DRAWN else dims_of(spec, each.argument) for each in given}
     decide = tuple(n for n in holes.placeholders["block_parameters"] if tensors.get(n) in (*LOOKED_UP, ("B", ORIGIN)))
     known = (name if name in decide or name not in tensors else f"_shape_of({name})" for name in holes.placeholders["given"])
     placeholders = {
@@ -44,5 +47,5 @@ def _with_tensors(spec: Spec, holes: Holes) -> Holes:
         "laid_out": tuple(_LAID_OUT[dims].format(name) for name, dims in tensors.items()),
         "known": tuple(known),
     }
-    flags = {**holes.flags, "LOOKED_UP": bool(decide)}
+    flags = {**holes.flags, "LOOKED_UP": bool(decide), "HEADS": ("N",) in tensors.values()}
     return replace(holes, placeholders={**holes.placeholders, **placeholders}, flags=flags)

@@ -5,8 +5,9 @@ the schedule: a kernel is called once for each block of queries and keys that se
 it adds up lies in scratch memory from the first block of a row of blocks to the last.
 
 `tensor_specs` stands for what a step has of `tensors`, `laid_out` for these as they then have to be. `block_tensors` are those
-that decide which blocks are visited; what is under `if LOOKED_UP` is there where some do. `known` stands for what a call has
-besides query, key and value where only that is known of a tensor: its shape and its dtype.
+that decide which blocks are visited; what is under `if LOOKED_UP` is there where some do, and under `if HEADS` where a head has
+numbers of its own. `known` stands for what a call has besides query, key and value where only that is known of a tensor: its
+shape and its dtype.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from jax.experimental.pallas import tpu as pltpu
 FACTOR = 1.0
 NUMBERS = (3,)
 Shares = Array
-LOOKED_UP = OPERANDS = UNIFORM = ROWS = False
+LOOKED_UP = OPERANDS = UNIFORM = ROWS = SINK = DROPOUT = HEADS = False
 logit_parameters = mask_parameters = row_parameters = block_parameters = block_tensors = tensor_specs = laid_out = ()
+sink_parameters = dropout_parameters = ()
 tensors: Any = None
 operand: Any = None
 numbers = named_numbers = given = known = tensor_gradients = None
@@ -40,12 +42,17 @@ def _forward_kernel(
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
     b = pl.program_id(0)
+    if HEADS:
+        n = pl.program_id(1)
     kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
     def begin():
         top[...] = jnp.full(top.shape, -jnp.inf, jnp.float32)  # of every query the greatest logit so far
         total[...] = jnp.zeros(total.shape, jnp.float32)  # the sum of its weights
+        if SINK:
+            top[...] = _sink(top[...], sink_parameters)  # what every query begins with
+            total[...] = (top[...] > -jnp.inf).astype(jnp.float32)
         summed[...] = jnp.zeros(summed.shape, jnp.float32)  # the sum of the values with these weights
 
     def add(tested):
@@ -57,6 +64,8 @@ def _forward_kernel(
         weights = jnp.exp(logits - base)
         rescale = jnp.exp(top[...] - base)
         total[...] = total[...] * rescale + weights.sum(0, keepdims=True)
+        if DROPOUT:
+            weights = _dropped(weights, t, s, dropout_parameters)
         summed[...] = summed[...] * rescale + _dot(value[...].T, weights.astype(value.dtype))
         top[...] = raised
 
@@ -125,6 +134,8 @@ def _query_gradient_kernel(
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: the weights are computed again."""
     b = pl.program_id(0)
+    if HEADS:
+        n = pl.program_id(1)
     kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
@@ -136,7 +147,10 @@ def _query_gradient_kernel(
         weights = jnp.exp(_logits(product, t, s, logit_parameters) - lse[...])
         if tested:
             weights = jnp.where(_attends(t, s, mask_parameters) & (s < S) & (t < T), weights, 0.0)
-        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        d_weights = _dot_rows(value[...], d_output[...])
+        if DROPOUT:
+            d_weights = _dropped(d_weights, t, s, dropout_parameters)
+        d_logits = weights * (d_weights - delta[...])
         d_product = _d_product(d_logits, product, t, s, logit_parameters)
         summed[...] += _dot(key[...].T, d_product.astype(key.dtype))
 
@@ -152,9 +166,11 @@ def _key_gradients_kernel(
     *, numbers, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
-    b = pl.program_id(0)
-    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
     head, heads = pl.program_id(3), pl.num_programs(3)
+    b = pl.program_id(0)
+    if HEADS:
+        n = pl.program_id(1) * heads + head
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when((kind & FIRST > 0) & (head == 0))
     def begin():
@@ -166,8 +182,15 @@ def _key_gradients_kernel(
         weights = jnp.exp(_logits(product, t, s, logit_parameters) - lse[...])
         if tested:
             weights = jnp.where(_attends(t, s, mask_parameters) & (s < S) & (t < T), weights, 0.0)
-        summed_values[...] += _dot(weights.astype(d_output.dtype), d_output[...])
-        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        if DROPOUT:
+            shown = _dropped(weights, t, s, dropout_parameters)
+            summed_values[...] += _dot(shown.astype(d_output.dtype), d_output[...])
+        else:
+            summed_values[...] += _dot(weights.astype(d_output.dtype), d_output[...])
+        d_weights = _dot_rows(value[...], d_output[...])
+        if DROPOUT:
+            d_weights = _dropped(d_weights, t, s, dropout_parameters)
+        d_logits = weights * (d_weights - delta[...])
         d_product = _d_product(d_logits, product, t, s, logit_parameters)
         summed_keys[...] += _dot(d_product.astype(query.dtype), query[...])
 
@@ -185,6 +208,8 @@ def _operand_gradient_kernel(
 ):  # fmt: skip
     """One block of keys by queries of one head: what it adds to a gradient that batch rows and heads share."""
     b = pl.program_id(0) * pl.num_programs(3) + pl.program_id(3)
+    if HEADS:
+        n = pl.program_id(1) * pl.num_programs(4) + pl.program_id(4)
     kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
     head, heads = pl.program_id(3) * pl.num_programs(4) + pl.program_id(4), pl.num_programs(3) * pl.num_programs(4)
 
@@ -197,7 +222,10 @@ def _operand_gradient_kernel(
         weights = jnp.exp(_logits(product, t, s, logit_parameters) - lse[...])
         if tested:
             weights = jnp.where(_attends(t, s, mask_parameters) & (s < S) & (t < T), weights, 0.0)
-        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        d_weights = _dot_rows(value[...], d_output[...])
+        if DROPOUT:
+            d_weights = _dropped(d_weights, t, s, dropout_parameters)
+        d_logits = weights * (d_weights - delta[...])
         found = _d_operand(d_logits, product, t, s, logit_parameters)
         for axis, size in enumerate(summed.shape):
             found = found.sum(axis, keepdims=True) if size == 1 else found
@@ -226,6 +254,16 @@ def _d_product(d_logits, logits, t, s, logit_parameters):
 def _d_operand(d_logits, logits, t, s, logit_parameters):
     """The gradient of what the logits read of `operand`."""
     return d_logits
+
+
+def _sink(rows, sink_parameters):
+    """The logit that holds no value, for every row."""
+    return rows
+
+
+def _dropped(weights, t, s, dropout_parameters):
+    """What dropout makes of weights, or of their gradients: seed and place alone decide, forward and backward."""
+    return weights
 
 
 def _attends(t, s, mask_parameters):
@@ -284,6 +322,11 @@ def _precision(a):
     return lax.Precision.HIGHEST if a.dtype == jnp.float32 else lax.Precision.DEFAULT
 
 
+def _entry_of_head(tensor, b, n):
+    """tensor[b, n], the only row of what all batch rows share."""
+    return tensor[b * (tensor.shape[0] > 1), n]
+
+
 def _square(x):
     return x * x
 
@@ -312,6 +355,22 @@ def _entries_of_pairs(tensor, t, s, T, S):
         entries = _column(entries) if entries.shape[0] == 1 else entries.T
     entries = jnp.where((t < T) & (s < S), entries, 0)
     return entries > 0 if tensor.dtype == jnp.int8 else entries
+
+
+def _drawn(seed, t, s):
+    """A number of [0, 1) for every place, from a counter (Threefry, of 20 rounds)."""
+    keys = seed, jnp.int32(0), seed ^ jnp.int32(0x1BD11BDA)
+    t, s = t + keys[0], s + keys[1]
+    for block in range(5):
+        for distance in ((13, 15, 26, 6), (17, 29, 16, 24))[block % 2]:
+            t = t + s
+            s = t ^ (_shifted(lax.shift_left, s, distance) | _shifted(lax.shift_right_logical, s, 32 - distance))
+        t, s = t + keys[(block + 1) % 3], s + keys[(block + 2) % 3] + jnp.int32(block + 1)
+    return _shifted(lax.shift_right_logical, t, 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+
+
+def _shifted(shift, x, distance):
+    return shift(x, jnp.full(x.shape, distance, x.dtype))
 
 
 # -- which blocks are visited --
@@ -638,6 +697,14 @@ def _operand_gradient(
 _attention.defvjp(_saved, _gradients)
 
 
+def _seeds(seed: Any, query: Array) -> Array:
+    """For every head a number, which decides what it drops. Raises NotImplementedError where there is nothing to draw from."""
+    if seed is None:
+        raise NotImplementedError("pallas: dropout needs a seed, another one in every step: FUNCTION_seeded(seed)")
+    bits = jax.random.bits(jax.random.key(seed), (query.shape[0], query.shape[2], 1, 1), jnp.uint32)
+    return lax.bitcast_convert_type(bits, jnp.int32)
+
+
 def _zeros(array: Array | None) -> Array | None:
     """The gradient of what nothing depends on."""
     return None if array is None or not jnp.issubdtype(array.dtype, jnp.floating) else jnp.zeros_like(array)
@@ -646,6 +713,14 @@ def _zeros(array: Array | None) -> Array | None:
 def _delta(output: Array, d_output: Array) -> Array:
     """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
     return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
+
+
+def _sink_gradient(sink: Array, output: Array, lse: Array, d_output: Array) -> Array:
+    """Its weight in a row times what that takes from the others: the weights of a row add up to less by it."""
+    weights = jnp.exp(sink.astype(jnp.float32) - lse)
+    found = -(weights * _delta(output, d_output)).sum(3, keepdims=True)
+    axes = tuple(axis for axis, size in enumerate(sink.shape) if size < found.shape[axis])
+    return found.sum(axes, keepdims=True).astype(sink.dtype)
 
 
 def _exponential(lse: Array) -> Array:
@@ -776,6 +851,13 @@ def _of_result(place, batches, heads, rows, columns):
         return (b, n, row, column) if rows > 1 < columns else (b, n, 0, column if columns > 1 else row)
 
     return pl.BlockSpec((None, None, rows, columns) if columns > 1 else (None, None, 1, rows), at)
+
+
+def _of_heads(array: Array | None) -> Array | None:
+    """(B|1, N, 1, 1) as scalars, which are in 32 bits."""
+    if array is None:
+        return None
+    return array[:, :, 0, 0].astype(jnp.float32 if jnp.issubdtype(array.dtype, jnp.floating) else jnp.int32)
 
 
 def _scalars(array):

@@ -69,4 +69,5 @@ LANGUAGE = Language(
     block_indices=("b",),
     listed=_listed,
     seed="torch.randint(2**31, (1,), device=query.device)",
+    drawn="_drawn(seed, b, n, {t}, {s}, N)",
 )

@@ -365,7 +365,8 @@ def _bias_gradient_kernel(
                     right, origin,
                 )  # fmt: skip
                 weights = jnp.where(attends & (s[None, :] < S), weights, 0.0)
-            d_logits = weights * (_dot(d_output_block, value_block.T) - delta_block[:, None])
+            d_weights = _dot(d_output_block, value_block.T)
+            d_logits = weights * (d_weights - delta_block[:, None])
             return summed + _d_bias(d_logits, product, t[:, None], s[None, :], b, n, T, S, bias, scale)
 
         stop = jnp.minimum(start + BLOCK_T, T)

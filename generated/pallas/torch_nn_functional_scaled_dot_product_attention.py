@@ -60,21 +60,30 @@ def scaled_dot_product_attention(
     Source: https://docs.pytorch.org/docs/2.13/generated/torch.nn.functional.scaled_dot_product_attention.html (2.13.0)
     """
     return _scaled_dot_product_attention(
-        _attention, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        _attention, None, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
     )
 
 
-def scaled_dot_product_attention_ring(axis: str) -> Callable[..., Any]:
+def scaled_dot_product_attention_seeded(seed: Any) -> Callable[..., Any]:
+    """`scaled_dot_product_attention` with dropout, drawn from an integer, traced or not: another one in every step.
+
+    Where batch rows or heads are shared out over devices, each device needs a seed of its own.
+    """
+    return functools.partial(_scaled_dot_product_attention, _attention, seed)
+
+
+def scaled_dot_product_attention_ring(axis: str, seed: Any = None) -> Callable[..., Any]:
     """`scaled_dot_product_attention` of a sequence that lies in shards, all of one length, along an axis of `jax.shard_map`.
 
     Every device of it calls what this returns, with its own shards of query, key and value, and of what else has an axis of
     queries or keys. Keys and values go round the devices. `check_vma=False`: kernels do not say how results vary over devices.
     """
-    return functools.partial(_scaled_dot_product_attention, functools.partial(_ring_attention, axis=axis))
+    return functools.partial(_scaled_dot_product_attention, functools.partial(_ring_attention, axis=axis), seed)
 
 
 def _scaled_dot_product_attention(
     attend: Callable[..., Any],
+    seed: Any,
     query: Array,
     key: Array,
     value: Array,
@@ -85,7 +94,7 @@ def _scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Array:
-    """The same, by what attends."""
+    """The same, by what attends and `seed`."""
     sizes: dict[str, tuple[int, str]] = {}
     query = _tensor(sizes, "query", query, "floating", "... N T H", "T H")
     key = _tensor(sizes, "key", key, "floating", "... K S H", "S H")
@@ -114,10 +123,8 @@ def _scaled_dot_product_attention(
     lifted = _lacks_leading_axis(2, query=query, key=key, value=value)
     if lifted:
         query, key, value = query[None], key[None], value[None]
+    dropout_p = _known("dropout_p", dropout_p)
     scale = _known("scale", scale)
-    # dropout.elementwise
-    if dropout_p > 0:
-        raise NotImplementedError("pallas: dropout is not supported")
     # layout
     query = _with_one_batch_axis(query, _leading(sizes))
     query = query.transpose(0, 2, 1, 3)
@@ -127,16 +134,19 @@ def _scaled_dot_product_attention(
     value = value.transpose(0, 2, 1, 3)
     if attn_mask is not None:
         attn_mask = _with_four_axes(attn_mask, _leading(sizes))
+    # dropout.elementwise
+    seed = _seeds(seed, query) if dropout_p > 0 else None
     origin = None  # a shard knows its own
-    output = attend(query, key, value, attn_mask, origin, is_causal, scale)[0]
+    output = attend(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale)[0]
+    # layout
     output = output.transpose(0, 2, 1, 3)
     output = output.reshape(*_leading(sizes), *output.shape[1:])
     return output[0] if lifted else output
 
 
 def _forward_kernel(
-    query, key, value, attn_mask, origin, output, lse,
-    *, is_causal, scale, H, V, BLOCK_T, BLOCK_S,
+    query, key, value, attn_mask, origin, seed, output, lse,
+    *, dropout_p, is_causal, scale, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head: a softmax that is rescaled as blocks of keys raise the greatest logit of a row."""
     T, S, b, n = query.shape[1], key.shape[1], jnp.int32(0), jnp.int32(0)
@@ -158,6 +168,7 @@ def _forward_kernel(
         rescale = jnp.exp2(top - base)
         value_block = _load(value, b, low, BLOCK_S, S, n, V, tested)
         total = total * rescale + weights.sum(1)
+        weights = _dropped(weights, t[:, None], s[None, :], b, n, dropout_p, origin, seed)
         summed = summed * rescale[:, None] + _dot(weights.astype(value_block.dtype), value_block)
         return raised, total, summed
 
@@ -178,8 +189,8 @@ def _forward_kernel(
 
 
 def _query_gradient_kernel(
-    query, key, value, attn_mask, origin, d_output, lse, delta, d_query,
-    *, is_causal, scale, H, V, BLOCK_T, BLOCK_S,
+    query, key, value, attn_mask, origin, seed, d_output, lse, delta, d_query,
+    *, dropout_p, is_causal, scale, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head: the weights are computed again, block of keys by block of keys."""
     T, S, b, n = query.shape[1], key.shape[1], jnp.int32(0), jnp.int32(0)
@@ -200,6 +211,7 @@ def _query_gradient_kernel(
             attends = _attends(t[:, None], s[None, :], b, n, T, S, attn_mask, is_causal, origin)
             weights = jnp.where(attends & (s[None, :] < S), weights, 0.0)
         d_weights = _dot(d_output_block, value_block.T)
+        d_weights = _dropped(d_weights, t[:, None], s[None, :], b, n, dropout_p, origin, seed)
         d_logits = weights * (d_weights - delta_block[:, None])
         return summed + _dot(d_logits.astype(key_block.dtype), key_block)
 
@@ -213,8 +225,8 @@ def _query_gradient_kernel(
 
 
 def _key_gradients_kernel(
-    query, key, value, attn_mask, origin, d_output, lse, delta, d_key, d_value,
-    *, is_causal, scale, H, V, BLOCK_T, BLOCK_S,
+    query, key, value, attn_mask, origin, seed, d_output, lse, delta, d_key, d_value,
+    *, dropout_p, is_causal, scale, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys of one head: sums over the queries of its whole group. Every tile is keys by queries."""
     T, S, b, k = query.shape[1], key.shape[1], jnp.int32(0), jnp.int32(0)
@@ -240,8 +252,10 @@ def _key_gradients_kernel(
             if tested:
                 attends = _attends(t[None, :], s[:, None], b, n, T, S, attn_mask, is_causal, origin)
                 weights = jnp.where(attends & (t[None, :] < T), weights, 0.0)
-            summed_values += _dot(weights.astype(d_output_block.dtype), d_output_block)
+            shown = _dropped(weights, t[None, :], s[:, None], b, n, dropout_p, origin, seed)
+            summed_values += _dot(shown.astype(d_output_block.dtype), d_output_block)
             d_weights = _dot(value_block, d_output_block.T)
+            d_weights = _dropped(d_weights, t[None, :], s[:, None], b, n, dropout_p, origin, seed)
             d_logits = weights * (d_weights - delta_block[None, :])
             summed_keys += _dot(d_logits.astype(query_block.dtype), query_block)
             return summed_keys, summed_values
@@ -256,8 +270,8 @@ def _key_gradients_kernel(
 
 
 def _attn_mask_gradient_kernel(
-    query, key, value, attn_mask, origin, d_output, lse, delta, d_attn_mask,
-    *, is_causal, scale, QUERIES, KEYS, H, V, BLOCK_T, BLOCK_S,
+    query, key, value, attn_mask, origin, seed, d_output, lse, delta, d_attn_mask,
+    *, dropout_p, is_causal, scale, QUERIES, KEYS, H, V, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of the gradient: sums over all batch rows, heads, QUERIES and KEYS that read it."""
     (B, T, N, _), (S, K) = query.shape, key.shape[1:3]
@@ -283,7 +297,9 @@ def _attn_mask_gradient_kernel(
             if tested:
                 attends = _attends(t[:, None], s[None, :], b, n, T, S, attn_mask, is_causal, origin)
                 weights = jnp.where(attends & (s[None, :] < S), weights, 0.0)
-            d_logits = weights * (_dot(d_output_block, value_block.T) - delta_block[:, None])
+            d_weights = _dot(d_output_block, value_block.T)
+            d_weights = _dropped(d_weights, t[:, None], s[None, :], b, n, dropout_p, origin, seed)
+            d_logits = weights * (d_weights - delta_block[:, None])
             return summed + _d_attn_mask(d_logits, product, t[:, None], s[None, :], b, n, T, S, attn_mask, scale)
 
         stop = jnp.minimum(start + BLOCK_T, T)
@@ -320,6 +336,17 @@ def _d_attn_mask(d_logits, logits, t, s, b, n, T, S, attn_mask, scale):
     if attn_mask is not None and jnp.issubdtype(attn_mask.dtype, jnp.floating):
         d_attn_mask_block = d_logits
     return d_attn_mask_block
+
+
+def _dropped(weights, t, s, b, n, dropout_p, origin, seed):
+    """What dropout makes of weights, or of their gradients: seed and place alone decide, forward and backward."""
+    # dropout.elementwise: dropout_p
+    if seed is not None:
+        whole_t = t + _first(origin, b, 0)
+        whole_s = s + _first(origin, b, 1)
+        kept = _drawn(_entry_of_head(seed, b, n), whole_t, whole_s) >= dropout_p
+        weights = jnp.where(kept, weights / (1 - dropout_p), 0.0)
+    return weights
 
 
 def _attends(t, s, b, n, T, S, attn_mask, is_causal, origin):
@@ -428,6 +455,27 @@ def _first(origin, b, place):
     return jnp.int32(0) if origin is None else origin[b, place]
 
 
+def _entry_of_head(tensor, b, n):
+    """tensor[b, n], the first entry along axes that it is broadcast over."""
+    return tensor[b * (tensor.shape[0] > 1), n * (tensor.shape[1] > 1), 0, 0]
+
+
+def _drawn(seed, t, s):
+    """A number of [0, 1) for every place, from a counter (Threefry, of 20 rounds)."""
+    keys = seed, jnp.int32(0), seed ^ jnp.int32(0x1BD11BDA)
+    t, s = t + keys[0], s + keys[1]
+    for block in range(5):
+        for distance in ((13, 15, 26, 6), (17, 29, 16, 24))[block % 2]:
+            t = t + s
+            s = t ^ (_shifted(lax.shift_left, s, distance) | _shifted(lax.shift_right_logical, s, 32 - distance))
+        t, s = t + keys[(block + 1) % 3], s + keys[(block + 2) % 3] + jnp.int32(block + 1)
+    return _shifted(lax.shift_right_logical, t, 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+
+
+def _shifted(shift, x, distance):
+    return shift(x, jnp.full(x.shape, distance, x.dtype))
+
+
 def _entries_of_pairs(tensor, b, n, t, s, T, S):
     """tensor[b, n, t, s], 0 beyond its end; the first entry along axes that it is broadcast over."""
     at = (place * (size > 1) for place, size in zip((b, n, t, s), tensor.shape, strict=True))
@@ -482,16 +530,32 @@ LAUNCHES = {  # of a kernel, by the dtype's bytes and up to a head dim: blocks o
 }
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
 def _attention(
-    query: Array, key: Array, value: Array, attn_mask: Array | None, origin: Array | None, is_causal: bool, scale: float
+    query: Array,
+    key: Array,
+    value: Array,
+    attn_mask: Array | None,
+    origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float,
 ) -> tuple[Array, Array]:
     """The output; and of every row log2 of the sum of its exponentials, for the backward pass."""
-    return _forward(query, key, value, attn_mask, origin, is_causal, scale)
+    return _forward(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale)
 
 
 def _forward(
-    query: Array, key: Array, value: Array, attn_mask: Array | None, origin: Array | None, is_causal: bool, scale: float
+    query: Array,
+    key: Array,
+    value: Array,
+    attn_mask: Array | None,
+    origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float,
 ) -> tuple[Array, Array]:
     """One kernel, over blocks of queries."""
     (B, T, N, _), (S, K, V) = query.shape, value.shape[1:]
@@ -500,16 +564,16 @@ def _forward(
     output, lse = jax.ShapeDtypeStruct((B, T, N, V), query.dtype), jax.ShapeDtypeStruct((B, N, T), jnp.float32)
     blocks, options = _launch("forward", query, value)
     found: tuple[Array, Array] = pl.pallas_call(
-        functools.partial(_forward_kernel, is_causal=is_causal, scale=scale, **blocks),
+        functools.partial(_forward_kernel, dropout_p=dropout_p, is_causal=is_causal, scale=scale, **blocks),
         (output, lse),
         grid=(pl.cdiv(T, blocks["BLOCK_T"]), N, B),
         in_specs=[
             _heads(query), _heads(key, share=N // K), _heads(value, share=N // K),
-            *_shared(1, 1, attn_mask, origin),
+            *_shared(1, 1, attn_mask, origin, seed),
         ],
         out_specs=(_own(output), _own(lse)),
         **options,
-    )(query, key, value, attn_mask, origin)  # fmt: skip
+    )(query, key, value, attn_mask, origin, seed)  # fmt: skip
     return found
 
 
@@ -521,50 +585,61 @@ def _nothing(query: Array, value: Array) -> tuple[Array, Array]:
 
 
 def _saved(
-    query: Array, key: Array, value: Array, attn_mask: Array | None, origin: Array | None, is_causal: bool, scale: float
+    query: Array,
+    key: Array,
+    value: Array,
+    attn_mask: Array | None,
+    origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float,
 ) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
-    output, lse = _forward(query, key, value, attn_mask, origin, is_causal, scale)
-    return (output, lse), (query, key, value, attn_mask, origin, output, lse)
+    output, lse = _forward(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale)
+    return (output, lse), (query, key, value, attn_mask, origin, seed, output, lse)
 
 
-def _gradients(is_causal: bool, scale: float, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]) -> tuple[Array | None, ...]:
+def _gradients(
+    dropout_p: float, is_causal: bool, scale: float, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
+) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    query, key, value, attn_mask, origin, output, lse = saved
+    query, key, value, attn_mask, origin, seed, output, lse = saved
     (B, T, N, _), (S, K, V), d_output = query.shape, value.shape[1:], d_outputs[0]
     if 0 in (B, T, N, S, V):
-        return tuple(map(_zeros, (query, key, value, attn_mask, origin)))
+        return tuple(map(_zeros, (query, key, value, attn_mask, origin, seed)))
     delta = _delta(output, d_output)
     blocks, options = _launch("query_gradient", query, value)
     d_query = pl.pallas_call(
-        functools.partial(_query_gradient_kernel, is_causal=is_causal, scale=scale, **blocks),
+        functools.partial(_query_gradient_kernel, dropout_p=dropout_p, is_causal=is_causal, scale=scale, **blocks),
         jax.ShapeDtypeStruct(query.shape, query.dtype),
         grid=(pl.cdiv(T, blocks["BLOCK_T"]), N, B),
         in_specs=[
             _heads(query), _heads(key, share=N // K), _heads(value, share=N // K),
-            *_shared(1, 1, attn_mask, origin),
+            *_shared(1, 1, attn_mask, origin, seed),
             _heads(d_output), _rows(lse), _rows(delta),
         ],
         out_specs=_own(query),
         **options,
-    )(query, key, value, attn_mask, origin, d_output, lse, delta)  # fmt: skip
+    )(query, key, value, attn_mask, origin, seed, d_output, lse, delta)  # fmt: skip
     blocks, options = _launch("key_gradients", query, value)
     d_key, d_value = pl.pallas_call(
-        functools.partial(_key_gradients_kernel, is_causal=is_causal, scale=scale, **blocks),
+        functools.partial(_key_gradients_kernel, dropout_p=dropout_p, is_causal=is_causal, scale=scale, **blocks),
         tuple(jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for tensor in (key, value)),
         grid=(pl.cdiv(S, blocks["BLOCK_S"]), K, B),
         in_specs=[
             _heads(query, N // K), _heads(key), _heads(value),
-            *_shared(1, N // K, attn_mask, origin),
+            *_shared(1, N // K, attn_mask, origin, seed),
             _heads(d_output, N // K), _rows(lse, N // K), _rows(delta, N // K),
         ],
         out_specs=(_own(key), _own(value)),
         **options,
-    )(query, key, value, attn_mask, origin, d_output, lse, delta)  # fmt: skip
+    )(query, key, value, attn_mask, origin, seed, d_output, lse, delta)  # fmt: skip
     return (
         d_query,
         d_key,
         d_value,
-        _attn_mask_gradient(query, key, value, output, lse, d_output, attn_mask, origin, is_causal, scale),
+        _attn_mask_gradient(query, key, value, output, lse, d_output, attn_mask, origin, seed, dropout_p, is_causal, scale),
+        None,
         None,
     )
 
@@ -578,6 +653,8 @@ def _attn_mask_gradient(
     d_output: Array,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
 ) -> Array | None:
@@ -594,24 +671,34 @@ def _attn_mask_gradient(
     keys = BLOCK_S if shape[3] == S else pl.cdiv(S, BLOCK_S) * BLOCK_S
     key_heads, share = (K, 1) if heads == N else (1, N // K)
     d_attn_mask = pl.pallas_call(
-        functools.partial(_attn_mask_gradient_kernel, is_causal=is_causal, scale=scale, QUERIES=queries, KEYS=keys, **blocks),
+        functools.partial(_attn_mask_gradient_kernel, dropout_p=dropout_p, is_causal=is_causal, scale=scale, QUERIES=queries, KEYS=keys, **blocks),
         jax.ShapeDtypeStruct(shape, jnp.float32),
         grid=(pl.cdiv(T, queries) * pl.cdiv(S, keys), shape[1], shape[0]),
         in_specs=[
             _heads(query, heads, batches=batches),
             *(_heads(tensor, key_heads, share, batches) for tensor in (key, value)),
-            *_shared(batches, heads, attn_mask, origin),
+            *_shared(batches, heads, attn_mask, origin, seed),
             _heads(d_output, heads, batches=batches), _rows(lse, heads, batches), _rows(delta, heads, batches),
         ],
         out_specs=pl.BlockSpec((None, None, *shape[2:]), lambda i, n, b: (b, n, 0, 0)),
         **options,
-    )(query, key, value, attn_mask, origin, d_output, lse, delta)  # fmt: skip
+    )(query, key, value, attn_mask, origin, seed, d_output, lse, delta)  # fmt: skip
     axes = tuple(axis for axis, size in enumerate(attn_mask.shape) if size < shape[axis])
     found: Array = d_attn_mask.sum(axes, keepdims=True).astype(attn_mask.dtype)
     return found
 
 
 _attention.defvjp(_saved, _gradients)
+
+
+def _seeds(seed: Any, query: Array) -> Array:
+    """For every head a number, which decides what it drops. Raises NotImplementedError where there is nothing to draw from."""
+    if seed is None:
+        raise NotImplementedError(
+            "pallas: dropout needs a seed, another one in every step: scaled_dot_product_attention_seeded(seed)"
+        )
+    bits = jax.random.bits(jax.random.key(seed), (query.shape[0], query.shape[2], 1, 1), jnp.uint32)
+    return lax.bitcast_convert_type(bits, jnp.int32)
 
 
 def _zeros(array: Array | None) -> Array | None:
@@ -690,19 +777,21 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[dict[str, int], di
     return blocks, {"compiler_params": plgpu.CompilerParams(num_warps=warps, num_stages=stages), "interpret": INTERPRET}
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8, 9))
 def _ring_attention(
     query: Array,
     key: Array,
     value: Array,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
     axis: str,
 ) -> tuple[Array, ...]:
     """The same of a sequence in shards along `axis`."""
-    return _ring_forward(query, key, value, attn_mask, origin, is_causal, scale, axis)
+    return _ring_forward(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale, axis)
 
 
 def _ring_forward(
@@ -711,6 +800,8 @@ def _ring_forward(
     value: Array,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
     axis: str,
@@ -721,7 +812,7 @@ def _ring_forward(
     def visit(i: Any, state: Any) -> Any:
         (key, value), found = state
         origin = _origin(query, key, axis, i)
-        found = _merged(found, _forward(query, key, value, attn_mask, origin, is_causal, scale))
+        found = _merged(found, _forward(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale))
         return _passed_on((key, value), axis), found
 
     output, *rows = _nothing(query, value)
@@ -736,24 +827,28 @@ def _ring_saved(
     value: Array,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
     axis: str,
 ) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
-    found = _ring_forward(query, key, value, attn_mask, origin, is_causal, scale, axis)
-    return found, (query, key, value, attn_mask, origin, *found)
+    found = _ring_forward(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale, axis)
+    return found, (query, key, value, attn_mask, origin, seed, *found)
 
 
 def _ring_gradients(
-    is_causal: bool, scale: float, axis: str, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
+    dropout_p: float, is_causal: bool, scale: float, axis: str, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
 ) -> tuple[Array | None, ...]:
     """Every shard goes round once more, with the sums of its gradients: by the log-sum-exp over all keys they just add up."""
-    query, key, value, attn_mask, origin, *found = saved
+    query, key, value, attn_mask, origin, seed, *found = saved
 
     def visit(i: Any, state: Any) -> Any:
         (key, value), d_shard, d_query = state
         origin = _origin(query, key, axis, i)
-        gradients: Any = _gradients(is_causal, scale, (query, key, value, attn_mask, origin, *found), d_outputs)
+        gradients: Any = _gradients(
+            dropout_p, is_causal, scale, (query, key, value, attn_mask, origin, seed, *found), d_outputs
+        )
         more, *of_shard = gradients[:3]
         d_shard = [summed + own.astype(jnp.float32) for summed, own in zip(d_shard, of_shard, strict=True)]
         shard, d_shard = _passed_on(((key, value), d_shard), axis)
@@ -762,7 +857,7 @@ def _ring_gradients(
     d_query, *d_shard = (jnp.zeros(tensor.shape, jnp.float32) for tensor in (query, key, value))
     state = (key, value), d_shard, d_query
     _, (d_key, d_value), d_query = lax.fori_loop(0, lax.axis_size(axis), visit, state)
-    return d_query.astype(query.dtype), d_key.astype(key.dtype), d_value.astype(value.dtype), None, None
+    return d_query.astype(query.dtype), d_key.astype(key.dtype), d_value.astype(value.dtype), None, None, None
 
 
 _ring_attention.defvjp(_ring_saved, _ring_gradients)

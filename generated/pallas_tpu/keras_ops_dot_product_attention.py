@@ -213,7 +213,8 @@ def _query_gradient_kernel(
         weights = jnp.exp(_logits(product, t, s, T, S, bias, scale) - lse[...])
         if tested:
             weights = jnp.where(_attends(t, s, b, T, S, mask, is_causal, origin) & (s < S) & (t < T), weights, 0.0)
-        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        d_weights = _dot_rows(value[...], d_output[...])
+        d_logits = weights * (d_weights - delta[...])
         summed[...] += _dot(key[...].T, d_logits.astype(key.dtype))
 
     _either(kind, add)
@@ -228,9 +229,9 @@ def _key_gradients_kernel(
     *, scale, is_causal, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
+    head, heads = pl.program_id(3), pl.num_programs(3)
     b = pl.program_id(0)
     kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
-    head, heads = pl.program_id(3), pl.num_programs(3)
 
     @pl.when((kind & FIRST > 0) & (head == 0))
     def begin():
@@ -243,7 +244,8 @@ def _key_gradients_kernel(
         if tested:
             weights = jnp.where(_attends(t, s, b, T, S, mask, is_causal, origin) & (s < S) & (t < T), weights, 0.0)
         summed_values[...] += _dot(weights.astype(d_output.dtype), d_output[...])
-        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        d_weights = _dot_rows(value[...], d_output[...])
+        d_logits = weights * (d_weights - delta[...])
         summed_keys[...] += _dot(d_logits.astype(query.dtype), query[...])
 
     _either(kind, add)
@@ -272,7 +274,8 @@ def _bias_gradient_kernel(
         weights = jnp.exp(_logits(product, t, s, T, S, bias, scale) - lse[...])
         if tested:
             weights = jnp.where(_attends(t, s, b, T, S, mask, is_causal, origin) & (s < S) & (t < T), weights, 0.0)
-        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        d_weights = _dot_rows(value[...], d_output[...])
+        d_logits = weights * (d_weights - delta[...])
         found = _d_bias(d_logits, product, t, s, T, S, bias, scale)
         for axis, size in enumerate(summed.shape):
             found = found.sum(axis, keepdims=True) if size == 1 else found

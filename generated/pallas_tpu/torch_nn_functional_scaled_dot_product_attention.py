@@ -60,21 +60,30 @@ def scaled_dot_product_attention(
     Source: https://docs.pytorch.org/docs/2.13/generated/torch.nn.functional.scaled_dot_product_attention.html (2.13.0)
     """
     return _scaled_dot_product_attention(
-        _attention, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        _attention, None, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
     )
 
 
-def scaled_dot_product_attention_ring(axis: str) -> Callable[..., Any]:
+def scaled_dot_product_attention_seeded(seed: Any) -> Callable[..., Any]:
+    """`scaled_dot_product_attention` with dropout, drawn from an integer, traced or not: another one in every step.
+
+    Where batch rows or heads are shared out over devices, each device needs a seed of its own.
+    """
+    return functools.partial(_scaled_dot_product_attention, _attention, seed)
+
+
+def scaled_dot_product_attention_ring(axis: str, seed: Any = None) -> Callable[..., Any]:
     """`scaled_dot_product_attention` of a sequence that lies in shards, all of one length, along an axis of `jax.shard_map`.
 
     Every device of it calls what this returns, with its own shards of query, key and value, and of what else has an axis of
     queries or keys. Keys and values go round the devices. `check_vma=False`: kernels do not say how results vary over devices.
     """
-    return functools.partial(_scaled_dot_product_attention, functools.partial(_ring_attention, axis=axis))
+    return functools.partial(_scaled_dot_product_attention, functools.partial(_ring_attention, axis=axis), seed)
 
 
 def _scaled_dot_product_attention(
     attend: Callable[..., Any],
+    seed: Any,
     query: Array,
     key: Array,
     value: Array,
@@ -85,7 +94,7 @@ def _scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Array:
-    """The same, by what attends."""
+    """The same, by what attends and `seed`."""
     sizes: dict[str, tuple[int, str]] = {}
     query = _tensor(sizes, "query", query, "floating", "... N T H", "T H")
     key = _tensor(sizes, "key", key, "floating", "... K S H", "S H")
@@ -114,10 +123,8 @@ def _scaled_dot_product_attention(
     lifted = _lacks_leading_axis(2, query=query, key=key, value=value)
     if lifted:
         query, key, value = query[None], key[None], value[None]
+    dropout_p = _known("dropout_p", dropout_p)
     scale = _known("scale", scale)
-    # dropout.elementwise
-    if dropout_p > 0:
-        raise NotImplementedError("pallas_tpu: dropout is not supported")
     # layout
     query = _with_one_batch_axis(query, _leading(sizes))
     query = query.transpose(0, 2, 1, 3)
@@ -127,19 +134,23 @@ def _scaled_dot_product_attention(
     value = value.transpose(0, 2, 1, 3)
     if attn_mask is not None:
         attn_mask = _with_four_axes(attn_mask, _leading(sizes))
+    # dropout.elementwise
+    seed = _seeds(seed, query) if dropout_p > 0 else None
     origin = None  # a shard knows its own
-    output = attend(query, key, value, attn_mask, origin, is_causal, scale)[0]
+    output = attend(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale)[0]
+    # layout
     output = output.transpose(0, 2, 1, 3)
     output = output.reshape(*_leading(sizes), *output.shape[1:])
     return output[0] if lifted else output
 
 
 def _forward_kernel(
-    rows, columns, kinds, query, key, value, attn_mask, origin, output, lse, top, total, summed,
-    *, is_causal, scale, T, S, BLOCK_T, BLOCK_S,
+    rows, columns, kinds, query, key, value, attn_mask, origin, seed, output, lse, top, total, summed,
+    *, dropout_p, is_causal, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: a softmax that is rescaled as keys raise its greatest logit."""
     b = pl.program_id(0)
+    n = pl.program_id(1)
     kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
@@ -157,6 +168,7 @@ def _forward_kernel(
         weights = jnp.exp(logits - base)
         rescale = jnp.exp(top[...] - base)
         total[...] = total[...] * rescale + weights.sum(0, keepdims=True)
+        weights = _dropped(weights, t, s, b, n, dropout_p, origin, seed)
         summed[...] = summed[...] * rescale + _dot(value[...].T, weights.astype(value.dtype))
         top[...] = raised
 
@@ -172,11 +184,12 @@ def _forward_kernel(
 
 
 def _query_gradient_kernel(
-    rows, columns, kinds, query, key, value, attn_mask, origin, d_output, lse, delta, d_query, summed,
-    *, is_causal, scale, T, S, BLOCK_T, BLOCK_S,
+    rows, columns, kinds, query, key, value, attn_mask, origin, seed, d_output, lse, delta, d_query, summed,
+    *, dropout_p, is_causal, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys for a block of queries of one head: the weights are computed again."""
     b = pl.program_id(0)
+    n = pl.program_id(1)
     kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
@@ -188,7 +201,9 @@ def _query_gradient_kernel(
         weights = jnp.exp(_logits(product, t, s, T, S, attn_mask, scale) - lse[...])
         if tested:
             weights = jnp.where(_attends(t, s, b, T, S, attn_mask, is_causal, origin) & (s < S) & (t < T), weights, 0.0)
-        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        d_weights = _dot_rows(value[...], d_output[...])
+        d_weights = _dropped(d_weights, t, s, b, n, dropout_p, origin, seed)
+        d_logits = weights * (d_weights - delta[...])
         summed[...] += _dot(key[...].T, d_logits.astype(key.dtype))
 
     _either(kind, add)
@@ -199,13 +214,14 @@ def _query_gradient_kernel(
 
 
 def _key_gradients_kernel(
-    rows, columns, kinds, query, key, value, attn_mask, origin, d_output, lse, delta, d_key, d_value, summed_keys, summed_values,
-    *, is_causal, scale, T, S, BLOCK_T, BLOCK_S,
+    rows, columns, kinds, query, key, value, attn_mask, origin, seed, d_output, lse, delta, d_key, d_value, summed_keys, summed_values,
+    *, dropout_p, is_causal, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of queries of one head for a block of keys, whose sums go through all heads of its group."""
-    b = pl.program_id(0)
-    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
     head, heads = pl.program_id(3), pl.num_programs(3)
+    b = pl.program_id(0)
+    n = pl.program_id(1) * heads + head
+    kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when((kind & FIRST > 0) & (head == 0))
     def begin():
@@ -217,8 +233,11 @@ def _key_gradients_kernel(
         weights = jnp.exp(_logits(product, t, s, T, S, attn_mask, scale) - lse[...])
         if tested:
             weights = jnp.where(_attends(t, s, b, T, S, attn_mask, is_causal, origin) & (s < S) & (t < T), weights, 0.0)
-        summed_values[...] += _dot(weights.astype(d_output.dtype), d_output[...])
-        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        shown = _dropped(weights, t, s, b, n, dropout_p, origin, seed)
+        summed_values[...] += _dot(shown.astype(d_output.dtype), d_output[...])
+        d_weights = _dot_rows(value[...], d_output[...])
+        d_weights = _dropped(d_weights, t, s, b, n, dropout_p, origin, seed)
+        d_logits = weights * (d_weights - delta[...])
         summed_keys[...] += _dot(d_logits.astype(query.dtype), query[...])
 
     _either(kind, add)
@@ -230,11 +249,12 @@ def _key_gradients_kernel(
 
 
 def _attn_mask_gradient_kernel(
-    rows, columns, kinds, query, key, value, attn_mask, origin, d_output, lse, delta, d_attn_mask, summed,
-    *, is_causal, scale, T, S, BLOCK_T, BLOCK_S,
+    rows, columns, kinds, query, key, value, attn_mask, origin, seed, d_output, lse, delta, d_attn_mask, summed,
+    *, dropout_p, is_causal, scale, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
     """One block of keys by queries of one head: what it adds to a gradient that batch rows and heads share."""
     b = pl.program_id(0) * pl.num_programs(3) + pl.program_id(3)
+    n = pl.program_id(1) * pl.num_programs(4) + pl.program_id(4)
     kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
     head, heads = pl.program_id(3) * pl.num_programs(4) + pl.program_id(4), pl.num_programs(3) * pl.num_programs(4)
 
@@ -247,7 +267,9 @@ def _attn_mask_gradient_kernel(
         weights = jnp.exp(_logits(product, t, s, T, S, attn_mask, scale) - lse[...])
         if tested:
             weights = jnp.where(_attends(t, s, b, T, S, attn_mask, is_causal, origin) & (s < S) & (t < T), weights, 0.0)
-        d_logits = weights * (_dot_rows(value[...], d_output[...]) - delta[...])
+        d_weights = _dot_rows(value[...], d_output[...])
+        d_weights = _dropped(d_weights, t, s, b, n, dropout_p, origin, seed)
+        d_logits = weights * (d_weights - delta[...])
         found = _d_attn_mask(d_logits, product, t, s, T, S, attn_mask, scale)
         for axis, size in enumerate(summed.shape):
             found = found.sum(axis, keepdims=True) if size == 1 else found
@@ -277,6 +299,17 @@ def _d_attn_mask(d_logits, logits, t, s, T, S, attn_mask, scale):
     if attn_mask is not None and jnp.issubdtype(attn_mask.dtype, jnp.floating):
         d_attn_mask_block = d_logits
     return d_attn_mask_block
+
+
+def _dropped(weights, t, s, b, n, dropout_p, origin, seed):
+    """What dropout makes of weights, or of their gradients: seed and place alone decide, forward and backward."""
+    # dropout.elementwise: dropout_p
+    if seed is not None:
+        whole_t = t + _first(origin, b, 0)
+        whole_s = s + _first(origin, b, 1)
+        kept = _drawn(_entry_of_head(seed, b, n), whole_t, whole_s) >= dropout_p
+        weights = jnp.where(kept, weights / (1 - dropout_p), 0.0)
+    return weights
 
 
 def _attends(t, s, b, T, S, attn_mask, is_causal, origin):
@@ -350,6 +383,11 @@ def _precision(a):
     return lax.Precision.HIGHEST if a.dtype == jnp.float32 else lax.Precision.DEFAULT
 
 
+def _entry_of_head(tensor, b, n):
+    """tensor[b, n], the only row of what all batch rows share."""
+    return tensor[b * (tensor.shape[0] > 1), n]
+
+
 def _first(origin, b, place):
     """The position of the first query or of the first key: 0, but in a shard."""
     return 0 if origin is None else origin[b, place]
@@ -376,6 +414,22 @@ def _entries_of_pairs(tensor, t, s, T, S):
     return entries > 0 if tensor.dtype == jnp.int8 else entries
 
 
+def _drawn(seed, t, s):
+    """A number of [0, 1) for every place, from a counter (Threefry, of 20 rounds)."""
+    keys = seed, jnp.int32(0), seed ^ jnp.int32(0x1BD11BDA)
+    t, s = t + keys[0], s + keys[1]
+    for block in range(5):
+        for distance in ((13, 15, 26, 6), (17, 29, 16, 24))[block % 2]:
+            t = t + s
+            s = t ^ (_shifted(lax.shift_left, s, distance) | _shifted(lax.shift_right_logical, s, 32 - distance))
+        t, s = t + keys[(block + 1) % 3], s + keys[(block + 2) % 3] + jnp.int32(block + 1)
+    return _shifted(lax.shift_right_logical, t, 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+
+
+def _shifted(shift, x, distance):
+    return shift(x, jnp.full(x.shape, distance, x.dtype))
+
+
 def _meets(low, high, first, stop, already, BLOCK):
     """Whether the block at `low` holds some of `first <= position < stop`, or did `already`; and up to where that is so."""
     begun = first < low + BLOCK
@@ -392,15 +446,17 @@ def _steps(
     by: str,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
 ) -> tuple[list[Any], Any]:
     """The steps of a kernel, as its scalars, and how many there are: of a batch row, where a tensor decides, the most."""
     looked_up = (None, origin)
     if any(isinstance(each, Array) for each in looked_up):
-        *steps, count = _listed((B, T, S), blocks, by, attn_mask, origin, is_causal, scale)
+        *steps, count = _listed((B, T, S), blocks, by, attn_mask, origin, seed, dropout_p, is_causal, scale)
         return steps, count
-    return _known_steps(T, S, blocks, by, _shape_of(attn_mask), origin, is_causal, scale)
+    return _known_steps(T, S, blocks, by, _shape_of(attn_mask), origin, _shape_of(seed), dropout_p, is_causal, scale)
 
 
 @functools.cache
@@ -411,11 +467,15 @@ def _known_steps(
     by: str,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
 ) -> tuple[list[Any], int]:
     """The same of numbers alone: compiled and run at once, whatever is being traced."""
-    listed = jax.jit(lambda: _listed((1, T, S), blocks, by, attn_mask, origin, is_causal, scale)).lower().compile()
+    listed = (
+        jax.jit(lambda: _listed((1, T, S), blocks, by, attn_mask, origin, seed, dropout_p, is_causal, scale)).lower().compile()
+    )
     *steps, count = jax.device_get(listed())
     return [each[:, :count] for each in steps], int(count)
 
@@ -426,11 +486,13 @@ def _listed(
     by: str,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
 ) -> tuple[Array, ...]:
     """The blocks that each block of a result is made of, one after another; where it is of none, one that writes zeros."""
-    seen, hidden = _looks(*sizes, *blocks, attn_mask, origin, is_causal, scale)
+    seen, hidden = _looks(*sizes, *blocks, attn_mask, origin, seed, dropout_p, is_causal, scale)
     if by.endswith("columns"):
         seen, hidden = seen.mT, hidden.mT
     across = seen.shape[2]
@@ -458,6 +520,8 @@ def _looks(
     BLOCK_S: int,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
 ) -> tuple[Array, Array]:
@@ -488,29 +552,47 @@ LAUNCHES = {  # of a kernel, its blocks of queries and of keys; never timed
 }
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
 def _attention(
-    query: Array, key: Array, value: Array, attn_mask: Array | None, origin: Array | None, is_causal: bool, scale: float
+    query: Array,
+    key: Array,
+    value: Array,
+    attn_mask: Array | None,
+    origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float,
 ) -> tuple[Array, Array]:
     """The output; and of every row the logarithm of the sum of its exponentials, for the backward pass."""
-    return _forward(query, key, value, attn_mask, origin, is_causal, scale)
+    return _forward(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale)
 
 
 def _forward(
-    query: Array, key: Array, value: Array, attn_mask: Array | None, origin: Array | None, is_causal: bool, scale: float
+    query: Array,
+    key: Array,
+    value: Array,
+    attn_mask: Array | None,
+    origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float,
 ) -> tuple[Array, Array]:
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     if 0 in (B, T, N, S, V):
         return _nothing(query, value)
     BLOCK_T, BLOCK_S = blocks = _launch("forward", query, value)
-    steps, count = _steps(B, T, S, blocks, "rows", attn_mask, origin, is_causal, scale)
+    steps, count = _steps(B, T, S, blocks, "rows", attn_mask, origin, seed, dropout_p, is_causal, scale)
     place = functools.partial(_of_query_head, N // K)
     length, width = _up(T, BLOCK_T), _up(V, LANES)
     rows: Any = jax.ShapeDtypeStruct((B, N, 1, length), jnp.float32)
     of_row = _per_query(place, BLOCK_T)
     output, lse = pl.pallas_call(
-        functools.partial(_forward_kernel, is_causal=is_causal, scale=scale, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
+        functools.partial(
+            _forward_kernel, dropout_p=dropout_p, is_causal=is_causal, scale=scale, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S
+        ),
         (jax.ShapeDtypeStruct((B, length, N * width), query.dtype), rows),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
@@ -521,12 +603,13 @@ def _forward(
                 _keys(place, BLOCK_S, V),
                 _of_pairs(place, attn_mask, BLOCK_T, BLOCK_S),
                 _scalars(origin),
+                _scalars(seed),
             ],
             out_specs=(_queries(place, BLOCK_T, V), of_row),
             scratch_shapes=[_sums(1, BLOCK_T), _sums(1, BLOCK_T), _sums(width, BLOCK_T)],
         ),
         **_options(3),
-    )(*steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(attn_mask), origin)
+    )(*steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(attn_mask), origin, _of_heads(seed))
     output, lse = _heads(output, T, N, V), lse[..., :T]
     return output, lse
 
@@ -539,25 +622,38 @@ def _nothing(query: Array, value: Array) -> tuple[Array, Array]:
 
 
 def _saved(
-    query: Array, key: Array, value: Array, attn_mask: Array | None, origin: Array | None, is_causal: bool, scale: float
+    query: Array,
+    key: Array,
+    value: Array,
+    attn_mask: Array | None,
+    origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float,
 ) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
-    output, lse = _forward(query, key, value, attn_mask, origin, is_causal, scale)
-    return (output, lse), (query, key, value, attn_mask, origin, output, lse)
+    output, lse = _forward(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale)
+    return (output, lse), (query, key, value, attn_mask, origin, seed, output, lse)
 
 
-def _gradients(is_causal: bool, scale: float, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]) -> tuple[Array | None, ...]:
+def _gradients(
+    dropout_p: float, is_causal: bool, scale: float, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
+) -> tuple[Array | None, ...]:
     """Gradients of query, key and value: one kernel goes over queries and one over keys, so that nothing is added twice."""
-    (query, key, value, attn_mask, origin, output, lse), d_output = saved, d_outputs[0]
+    (query, key, value, attn_mask, origin, seed, output, lse), d_output = saved, d_outputs[0]
     if 0 in (*query.shape, *value.shape):
-        return tuple(map(_zeros, (query, key, value, attn_mask, origin)))
+        return tuple(map(_zeros, (query, key, value, attn_mask, origin, seed)))
     delta = _delta(output, d_output)
-    d_query = _query_gradient(query, key, value, d_output, lse, delta, attn_mask, origin, is_causal, scale)
-    d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, attn_mask, origin, is_causal, scale)
+    d_query = _query_gradient(query, key, value, d_output, lse, delta, attn_mask, origin, seed, dropout_p, is_causal, scale)
+    d_key, d_value = _key_gradients(
+        query, key, value, d_output, lse, delta, attn_mask, origin, seed, dropout_p, is_causal, scale
+    )
     return (
         d_query,
         d_key,
         d_value,
-        _attn_mask_gradient(query, key, value, output, lse, d_output, attn_mask, origin, is_causal, scale),
+        _attn_mask_gradient(query, key, value, output, lse, d_output, attn_mask, origin, seed, dropout_p, is_causal, scale),
+        None,
         None,
     )
 
@@ -571,23 +667,25 @@ def _query_gradient(
     delta: Array,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
 ) -> Array:
     """One kernel, over blocks of queries."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
-    steps, count = _steps(B, T, S, blocks, "rows", attn_mask, origin, is_causal, scale)
+    steps, count = _steps(B, T, S, blocks, "rows", attn_mask, origin, seed, dropout_p, is_causal, scale)
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
     d_query = pl.pallas_call(
-        functools.partial(_query_gradient_kernel, is_causal=is_causal, scale=scale, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
+        functools.partial(_query_gradient_kernel, dropout_p=dropout_p, is_causal=is_causal, scale=scale, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
         jax.ShapeDtypeStruct(queries.shape, query.dtype),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(B, N, count),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, attn_mask, BLOCK_T, BLOCK_S), _scalars(origin),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, attn_mask, BLOCK_T, BLOCK_S), _scalars(origin), _scalars(seed),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=_queries(place, BLOCK_T, H),
@@ -595,7 +693,7 @@ def _query_gradient(
         ),
         **_options(3),
     )(
-        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(attn_mask), origin,
+        *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(attn_mask), origin, _of_heads(seed),
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_query, T, N, H)
@@ -610,24 +708,26 @@ def _key_gradients(
     delta: Array,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
 ) -> tuple[Array, Array]:
     """One kernel, over blocks of keys."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("key_gradients", query, value)
-    steps, count = _steps(B, T, S, blocks, "columns", attn_mask, origin, is_causal, scale)
+    steps, count = _steps(B, T, S, blocks, "columns", attn_mask, origin, seed, dropout_p, is_causal, scale)
     place = functools.partial(_of_key_head, N // K)
     keys, values = _flat(key, BLOCK_S), _flat(value, BLOCK_S)
     of_value = value.dtype
     d_key, d_value = pl.pallas_call(
-        functools.partial(_key_gradients_kernel, is_causal=is_causal, scale=scale, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
+        functools.partial(_key_gradients_kernel, dropout_p=dropout_p, is_causal=is_causal, scale=scale, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
         (jax.ShapeDtypeStruct(keys.shape, key.dtype), jax.ShapeDtypeStruct(values.shape, of_value)),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(B, K, count, N // K),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, attn_mask, BLOCK_T, BLOCK_S), _scalars(origin),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, attn_mask, BLOCK_T, BLOCK_S), _scalars(origin), _scalars(seed),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=(_keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V)),
@@ -635,7 +735,7 @@ def _key_gradients(
         ),
         **_options(4),
     )(
-        *steps, _flat(query, BLOCK_T), keys, values, _pairs(attn_mask), origin,
+        *steps, _flat(query, BLOCK_T), keys, values, _pairs(attn_mask), origin, _of_heads(seed),
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
     )  # fmt: skip
     return _heads(d_key, S, K, H), _heads(d_value, S, K, V)
@@ -650,6 +750,8 @@ def _attn_mask_gradient(
     d_output: Array,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
 ) -> Array | None:
@@ -661,18 +763,18 @@ def _attn_mask_gradient(
     by = "blocks" if has_queries and has_keys else "columns" if has_keys else "rows"
     shape = attn_mask.shape if by == "blocks" else (B, N, 1, S if has_keys else T)
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
-    steps, count = _steps(B, T, S, blocks, by, attn_mask, origin, is_causal, scale)
+    steps, count = _steps(B, T, S, blocks, by, attn_mask, origin, seed, dropout_p, is_causal, scale)
     rows, columns = 1 if by == "columns" else BLOCK_T, 1 if by == "rows" else BLOCK_S
     batches, heads = B // shape[0], N // shape[1]
     place = functools.partial(_of_every_head, N // K, batches, heads)
     d_attn_mask = pl.pallas_call(
-        functools.partial(_attn_mask_gradient_kernel, is_causal=is_causal, scale=scale, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
+        functools.partial(_attn_mask_gradient_kernel, dropout_p=dropout_p, is_causal=is_causal, scale=scale, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
         jax.ShapeDtypeStruct(shape, jnp.float32),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(*shape[:2], count, batches, heads),
             in_specs=[
-                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, attn_mask, BLOCK_T, BLOCK_S), _scalars(origin),
+                _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, attn_mask, BLOCK_T, BLOCK_S), _scalars(origin), _scalars(seed),
                 _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
             ],
             out_specs=_of_result(place, batches, heads, rows, columns),
@@ -680,7 +782,7 @@ def _attn_mask_gradient(
         ),
         **_options(5),
     )(
-        *steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(attn_mask), origin,
+        *steps, _flat(query, BLOCK_T), _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(attn_mask), origin, _of_heads(seed),
         _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(_delta(output, d_output), BLOCK_T),
     )  # fmt: skip
     found: Array = d_attn_mask if has_keys else d_attn_mask.mT
@@ -689,6 +791,16 @@ def _attn_mask_gradient(
 
 
 _attention.defvjp(_saved, _gradients)
+
+
+def _seeds(seed: Any, query: Array) -> Array:
+    """For every head a number, which decides what it drops. Raises NotImplementedError where there is nothing to draw from."""
+    if seed is None:
+        raise NotImplementedError(
+            "pallas_tpu: dropout needs a seed, another one in every step: scaled_dot_product_attention_seeded(seed)"
+        )
+    bits = jax.random.bits(jax.random.key(seed), (query.shape[0], query.shape[2], 1, 1), jnp.uint32)
+    return lax.bitcast_convert_type(bits, jnp.int32)
 
 
 def _zeros(array: Array | None) -> Array | None:
@@ -798,6 +910,13 @@ def _of_result(place, batches, heads, rows, columns):
     return pl.BlockSpec((None, None, rows, columns) if columns > 1 else (None, None, 1, rows), at)
 
 
+def _of_heads(array: Array | None) -> Array | None:
+    """(B|1, N, 1, 1) as scalars, which are in 32 bits."""
+    if array is None:
+        return None
+    return array[:, :, 0, 0].astype(jnp.float32 if jnp.issubdtype(array.dtype, jnp.floating) else jnp.int32)
+
+
 def _scalars(array):
     """All of an array of numbers, as scalars."""
     return None if array is None else pl.BlockSpec(memory_space=pltpu.SMEM)
@@ -853,19 +972,21 @@ def _launch(kernel: str, query: Array, value: Array) -> tuple[int, int]:
     return min(BLOCK_T, _up(query.shape[1], LANES)), min(BLOCK_S, _up(value.shape[1], LANES))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8, 9))
 def _ring_attention(
     query: Array,
     key: Array,
     value: Array,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
     axis: str,
 ) -> tuple[Array, ...]:
     """The same of a sequence in shards along `axis`."""
-    return _ring_forward(query, key, value, attn_mask, origin, is_causal, scale, axis)
+    return _ring_forward(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale, axis)
 
 
 def _ring_forward(
@@ -874,6 +995,8 @@ def _ring_forward(
     value: Array,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
     axis: str,
@@ -884,7 +1007,7 @@ def _ring_forward(
     def visit(i: Any, state: Any) -> Any:
         (key, value), found = state
         origin = _origin(query, key, axis, i)
-        found = _merged(found, _forward(query, key, value, attn_mask, origin, is_causal, scale))
+        found = _merged(found, _forward(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale))
         return _passed_on((key, value), axis), found
 
     output, *rows = _nothing(query, value)
@@ -899,24 +1022,28 @@ def _ring_saved(
     value: Array,
     attn_mask: Array | None,
     origin: Array | None,
+    seed: Array | None,
+    dropout_p: float,
     is_causal: bool,
     scale: float,
     axis: str,
 ) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
-    found = _ring_forward(query, key, value, attn_mask, origin, is_causal, scale, axis)
-    return found, (query, key, value, attn_mask, origin, *found)
+    found = _ring_forward(query, key, value, attn_mask, origin, seed, dropout_p, is_causal, scale, axis)
+    return found, (query, key, value, attn_mask, origin, seed, *found)
 
 
 def _ring_gradients(
-    is_causal: bool, scale: float, axis: str, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
+    dropout_p: float, is_causal: bool, scale: float, axis: str, saved: tuple[Any, ...], d_outputs: tuple[Array, ...]
 ) -> tuple[Array | None, ...]:
     """Every shard goes round once more, with the sums of its gradients: by the log-sum-exp over all keys they just add up."""
-    query, key, value, attn_mask, origin, *found = saved
+    query, key, value, attn_mask, origin, seed, *found = saved
 
     def visit(i: Any, state: Any) -> Any:
         (key, value), d_shard, d_query = state
         origin = _origin(query, key, axis, i)
-        gradients: Any = _gradients(is_causal, scale, (query, key, value, attn_mask, origin, *found), d_outputs)
+        gradients: Any = _gradients(
+            dropout_p, is_causal, scale, (query, key, value, attn_mask, origin, seed, *found), d_outputs
+        )
         more, *of_shard = gradients[:3]
         d_shard = [summed + own.astype(jnp.float32) for summed, own in zip(d_shard, of_shard, strict=True)]
         shard, d_shard = _passed_on(((key, value), d_shard), axis)
@@ -925,7 +1052,7 @@ def _ring_gradients(
     d_query, *d_shard = (jnp.zeros(tensor.shape, jnp.float32) for tensor in (query, key, value))
     state = (key, value), d_shard, d_query
     _, (d_key, d_value), d_query = lax.fori_loop(0, lax.axis_size(axis), visit, state)
-    return d_query.astype(query.dtype), d_key.astype(key.dtype), d_value.astype(value.dtype), None, None
+    return d_query.astype(query.dtype), d_key.astype(key.dtype), d_value.astype(value.dtype), None, None, None
 
 
 _ring_attention.defvjp(_ring_saved, _ring_gradients)

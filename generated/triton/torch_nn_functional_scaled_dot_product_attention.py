@@ -102,8 +102,6 @@ def scaled_dot_product_attention(
     lifted = _lacks_leading_axis(2, query=query, key=key, value=value)
     if lifted:
         query, key, value = query[None], key[None], value[None]
-    # dropout.elementwise
-    seed = torch.randint(2**31, (1,), device=query.device) if dropout_p > 0 else None
     # layout
     query = _with_one_batch_axis(query, _leading(sizes))
     query = query.permute(0, 2, 1, 3)
@@ -113,7 +111,10 @@ def scaled_dot_product_attention(
     value = value.permute(0, 2, 1, 3)
     if attn_mask is not None:
         attn_mask = _with_four_axes(attn_mask, _leading(sizes))
+    # dropout.elementwise
+    seed = torch.randint(2**31, (1,), device=query.device) if dropout_p > 0 else None
     output = _forward(query, key, value, attn_mask, dropout_p, is_causal, scale, seed)[0]
+    # layout
     output = output.permute(0, 2, 1, 3)
     output = output.reshape(*_leading(sizes), *output.shape[1:])
     return output[0] if lifted else output

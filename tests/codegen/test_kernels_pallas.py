@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from attnspec.codegen.kernels.refusals import refusals
 from attnspec.codegen.pallas.language import LANGUAGE
 from attnspec.codegen.pallas.module import module_text
 from attnspec.codegen.pallas_tpu.language import LANGUAGE as TPU
+from attnspec.codegen.pallas_tpu.module import module_text as tpu_text
 from attnspec.codegen.triton.language import LANGUAGE as TRITON
 from attnspec.spec.loader import builtin, find
+from attnspec.spec.model import Spec
 from compiling import GENERATED, SPECS, spec_of
 
 SDPA = "torch.nn.functional.scaled_dot_product_attention"
@@ -121,10 +124,21 @@ def test_a_file_for_tpus_is_whole_too(name: str) -> None:
     assert [each for each in refusals(text) if each not in page] == []
 
 
-def test_what_a_tpu_has_no_kernel_for_is_refused_by_name() -> None:
-    assert [name for name in COVERED if any(reasons(find(name), TPU))] == []
-    why = ["`sink` is a tensor that no kernel for TPUs reads yet", "`softmax.sink` is not compiled for TPUs yet"]
-    assert list(reasons(find(str(SPECS / "sink.toml")), TPU)) == why
+def test_tpus_have_what_gpus_have() -> None:
+    """Numbers per head too, which are scalars there."""
+    assert [
+        name for name in (*COVERED, str(SPECS / "sink.toml"), str(SPECS / "biased.toml")) if any(reasons(find(name), TPU))
+    ] == []
+    assert "sink_here = _entry_of_head(sink, b, n)" in tpu_text(find(str(SPECS / "sink.toml")))
+
+
+@pytest.mark.parametrize("text", [module_text, tpu_text])
+def test_dropout_draws_by_position_from_a_seed_of_the_head(text: Callable[[Spec], str]) -> None:
+    found = text(find(SDPA))
+    assert "kept = _drawn(_entry_of_head(seed, b, n), whole_t, whole_s) >= dropout_p" in found
+    assert found.count("weights = _dropped(d_weights, ") == 3
+    assert "dropout needs a seed, another one in every step: scaled_dot_product_attention_seeded(seed)" in found
+    assert not {"DROPOUT", "FUNCTION", "dropout_parameters"} & read(found)
 
 
 def read(text: str) -> set[str]:

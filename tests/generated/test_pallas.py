@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.random import threefry2x32_p
 
 import in_shards
 from attnspec.harness.subjects import generated, load
@@ -78,6 +79,40 @@ def test_what_is_shared_out_over_devices_is_within_the_bound_of_one() -> None:
     assert all(ratio <= 1 for each in found.values() for ratio in each.values())
 
 
+def test_dropout_draws_the_same_backward() -> None:
+    """Values of one-hot rows show the weights themselves; a reference with that very mask has the same gradients."""
+    query, key, _, cotangent = (jnp.asarray(a.swapaxes(1, 2), jnp.float32) for a in arrays(17, 33, 4, 2, 8, 33))
+    value, weights = jnp.broadcast_to(jnp.eye(33), (2, 2, 33, 33)), jax.nn.softmax(query @ jnp.repeat(key, 2, 1).mT / 8**0.5)
+    seeded = vars(sys.modules[kernel(SDPA).__module__])["scaled_dot_product_attention_seeded"]
+
+    def pull(seed: jax.Array, *tensors: jax.Array) -> tuple[jax.Array, Any]:
+        output, back = jax.vjp(lambda *given: seeded(seed)(*given, dropout_p=0.25, enable_gqa=True), *tensors)
+        return output, back(cotangent)
+
+    pull = jax.jit(pull, compiler_options=IN_HASTE)
+    dropped, found = pull(jnp.int32(0), query, key, value)
+    mask = (dropped != 0) / 0.75
+    np.testing.assert_allclose(dropped, weights * mask, atol=1e-6)
+    assert abs(float((dropped != 0).mean()) - 0.75) < 0.03  # five deviations of 4,488 draws
+    assert jnp.array_equal(pull(jnp.int32(0), query, key, value)[0], dropped)
+    for other in (pull(jnp.int32(1), query, key, value)[0] != 0, mask[::-1] != 0, mask[:, ::-1] != 0):  # seeds, rows, heads
+        assert 0.3 < float((other != (dropped != 0)).mean()) < 0.45
+
+    def masked(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        key, value = (jnp.repeat(each, 2, 1) for each in (key, value))
+        return (jax.nn.softmax(query @ key.mT / 8**0.5) * mask) @ value
+
+    for one, other in zip(found, jax.vjp(masked, query, key, value)[1](cotangent), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_draws_are_those_of_threefry() -> None:
+    draw = vars(sys.modules[kernel(SDPA).__module__])["_drawn"]
+    t, s = (jnp.broadcast_to(each, (5, 7)).astype(jnp.uint32) for each in (jnp.arange(5)[:, None], jnp.arange(7)))
+    words, _ = threefry2x32_p.bind(jnp.uint32(12345), jnp.uint32(0), t, s)
+    assert jnp.array_equal(draw(jnp.int32(12345), jnp.arange(5)[:, None], jnp.arange(7)[None]), (words >> 8) * 2.0**-24)
+
+
 @pytest.mark.parametrize(("T", "S"), [(0, 3), (3, 0)])
 def test_sizes_of_none_have_zeros(T: int, S: int) -> None:
     query, key, value, cotangent = (jnp.asarray(array, jnp.float32) for array in arrays(T, S, 2, 1, 4, 3))
@@ -107,7 +142,7 @@ def test_what_no_kernel_can_do_is_refused_with_the_reason() -> None:
         kernel("causal_gqa")(*(jnp.ones((1, 3, 1, width)) for width in (0, 0, 4)), scale=1.0)
     with pytest.raises(NotImplementedError, match="`left` = 2147483647 is not supported; kernels count in 32 bits"):
         called("gemma2", left=2**31 - 1)
-    with pytest.raises(NotImplementedError, match="dropout is not supported"):
+    with pytest.raises(NotImplementedError, match=r"dropout needs a seed, another one in every step: scaled_.*_seeded\(seed\)"):
         called(SDPA, dropout_p=0.5)
     with pytest.raises(NotImplementedError, match="pallas: `attn_mask` is not supported where a sequence is in shards"):
         vars(sys.modules[kernel(SDPA).__module__])["scaled_dot_product_attention_ring"]("s")(

@@ -6,6 +6,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,8 +21,15 @@ from jax.sharding import AbstractMesh
 import in_shards
 from attnspec.codegen.blocks.table import SKIP, TEST, block_table
 from attnspec.codegen.kernels.holes import blocks_of
-from attnspec.harness.subjects import generated, load
+from attnspec.codegen.write import changes
+from attnspec.harness.arrays import arrays
+from attnspec.harness.cases import pool
+from attnspec.harness.checks.agreement import compare
+from attnspec.harness.configuration import Case
+from attnspec.harness.oracle import judge
+from attnspec.harness.subjects import Subject, generated, load
 from attnspec.spec.loader import find
+from compiling import SPECS
 
 pytestmark = pytest.mark.xdist_group("jax")
 KERNELS = ("_forward_kernel", "_query_gradient_kernel", "_key_gradients_kernel")
@@ -61,9 +69,14 @@ def test_every_kernel_is_lowered_for_tpus(name: str, arguments: dict[str, Any], 
     assert re.findall(r"x(?:1000|1024)x(?:1|128|1330|1536)x?[bf]", text) == []
 
 
+def lowered(loss: Any, *tensors: Any, operands: int = 0) -> str:
+    """The gradients of query, key, value and operands for TPUs."""
+    return str(export.export(jax.jit(jax.grad(loss, range(3 + operands))), platforms=["tpu"])(*tensors).mlir_module())
+
+
 def exported(loss: Any, *tensors: Any, operands: int = 0) -> str:
-    """The gradients of query, key, value and operands for TPUs, with all their kernels."""
-    text = str(export.export(jax.jit(jax.grad(loss, range(3 + operands))), platforms=["tpu"])(*tensors).mlir_module())
+    """The same, with all their kernels."""
+    text = lowered(loss, *tensors, operands=operands)
     kernels = [kernel for kernel in re.findall(r'kernel_name = "(\w+)"', text) if "_mask_" not in kernel]
     assert sorted(kernels) == sorted(KERNELS)
     return text
@@ -206,9 +219,57 @@ def test_a_mapped_axis_is_one_more_of_the_grid() -> None:
     exported(lambda *tensors: mapped(*tensors).sum(), query, key, key)  # as many kernels as without
 
 
+def test_numbers_per_head_and_dropout_are_lowered(tmp_path: Path) -> None:
+    """What a head has of its own are scalars."""
+    shape = jax.ShapeDtypeStruct
+    tensors = [
+        shape(size, "bfloat16") for size in ((2, 1000, 6, 64), (2, 1330, 2, 64), (2, 1330, 2, 64), (6,), (1, 6, 1000, 1330))
+    ]
+    biased = own("biased", tmp_path)
+    biased.__globals__["LAUNCHES"] = module(SDPA).LAUNCHES
+
+    def loss(
+        query: jax.Array, key: jax.Array, value: jax.Array, slope: jax.Array, bias: jax.Array, mask: jax.Array
+    ) -> jax.Array:
+        return biased(query, key, value, slope=slope, bias=bias, mask=mask).astype(jnp.float32).sum()  # type: ignore[no-any-return]
+
+    kernels = re.findall(r'kernel_name = "(\w+)"', lowered(loss, *tensors, shape((2, 6, 1000, 1330), "bool"), operands=2))
+    assert sorted(kernels) == sorted((*KERNELS, "_slope_gradient_kernel", "_bias_gradient_kernel"))
+
+    def dropped(query: jax.Array, key: jax.Array, value: jax.Array, seed: jax.Array) -> jax.Array:
+        seeded = module(SDPA).scaled_dot_product_attention_seeded(seed)
+        return seeded(query, key, value, dropout_p=0.1).astype(jnp.float32).sum()  # type: ignore[no-any-return]
+
+    exported(dropped, *[shape((2, 6, 1000, 64), "bfloat16")] * 3, shape((), "int32"))
+
+
+def test_a_sink_is_within_the_bound_and_so_is_its_gradient(tmp_path: Path) -> None:
+    function, spec = own("sink", tmp_path), find(str(SPECS / "sink.toml"))
+    function.__globals__["INTERPRET"] = True
+    case = Case(pool(spec, "float32", 4)[3], 1)
+    given = arrays(case, spec)
+    verdict = judge(spec, case, given, True)
+    cotangent = given.pop("d_output")
+
+    def pull(tensors: dict[str, jax.Array]) -> Any:
+        output, back = jax.vjp(lambda tensors: function(**tensors, **dict(case.configuration.values)), tensors)
+        return output, back(cotangent)[0]
+
+    output, gradients = jax.jit(pull, compiler_options=IN_HASTE)(given)
+    assert gradients.keys() == {"query", "key", "value", "sink"}
+    assert compare(in_shards.tensor(output), verdict.outputs["output"]).agrees
+    assert all(compare(in_shards.tensor(each), verdict.gradients[name]).agrees for name, each in gradients.items())
+
+
+def own(name: str, folder: Path) -> Any:
+    """The function of a spec that is not built in, in small blocks."""
+    changes([find(str(SPECS / f"{name}.toml"))], ["pallas_tpu"], folder, False).apply()
+    return load(Subject(f"pallas_tpu:{name}", name, "pallas_tpu", str(folder / "pallas_tpu" / f"{name}.py"), name)).function
+
+
 def test_what_is_shared_out_over_devices_is_within_the_bound_of_one() -> None:
-    """Heads, and a sequence in shards."""
-    (ratios,) = in_shards.run("pallas_tpu", 4, "heads").values()
+    """A sequence in shards; heads too, by hand: `python tests/in_shards.py pallas_tpu heads` on four devices."""
+    (ratios,) = in_shards.run("pallas_tpu", 2, "causal").values()
     assert ratios.keys() == {"output", "query", "key", "value"}
     assert all(ratio <= 1 for ratio in ratios.values())
 
