@@ -10,6 +10,7 @@ from attnspec.codegen.program import ELEMENTWISE, Assign, Const, Node, Op, Ref
 _NO_GRADIENT = frozenset(
     {
         "arange",
+        "interval",
         "zeros",
         "floor",
         "is_empty",

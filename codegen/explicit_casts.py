@@ -28,7 +28,7 @@ _MOVES = frozenset({"align", "transpose", "split", "gather", "broadcast", "broad
 _REPEATS = frozenset({"broadcast", "broadcast_last"})
 _LOGIC = frozenset({"and", "or", "not"})
 _COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
-_INTEGERS = frozenset({"arange", "size"})
+_INTEGERS = frozenset({"arange", "size", "interval"})
 
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -28,12 +28,17 @@ class LoweringError(ValueError):
 
 @dataclass
 class Scope:
-    """What names mean while one program is lowered: tensors, their canonical dims, and the indices that were used."""
+    """What names mean while one program is lowered: tensors, their canonical dims, and what of indices was used.
+
+    `integers` are the variables that hold integers, `used_intervals` the tensors and indices of which `interval` was asked.
+    """
 
     tensors: Mapping[str, Ref]
     canonical: Mapping[str, Dims]
     indices: Mapping[str, str]
     used_indices: set[str] = field(default_factory=set)
+    integers: frozenset[str] = frozenset()
+    used_intervals: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -58,10 +63,12 @@ class _Lowering:
                 return elementwise("neg" if operator == "-" else "not", (self.node(operand),), self.order)
             case Binary(operator, left, right):
                 operands = self.node(left), self.node(right)
-                return elementwise(_BINARY[operator], _same_kind(operator, *operands), self.order)
+                return elementwise(_BINARY[operator], self.same_kind(operator, *operands), self.order)
             case Call(function, arguments) if function in _ELEMENTWISE_CALLS:
                 nodes = tuple(self.node(a) for a in arguments)
-                return elementwise(function, tuple(map(_as_floats, nodes)) if function in _SMOOTH else nodes, self.order)
+                return elementwise(function, tuple(map(self.as_floats, nodes)) if function in _SMOOTH else nodes, self.order)
+            case Call("interval", (Name(tensor), position)):
+                return self.interval(tensor, position)
             case Sum(index, body):
                 return self.sum(index, body)
         raise self.fail(expression, "not part of index notation")
@@ -80,6 +87,15 @@ class _Lowering:
         self.scope.used_indices.add(letter)
         ref = Ref(letter, (self.scope.indices[letter],))
         return split(ref, "N", ("K", "G")) if self.grouped and letter == "n" else ref
+
+    def interval(self, tensor: str, position: Expression) -> Node:
+        """Between which two entries of a tensor a position lies; that of an index is a variable of its own."""
+        bounds, node = self.scope.tensors[tensor], self.node(position)
+        if not isinstance(node, Ref):
+            return Op("interval", (bounds, node), node.dims)
+        name = f"{bounds.name}_interval_of_{node.name}"
+        self.scope.used_intervals[name] = (bounds.name, node.name)
+        return Ref(name, node.dims)
 
     def access(self, access: Access) -> Node:
         tensor = self.scope.tensors.get(access.tensor)
@@ -137,6 +153,29 @@ class _Lowering:
             node = Op("sum", (node,), tuple(d for d in node.dims or () if d != dim), (("dim", dim),))
         return node
 
+    def same_kind(self, operator: str, left: Node, right: Node) -> tuple[Node, Node]:
+        """Index arithmetic that meets floats is cast first: integer arrays would widen them. So is what `/` makes floats of."""
+        arrays = left.dims is not None and right.dims is not None
+        meets_floats = arrays and self.is_integer(left) != self.is_integer(right)
+        if operator == "/" or (operator in "+-*" and meets_floats):
+            left, right = self.as_floats(left), self.as_floats(right)
+        return left, right
+
+    def is_integer(self, node: Node) -> bool:
+        """Whether the node is an array made of indices and tensors of integers alone."""
+        return node.dims is not None and all(n.dims is None or self.keeps_integers(n) for n in below(node))
+
+    def keeps_integers(self, node: Node) -> bool:
+        """An index grid, `t` over dim `T`, a tensor of integers, or any operation but a cast."""
+        if isinstance(node, Op):
+            return node.name != "cast"
+        assert isinstance(node, Ref)
+        return node.dims == (node.name.upper(),) or node.name in self.scope.integers | self.scope.used_intervals.keys()
+
+    def as_floats(self, node: Node) -> Node:
+        """The node, cast where it is an array of integers: frameworks disagree on the precision of what they make of those."""
+        return Op("cast", (node,), node.dims, (("to", "compute"),)) if self.is_integer(node) else node
+
 
 def lower(expression: Expression, order: Dims, scope: Scope, clause: str) -> Node:
     """The node of `expression`, with dims a subsequence of `order`. Raises LoweringError."""
@@ -144,33 +183,6 @@ def lower(expression: Expression, order: Dims, scope: Scope, clause: str) -> Nod
     inner = tuple(d for dim in order for d in (("K", "G") if grouped and dim == "N" else (dim,)))
     node = _Lowering(scope, inner, clause, grouped).node(fold(expression))
     return merge(node, ("K", "G"), "N") if grouped and {"K", "G"} <= set(node.dims or ()) else node
-
-
-def _same_kind(operator: str, left: Node, right: Node) -> tuple[Node, Node]:
-    """Index arithmetic that meets floats is cast first: integer arrays would widen them. So is what `/` makes floats of."""
-    meets_floats = left.dims is not None and right.dims is not None and _is_integer(left) != _is_integer(right)
-    if operator == "/" or (operator in "+-*" and meets_floats):
-        left, right = _as_floats(left), _as_floats(right)
-    return left, right
-
-
-def _is_integer(node: Node) -> bool:
-    """Whether the node is an array made of indices alone."""
-    return node.dims is not None and all(n.dims is None or _is_index(n) or _keeps_integers(n) for n in below(node))
-
-
-def _is_index(node: Node) -> bool:
-    """An index grid: `t`, over dim `T`."""
-    return isinstance(node, Ref) and node.dims == (node.name.upper(),)
-
-
-def _keeps_integers(node: Node) -> bool:
-    return isinstance(node, Op) and node.name != "cast"
-
-
-def _as_floats(node: Node) -> Node:
-    """The node, cast where it is an array of integers: frameworks disagree on the precision of what they make of those."""
-    return Op("cast", (node,), node.dims, (("to", "compute"),)) if _is_integer(node) else node
 
 
 def product(expression: Expression) -> list[Expression]:

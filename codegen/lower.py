@@ -95,10 +95,16 @@ class Body:
         return next((ref for name, ref in tensors.items() if name in ("query", "query_input")), next(iter(tensors.values())))
 
     def indices(self, lowered: tuple[Statement, ...]) -> Iterator[Statement]:
-        """Index grids, where some stage reads them."""
-        for letter in sorted(self.scope.used_indices & reads(lowered), reverse=True):
+        """Index grids, and the intervals that they lie in, where some stage reads them."""
+        read = reads(lowered)
+        asked = {letter for name, (_, letter) in self.scope.used_intervals.items() if name in read}
+        for letter in sorted(self.scope.used_indices & (read | asked), reverse=True):
             dim = self.scope.indices[letter]
             yield Assign(Ref(letter, (dim,)), Op("arange", (Ref(dim),), (dim,), (("like", self.query.name),)))
+        for name in (name for name in self.scope.used_intervals if name in read):
+            bounds, letter = self.scope.used_intervals[name]
+            dims = (self.scope.indices[letter],)
+            yield Assign(Ref(name, dims), Op("interval", (self.scope.tensors[bounds], Ref(letter, dims)), dims))
 
     def hidden(self) -> Iterator[Statement]:
         if any(stage.kind == "mask" for stage in self.path.stages):
@@ -405,7 +411,9 @@ def canonical_scope(spec: Spec) -> Scope:
     arguments = {(a.feeds or a.name): a for a in spec.tensor_arguments}
     tensors = {name: Ref(a.name, canonical_dims(a.layouts[0], canonical[name])) for name, a in arguments.items()}
     tensors |= {w.name: Ref(w.name, w.layout.dims) for w in spec.weights}
-    return Scope(tensors, canonical, {dim.lower(): dim for dims in spec.tensors.values() for dim in dims})
+    integers = frozenset(a.name for a in spec.tensor_arguments if a.dtype == "integer")
+    indices = {dim.lower(): dim for dims in spec.tensors.values() for dim in dims}
+    return Scope(tensors, canonical, indices, integers=integers)
 
 
 def _returns(spec: Spec, body: Body) -> Iterator[Statement]:

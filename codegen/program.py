@@ -58,6 +58,7 @@ STRUCTURAL = frozenset(
         "sum",
         "concat",
         "gather",
+        "interval",
         "select",
         "regroup",
         "zeros",

@@ -149,6 +149,8 @@ def _integers(sheet: Sheet, words: NDArray[np.uint64], masks: Masks) -> Array:
             drawn = drawn & (rows != 0)
         numbers = _TRUE[words >> np.uint64(20) & np.uint64(3)].reshape(sheet.shape)
         return drawn if sheet.dtype == "bool" else (numbers * drawn).astype(sheet.dtype)
+    if sheet.role == "bounds":
+        return _bounds(sheet, words, masks.lengths).reshape(sheet.shape).astype(sheet.dtype)
     if sheet.role == "length":
         return _lengths(sheet, words, masks.lengths).reshape(sheet.shape).astype(sheet.dtype)
     most = 1 if masks.sorted_segments else sheet.most  # two documents in order; with more, short rows would see nothing
@@ -170,6 +172,22 @@ def _lengths(sheet: Sheet, words: NDArray[np.uint64], kind: str) -> Array:
     if kind == "edges":
         return (words >> np.uint64(5) & np.uint64(1)) * most
     return (words >> np.uint64(3)) % (most + np.uint64(1))
+
+
+def _bounds(sheet: Sheet, words: NDArray[np.uint64], kind: str) -> Array:
+    """Where documents begin and the last one ends: in order, from 0, to the end or, at random, not quite.
+
+    Documents of equal lengths, of any, or all but one empty.
+    """
+    last = words.size - 1
+    if kind == "full":
+        return np.arange(words.size, dtype=np.int64) * sheet.most // max(last, 1)
+    if kind == "edges":
+        return np.where(np.arange(words.size) > words[0] % np.uint64(max(last, 1)), sheet.most, 0)
+    drawn = np.sort((words >> np.uint64(3)) % np.uint64(sheet.most + 1)).astype(np.int64)
+    drawn[-1] = max(int(drawn[-1]), sheet.most - int(words[0] % np.uint64(3)))
+    drawn[0] = 0
+    return drawn
 
 
 # -- what an attention must not see -------------------------------------------------------------------------------
@@ -250,8 +268,9 @@ def _made_recipe(spec: Spec, configuration: Configuration) -> Recipe:
                 role, scale, offset = _weight(spec, name, dims[name], sizes)
             floats.append(Sheet(name, shape, dtype, role, start, start + prod(shape), scale, offset))
         else:
-            most = _length_limit(spec, operator, sizes)
+            most, limit = _length_limit(spec, operator, sizes), _bounds_limit(spec, operator, sizes)
             role = "length" if most >= 0 else "rows" if operator in rows else "numbers" if name in predicates else "segments"
+            role, most = ("bounds", limit) if limit >= 0 else (role, most)
             others.append(
                 Sheet(name, shape, dtype, role, start, start + prod(shape), most=most if most >= 0 else 3, masks=max(masks, 1))
             )
@@ -348,5 +367,16 @@ def _length_limit(spec: Spec, operator: str, sizes: Mapping[str, int]) -> int:
                     case Binary("<" | "<=", Name(letter), Access(tensor, _)) if tensor == operator:
                         return sizes.get(letter.upper(), 0)
                     case Binary("<" | "<=", Name(letter), Name(tensor)) if tensor == operator:
+                        return sizes.get(letter.upper(), 0)
+    return -1
+
+
+def _bounds_limit(spec: Spec, operator: str, sizes: Mapping[str, int]) -> int:
+    """The length of what a tensor divides into intervals (`interval(bounds, t)`), otherwise -1."""
+    for path in spec.paths:
+        for stage in path.stages:
+            for node in walk(stage.expression):
+                match node:
+                    case Call("interval", (Name(tensor), Name(letter))) if tensor == operator:
                         return sizes.get(letter.upper(), 0)
     return -1

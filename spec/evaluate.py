@@ -77,7 +77,7 @@ def evaluator(expression: Expression) -> Evaluator:
             return _binary(expression, evaluator(left), evaluator(right))
         case Call(function, arguments) if function in _GUARDS:
             return _guard(function, tuple(a.name for a in arguments if isinstance(a, Name)))
-        case Call(function, arguments):
+        case Call(function, arguments) if function in _FUNCTIONS:
             return _call(function, tuple(map(evaluator, arguments)))
     raise EvaluationError(f"`{to_text(expression)}` is no scalar")
 

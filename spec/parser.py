@@ -33,9 +33,9 @@ MAX_EXPONENT = 16
 
 ELEMENTWISE = ("floor", "min", "max", "exp", "log", "tanh", "sigmoid", "where", "abs")
 GUARD_FUNCTIONS = ("rank", "is_boolean", "is_floating", "same", "given", "folded")
-FUNCTIONS = (*ELEMENTWISE, *GUARD_FUNCTIONS, "sum", "concat")
+FUNCTIONS = (*ELEMENTWISE, *GUARD_FUNCTIONS, "interval", "sum", "concat")
 
-_COUNTS = {"where": 3, "same": 2}
+_COUNTS = {"where": 3, "same": 2, "interval": 2}
 _MANY = ("min", "max")
 
 _BINARY: dict[type[ast.AST], str] = {
@@ -176,6 +176,8 @@ class _Converter:
             return Sum(self.index(node.args[0]), self.expression(node.args[1], level))
         if function in GUARD_FUNCTIONS and not all(isinstance(a, ast.Name) for a in node.args):
             self.fail(f"`{function}` takes the name of an argument", node)
+        if function == "interval" and node.args and not isinstance(node.args[0], ast.Name):
+            self.fail("`interval` takes the name of a tensor first", node)
         wanted = _COUNTS.get(function, 1)
         if function not in _MANY:
             self.check_count(node, wanted, f"{wanted} argument{'s' * (wanted > 1)} of `{function}`")

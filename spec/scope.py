@@ -115,6 +115,12 @@ class Scope:
         self.errors.add(key, f"{column(text, name)}unknown {what} `{name}`.{did_you_mean(name, known)}")
 
     @cached_property
+    def integers_of_one_axis(self) -> frozenset[str]:
+        """The tensors in which `interval` may look a position up."""
+        dtypes = self.declared.dtypes | {a.feeds or a.name: a.dtype for a in self.passed}
+        return frozenset(name for name, dims in self.tensors.items() if len(dims) == 1 and dtypes.get(name) == "integer")
+
+    @cached_property
     def sorts(self) -> Sorts:
         """Which names are predicates: flags and bool tensors; what may be either is both."""
         dtypes = self.declared.dtypes | {a.feeds or a.name: a.dtype for a in self.passed}
@@ -167,7 +173,7 @@ class Scope:
                             self.errors.add(key, f"{column(text, name)}`{function}` takes a tensor, got `{name}`")
                 case IsNone(name):
                     asked.add(name)
-                case Access() | Sum() | Concat():
+                case Access() | Sum() | Concat() | Call("interval", _):
                     self.errors.add(key, "a guard cannot look into tensors; it decides on arguments alone")
         for name in sorted(names(guard) & tensors - asked):
             asking = f"a guard asks `{name} is not None` or `rank({name})`"
@@ -199,6 +205,8 @@ def free_indices(expression: Expression, tensors: Mapping[str, tuple[str, ...]],
             return free_indices(body, tensors, indices) - {index}
         case Concat():
             return frozenset()
+        case Call("interval", (_, position)):
+            return free_indices(position, tensors, indices)
         case Access(_, parts) | Call(_, parts):
             inner = parts
         case _:

@@ -68,6 +68,8 @@ class StageChecks:
                 self.errors.add(key, f"`{name} is None` belongs into `when`")
             case Call(function, _) if function in GUARD_FUNCTIONS:
                 self.errors.add(key, f"`{function}` belongs into `when`")
+            case Call("interval", (bounds, _)) if to_text(bounds) not in self.scope.integers_of_one_axis:
+                self.errors.add(key, f"`interval` takes a tensor of integers with one axis, got `{to_text(bounds)}`")
 
     def absent(self, stage: Stage, guard: Expression | None, key: Key) -> None:
         """What may be None is only named where a guard has asked for it."""

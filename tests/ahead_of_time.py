@@ -28,10 +28,12 @@ SHARED_MEMORY = {"sm_80": 166912, "sm_90": 232448, "sm_100": 232448, "gfx942": 6
 MATRIX_INSTRUCTION = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma", "gfx942": "v_mfma"}
 JAX, SDPA = "jax_nn_dot_product_attention", "torch_nn_functional_scaled_dot_product_attention"
 IN_FLOAT32 = ("lse", "shares", "delta", "d_bias", "d_attn_mask")
-INTEGERS = ("T", "S", "N", "G", "N_OWN", "BATCHES", "HEADS", "QUERIES", "KEYS", "left", "right", "global_tokens")
+INTEGERS = ("T", "S", "N", "G", "N_OWN", "BATCHES", "HEADS", "QUERIES", "KEYS", "left", "right", "global_tokens", "width")
 # Tensors that come with their strides: of what, of how many axes.
 OPERANDS = {"query_segment_ids": ("i64", 2), "key_value_segment_ids": ("i64", 2), "bias": ("", 4), "mask": ("i1", 4)}
 OPERANDS |= {"attn_mask": ("", 4), "query_seq_lengths": ("i32", 1), "key_value_seq_lengths": ("i32", 1)}
+# Tensors that come with their strides and their sizes, the first of which is 1.
+TABLES = {"cu_seqlens_q": ("i32", 2), "cu_seqlens_k": ("i32", 2), "block_layout": ("i1", 4)}
 NUMBERS = ("scale", "cap", "dropout_p")
 ALWAYS = ("query_segment_ids", "key_value_segment_ids", "left", "right", "global_tokens", "scale", "cap")
 
@@ -84,6 +86,9 @@ def _signature(kernel: Any, choice: Choice) -> Iterator[tuple[str, Any]]:
         elif name in OPERANDS:
             dtype, axes = OPERANDS[name]
             yield name, (f"*{dtype or choice.dtype}", ("i32",) * (axes - 1) + ("constexpr",))
+        elif name in TABLES:
+            dtype, axes = TABLES[name]
+            yield name, (f"*{dtype}", ("i32",) * (axes - 1) + ("constexpr",), ("constexpr",) + ("i32",) * (axes - 1))
         elif name.endswith("_strides"):
             yield name, ("i32", "i32", "i32", "constexpr")
         elif name in INTEGERS:
@@ -109,6 +114,8 @@ def _known(kernel: Any, signature: dict[str, Any], constants: dict[str, int]) ->
             last = len(kind[1]) - 1
             constant[(place, 1, last)] = 1
             multiples += [(place, 0), *((place, 1, axis) for axis in range(last))]
+        elif name in TABLES:
+            constant |= {(place, 1, len(kind[1]) - 1): 1, (place, 2, 0): 1}
         elif name.endswith("_strides"):
             constant[(place, 3)] = 1
             multiples += [(place, axis) for axis in range(3)]

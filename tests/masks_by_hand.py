@@ -17,6 +17,12 @@ from attnspec.spec.loader import loads
 MASKS = {name.removeprefix("mask."): c.rule for name, c in operator()[0].clauses.items() if c.kind == "mask"}
 """Every mask of spec/masks.toml, so that a new one is tried too."""
 
+FUNCTIONS = {
+    "where": lambda condition, one, other: one if condition else other,
+    "interval": lambda bounds, position: int((bounds <= position).sum()) - 1,
+}
+"""What Python lacks of the language."""
+
 _NUMBERS = "".join(f"{name} = {{ default = 2 }}\n" for name in ("left", "right", "stride", "width", "global_tokens", "offset"))
 VOCABULARY = vocabulary_of(loads(f'variant = "all"\nsummary = "All masks."\nmasks = {[*MASKS]}\n[parameters]\n{_NUMBERS}'))
 
@@ -51,6 +57,10 @@ def calls(draw: st.DrawFn, segments: int = 60, many_blocks: bool = False) -> Tri
     most, order = draw(st.sampled_from([1, 3, segments])), draw(st.sampled_from(["sorted", "documents", "random"]))
     for name, shape in (("query_segment_ids", (B, T)), ("key_value_segment_ids", (B, S))):
         scope[name] = _segment_ids(random, shape, most, order)
+    scope["U"] = U = draw(st.integers(2, 6))
+    for name, length in (("cu_seqlens_q", T), ("cu_seqlens_k", S)):
+        bounds = np.sort(random.integers(0, length + 1, U))
+        scope[name] = np.r_[0, bounds[1:-1], draw(st.sampled_from([length, int(bounds[-1])]))]
     return Tried(scope, (block[0], block[1]))
 
 
@@ -68,7 +78,7 @@ def visible(predicates: Sequence[Expression], scope: Mapping[str, Any]) -> np.nd
     code = compile(" and ".join(f"({to_text(each)})" for each in written), "<mask>", "eval")
     told_apart = frozenset().union(*map(names, written)) | {"t", "s"}
     shape = tuple(scope[letter.upper()] if letter in told_apart else 1 for letter in "bnts")
-    values: dict[str, Any] = {**scope, "where": lambda condition, one, other: one if condition else other}
+    values: dict[str, Any] = {**scope, **FUNCTIONS}
     pairs = (bool(eval(code, values, dict(zip("bnts", place, strict=True)))) for place in np.ndindex(shape))
     found = np.fromiter(pairs, bool, int(np.prod(shape))).reshape(shape)
     return np.broadcast_to(found, tuple(scope[dim] for dim in "BNTS"))

@@ -11,13 +11,13 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from attnspec.spec.expression import Binary, Expression, Name, names, to_text, walk
+from attnspec.spec.expression import Binary, Call, Expression, Name, names, to_text, walk
 from attnspec.spec.layouts import paired_dims
 from attnspec.spec.model import Argument, Default, Spec, Stage
 from attnspec.spec.resolve import EvaluationError, Facts, ShapeMismatch, facts_of, holds, resolve
 from attnspec.spec.suggestions import did_you_mean
 
-SIZES = {"B": 1, "T": 4096, "S": 4096, "N": 1, "K": 1, "H": 64, "V": 64, "P": 1024, "C": 4096}
+SIZES = {"B": 1, "T": 4096, "S": 4096, "N": 1, "K": 1, "H": 64, "V": 64, "P": 1024, "C": 4096, "U": 9}
 LARGEST, LARGEST_OPERAND = 2**20, 2**28
 _DOCUMENTS, _DENSITY = 8, 0.1
 
@@ -176,6 +176,10 @@ def _made_up(
         if "bool" in argument.dtype:
             density = float(text) if text else _DENSITY
             return np.random.default_rng(0).random(shape) < density, f"{density:g} of its entries are true, at random"
+        whole = next(iter(_divided(spec, name)), None)
+        if whole is not None:
+            count = max(1, shape[-1] - 1)
+            return np.arange(shape[-1]) * facts.sizes[whole] // count, f"{count} documents of equal length"
         limit = next(iter(_limits(spec, name)), None)
         if limit is not None:
             length = int(text) if text else facts.sizes[limit]
@@ -193,4 +197,12 @@ def _limits(spec: Spec, name: str) -> Iterator[str]:
     for node in (node for rule in rules for node in walk(rule)):
         match node:
             case Binary("<", Name("t" | "s" as letter), right) if name in names(right):
+                yield letter.upper()
+
+
+def _divided(spec: Spec, name: str) -> Iterator[str]:
+    """The dim whose indices a tensor divides into intervals: T of `interval(bounds, t)`."""
+    for node in (node for path in spec.paths for stage in path.stages for node in walk(stage.expression)):
+        match node:
+            case Call("interval", (Name(bounds), Name("t" | "s" as letter))) if bounds == name:
                 yield letter.upper()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from itertools import product as pairs
 
 from attnspec.codegen.blocks.affine import Affine, affine, number, product, quotient, single
 from attnspec.codegen.blocks.vocabulary import Vocabulary
-from attnspec.spec.expression import Access, Binary, Call, Expression, Name, walk
+from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, walk
 
 MAX_BOUNDS = 8
 MAX_NODES = 200
@@ -88,6 +89,13 @@ def _term(term: Expression, box: Box, vocabulary: Vocabulary) -> Range | None:
     match term:
         case Name(name):
             return box.get(name)
+        case Call("interval", (bounds, position)):
+            inner = range_of(affine(position), box, vocabulary)
+            return None if inner is None else _intervals(inner, bounds)
+        case Access(tensor, (index,)) if tensor in vocabulary.ordered:
+            inner = range_of(affine(index), box, vocabulary)
+            entry = partial(_entry, tensor)
+            return None if inner is None else _mapped(inner, entry, entry)
         case Access(tensor, _) if tensor in vocabulary.integers:
             return Range((single(Call("lowest", (term,))),), (single(Call("highest", (term,))),))
         case Binary("//" | "%", left, right) if vocabulary.is_positive(right):
@@ -101,6 +109,40 @@ def _term(term: Expression, box: Box, vocabulary: Vocabulary) -> Range | None:
             ranges = [range_of(affine(a), box, vocabulary) for a in numbers]
             return None if None in ranges else _called(function, [r for r in ranges if r is not None])
     return None
+
+
+def _intervals(positions: Range, bounds: Expression) -> Range:
+    """The numbers of the intervals that positions lie in."""
+
+    def first(position: Expression) -> Expression:
+        match position:
+            case Call("max", parts):
+                return Call("max", tuple(map(first, parts)))
+            case Access(tensor, (number_,)) if Name(tensor) == bounds:
+                return number_  # or one after it, where the interval is empty
+        return Call("interval", (bounds, position))
+
+    def last(position: Expression) -> Expression:
+        match position:
+            case Call("min", parts):
+                return Call("min", tuple(map(last, parts)))
+            case Binary("-", Access(tensor, (stop,)), Number(1)) if Name(tensor) == bounds:
+                return affine(stop).shifted(-1).expression()
+            case Binary("-", Call("where", (Binary("<", stop, _), Access(tensor, _), _)), Number(1)) if Name(tensor) == bounds:
+                return affine(stop).shifted(-1).expression()
+        return Call("interval", (bounds, position))
+
+    return _mapped(positions, first, last)
+
+
+def _entry(tensor: str, index: Expression) -> Access:
+    return Access(tensor, (index,))
+
+
+def _mapped(inner: Range, first: Callable[[Expression], Expression], last: Callable[[Expression], Expression]) -> Range:
+    """What a function that never falls makes of a range: of several bounds the tightest, as others may be out of reach."""
+    lows = (affine(first(inner.low)),) if inner.lows else ()
+    return Range(lows, (affine(last(inner.high)),) if inner.highs else ())
 
 
 def _divided(operator: str, value: Range, divisor: Affine) -> Range:

@@ -189,9 +189,9 @@ class _Atoms:
         keys, bounded = Range(), True
         tests = [*self.fixed, *self.left_over(box)]
         given: list[Expression] = []
-        for direction, limits in self.own.items():
+        for direction, limits in sorted(self.own.items(), key=lambda each: _is_entangled(each[0])):
             if "s" in _names(direction):
-                solved = self.solved(direction, limits, box)
+                solved = self.solved(direction, limits, box, keys)
                 keys, bounded = keys.clipped(solved or Range()), bounded and solved is not None
                 tests += [high - low for low in limits.lows for high in limits.highs]
             elif not _is_index(direction):
@@ -204,12 +204,20 @@ class _Atoms:
             bounded = bounded and bool(looked_up) and not about_keys
         return keys.tightest(self.vocabulary), (*self.needed(tests), *given), bounded
 
-    def solved(self, direction: Affine, limits: Range, box: Box) -> Range | None:
-        """The range of s that a direction's bounds leave over all queries of the box; None where they cannot be solved."""
+    def solved(self, direction: Affine, limits: Range, box: Box, keys: Range) -> Range | None:
+        """The range of s that a direction's bounds leave over all queries of the box; None where they cannot be solved.
+
+        What is looked up at s, besides s itself, lies between what it is at the ends of the keys that are left already.
+        """
         about = [(term, c) for term, c in direction.terms if "s" in names(term)]
-        ((term, factor), *more) = about
+        if len(about) > 1:
+            sign = -1 if direction.coefficient(S) < 0 else 1
+            direction, limits = direction.scaled(sign), limits.scaled(sign)
+            about = [(S, direction.coefficient(S))]
+            box = {**box, "s": keys} if keys.lows and keys.highs else box
+        ((term, factor),) = about
         rest = range_of(direction - Affine(tuple(about)), box, self.vocabulary)
-        if more or rest is None:
+        if rest is None or not factor:
             return None
         reach = limits + rest.scaled(-1)
         if term == S:
@@ -223,6 +231,12 @@ class _Atoms:
                     return None
                 inner = _dividend(reach, affine(right))
                 return Range(tuple(v - shift for v in inner.lows), tuple(v - shift for v in inner.highs))
+            case Call("interval", (Name(bounds), position)) if factor == 1:
+                shift = affine(position) - single(S)
+                if self.vocabulary.varies(shift.expression()):
+                    return None
+                inner = _within_intervals(reach, bounds, self.vocabulary)
+                return Range(tuple(v - shift for v in inner.lows), tuple(v - shift for v in inner.highs))
         return None
 
 
@@ -235,6 +249,11 @@ def not_negative(value: Affine) -> Expression:
     if not right.terms:
         return Binary("<", left.expression(), number(value.constant + 1).expression())
     return Binary("<=", left.expression(), right.shifted(value.constant).expression())
+
+
+def _is_entangled(direction: Affine) -> bool:
+    """Whether s is in several of its terms."""
+    return sum("s" in names(term) for term, _ in direction.terms) > 1
 
 
 def _is_index(direction: Affine) -> bool:
@@ -266,6 +285,39 @@ def _dividend(quotients: Range, divisor: Affine) -> Range:
     """The range of x where `x // divisor` has the given one."""
     highs = tuple(product(high, divisor) + divisor.shifted(-1) for high in quotients.highs)
     return Range(tuple(product(low, divisor) for low in quotients.lows), highs)
+
+
+def _within_intervals(numbers: Range, bounds: str, vocabulary: Vocabulary) -> Range:
+    """The range of positions in the intervals of these numbers; the last entry begins one that never ends."""
+    count = single(Name(vocabulary.tensors[bounds][0].upper()))
+    last = count.shifted(-1)
+
+    def is_entry(number_: Affine) -> bool:
+        return any(vocabulary.never_negative(last - value) for value in _not_above(number_, last))
+
+    def beginning(number_: Affine) -> Affine:
+        there = number_.expression()
+        return single(Access(bounds, (there if is_entry(number_) else Call("min", (there, last.expression())),)))
+
+    def end(number_: Affine) -> Affine:
+        stop = number_.shifted(1)
+        if is_entry(stop):
+            return beginning(stop)
+        there = Binary("<", stop.expression(), count.expression())
+        return single(Call("where", (there, beginning(stop).expression(), Name("S"))))
+
+    return Range(tuple(map(beginning, numbers.lows)), tuple(end(high).shifted(-1) for high in numbers.highs))
+
+
+def _not_above(value: Affine, last: Affine) -> Iterator[Affine]:
+    """Values that this one does not exceed: itself, what is left of a `min` in it, and of an interval the last one."""
+    yield value
+    for term, coefficient in value.terms:
+        match term:
+            case Call("min", parts) if coefficient == 1:
+                yield from (value.replaced(term, affine(part)) for part in parts)
+            case Call("interval", _) if coefficient == 1:
+                yield value.replaced(term, last)
 
 
 def _sides(direction: Affine) -> dict[str, tuple[int, int, str]]:

@@ -111,6 +111,8 @@ class _Grid:
                 return self.reduced(looked_up, _REDUCTIONS[how])
             case Call("meet", (one, other)):
                 return reduce(np.logical_or, (self.shared(one, other, word) for word in range(_WORDS)))
+            case Call("interval", (Name(bounds), position)):
+                return np.asarray(np.searchsorted(np.asarray(self.scope[bounds]), self.value(position), side="right") - 1)
             case Call("where", (condition, one, other)):
                 return np.where(self.value(condition), self.value(one), self.value(other))
             case Call(function, arguments):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 from attnspec.codegen.blocks.affine import Affine, affine
-from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Unary, children
+from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Unary, children, walk
 from attnspec.spec.model import Spec
 
 START, STOP, LOW, HIGH = map(Name, ("start", "stop", "low", "high"))
@@ -19,7 +19,8 @@ _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 class Vocabulary:
     """`least` has lower bounds of whole numbers; `tensors` the indices of tensors, by name.
 
-    `within` are the indices that run inside a block besides t and s: where one loop serves every batch row, b does.
+    `within` are the indices that run inside a block besides t and s: where one loop serves every batch row, b does. `ordered`
+    are the tensors whose entries never fall: those in which `interval` looks positions up.
     """
 
     integers: frozenset[str] = frozenset()
@@ -27,6 +28,7 @@ class Vocabulary:
     tensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     least: Mapping[str, int] = field(default_factory=dict)
     within: frozenset[str] = frozenset()
+    ordered: frozenset[str] = frozenset()
 
     def over(self, letters: Iterable[str]) -> Vocabulary:
         """The same where these indices run inside a block too."""
@@ -45,6 +47,8 @@ class Vocabulary:
                 return Unary(operator, self.written_out(operand))
             case Binary(operator, left, right):
                 return Binary(operator, self.written_out(left), self.written_out(right))
+            case Call("interval", (bounds, position)):
+                return Call("interval", (bounds, self.written_out(position)))
             case Call(function, arguments):
                 return Call(function, tuple(map(self.written_out, arguments)))
         return expression
@@ -72,7 +76,7 @@ class Vocabulary:
                 return self.is_integer(operand)
             case Binary("+" | "-" | "*" | "//" | "%", left, right):
                 return self.is_integer(left) and self.is_integer(right)
-            case Call("min" | "max" | "abs", arguments):
+            case Call("min" | "max" | "abs" | "interval", arguments):
                 return all(map(self.is_integer, arguments))
             case Call("where", (condition, one, other)):
                 return self.is_predicate(condition) and self.is_integer(one) and self.is_integer(other)
@@ -144,7 +148,17 @@ def vocabulary_of(spec: Spec) -> Vocabulary:
         predicates=frozenset({n for n, role in scalars if role == "flag"} | {n for n, d in operands.items() if "bool" in d}),
         tensors={name: tuple(dim.lower() for dim in axes) for name, axes in spec.tensors.items()},
         least=dict.fromkeys(letters, 0) | limits,
+        ordered=frozenset(_ordered(spec)),
     )
+
+
+def _ordered(spec: Spec) -> Iterator[str]:
+    """The tensors that `interval` is asked of."""
+    for stage in (stage for path in spec.paths for stage in path.stages):
+        for node in walk(stage.expression):
+            match node:
+                case Call("interval", (Name(bounds), _)):
+                    yield bounds
 
 
 def _limits(requires: Expression) -> Iterator[tuple[str, int]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attnspec.codegen.index_notation import LoweringError
-from attnspec.codegen.kernels.language import Language
-from attnspec.codegen.kernels.operands import LOOKED_UP, OF_PAIRS, dims_of, is_looked_up, operands_of
+from attnspec.codegen.kernels.language import Language, is_table
+from attnspec.codegen.kernels.operands import LOOKED_UP, OF_PAIRS, OF_TABLE, dims_of, is_looked_up, operands_of, sizes_of_tables
 from attnspec.codegen.prologue import canonical_dims
-from attnspec.spec.expression import Access, Name, names
+from attnspec.spec.expression import Access, Name, Number, names
 from attnspec.spec.model import Argument, Output, Path, Spec, Stage
 
 SINK = "softmax.sink"
@@ -36,25 +36,34 @@ def reasons(spec: Spec, language: Language) -> Iterator[str]:
         if not (_is_log_sum(output) if number else output.tensor == "output" and output.when is None):
             yield f"`{output.name}` is returned, and kernels make the attended values and the log-sum-exp's constants"
     for argument in spec.tensor_arguments:
-        yield from _unknown_tensor(spec, argument)
+        yield from _unknown_tensor(spec, argument, language)
     for stage in spec.paths[0].stages:
         yield from _unknown_stage(spec, stage)
     yield from _unknown_policies(spec.paths[0])
     yield from language.lacks(spec)
 
 
+def _units(spec: Spec) -> set[str]:
+    """The axes that tensors may lack: one row is a batch."""
+    return {dim for dim in ("B",) if spec.sizes.get(dim) == Number(1)}
+
+
 def _is_log_sum(output: Output) -> bool:
     return output.tensor == "logsumexp" and output.stop_gradient and output.when is not None
 
 
-def _unknown_tensor(spec: Spec, argument: Argument) -> Iterator[str]:
-    name = argument.feeds or argument.name
+def _unknown_tensor(spec: Spec, argument: Argument, language: Language) -> Iterator[str]:
+    name, units = argument.feeds or argument.name, _units(spec)
     longest = argument.layouts[0]
     single = all(len(axis.dims) == 1 for layout in argument.layouts for axis in layout.axes)
     if name in LAYOUTS:
         wanted = tuple(LAYOUTS[name])
-        if argument.name != name or not single or argument.swapped_unless or {*canonical_dims(longest, wanted)} != {*wanted}:
+        has_all = {*canonical_dims(longest, wanted)} == {*wanted} - units
+        if argument.name != name or not single or argument.swapped_unless or not has_all:
             yield f"`{argument.name}` has to be ({', '.join(wanted)}), in any order"
+    elif is_table(argument):
+        if not language.table_entry or len(longest.dims) not in OF_TABLE or not single:
+            yield f"`{argument.name}` is a tensor that no kernel reads yet"
     elif is_looked_up(argument):
         if dims_of(spec, argument) not in LOOKED_UP:
             yield f"`{argument.name}` is a tensor that no kernel reads yet"
@@ -66,7 +75,7 @@ def _unknown_tensor(spec: Spec, argument: Argument) -> Iterator[str]:
 
 def _unknown_stage(spec: Spec, stage: Stage) -> Iterator[str]:
     scalars = {name for a in spec.arguments if a.role != "tensor" for name in (a.names or (a.name,))}
-    known = {"b", "n", "t", "s", "T", "S", *scalars, *operands_of(spec)}
+    known = {"b", "n", "t", "s", "T", "S", *scalars, *operands_of(spec), *sizes_of_tables(spec)}
     if stage.when is not None and stage.kind not in _GUARDED:
         yield f"`{stage.clause}` depends on an argument"
     elif stage.kind in ("modifier", "mask", "rows"):

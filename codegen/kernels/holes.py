@@ -17,13 +17,13 @@ from attnspec.codegen.blocks.vocabulary import vocabulary_of
 from attnspec.codegen.derivative import pruned, reverse_stages
 from attnspec.codegen.index_notation import LoweringError, Scope, lower
 from attnspec.codegen.kernels.coverage import SINK
-from attnspec.codegen.kernels.language import Language, Parameter
-from attnspec.codegen.kernels.operands import FIRST, ORIGIN, WHOLE, Loaded, differentiable, operands_of
+from attnspec.codegen.kernels.language import Language, Parameter, is_table
+from attnspec.codegen.kernels.operands import FIRST, ORIGIN, WHOLE, Loaded, differentiable, operands_of, sizes_of_tables
 from attnspec.codegen.kernels.shards import counted, in_shards, is_sharded
 from attnspec.codegen.module import rules_of
 from attnspec.codegen.printer import ATOM, Printed, Printer, indent
 from attnspec.codegen.program import Assign, Const, If, Line, Node, Op, Ref, Statement
-from attnspec.spec.expression import Call, Expression, Name, Number, fold, names, substitute, to_text
+from attnspec.spec.expression import Access, Call, Expression, Name, Number, fold, names, substitute, to_text
 from attnspec.spec.model import Argument, Spec, Stage
 
 _TILE = ("TILE",)
@@ -78,7 +78,7 @@ def _read_by(stage: Stage) -> frozenset[str]:
 def holes_of(spec: Spec, language: Language, rules: Mapping[str, str] | None = None) -> Holes:
     """What `spec` puts into the skeleton, with its rules or others in comments. Raises LoweringError."""
     stages = spec.paths[0].stages
-    printer = _KernelPrinter(language.target, batched=False, rules=rules or rules_of(spec), language=language)
+    printer = _printer(language, rules or rules_of(spec))
     logits = [statement for stage in stages if stage.kind == "modifier" for statement in _modified(spec, stage, language)]
     kept, backward, factor = _reversed(spec, logits)
     bodies = {
@@ -135,13 +135,27 @@ def _placeholders(spec: Spec, bodies: Mapping[str, str], language: Language) -> 
 
 def _modified(spec: Spec, stage: Stage, language: Language) -> Iterator[Statement]:
     """The statements of a modifier: what it loads, and the logits that it makes; under its guard, if it has one."""
-    loaded = Loaded(language)
+    loaded = _looked_up(spec, stage, language)
     rule = loaded.named(_written_out(spec, stage.expression))
     logits = Assign(_LOGITS, _lowered(rule, stage.clause, tuple(loaded.loads)), stage.clause)
     floating = {n: value if n.startswith(WHOLE) else language.to_float32.format(value) for n, value in loaded.loads.items()}
     loads = (Assign(Ref(name), Ref(value), stage.clause) for name, value in floating.items())
     body = (*loads, logits)
     yield from body if stage.when is None else (If(_in_kernel(spec, stage.when), body, (), stage.clause),)
+
+
+def _looked_up(spec: Spec, stage: Stage, language: Language) -> Loaded:
+    """What a stage looks up, tile by tile."""
+    printer = _printer(language, {})
+
+    def printed(index: Expression, loads: Iterable[str]) -> str:
+        return printer.node(_lowered(index, stage.clause, tuple(loads)))[0]
+
+    return Loaded(language, printed, sizes_of_tables(spec))
+
+
+def _printer(language: Language, rules: Mapping[str, str]) -> _KernelPrinter:
+    return _KernelPrinter(language.target, batched=False, rules=rules, language=language)
 
 
 def _written_out(spec: Spec, expression: Expression) -> Expression:
@@ -185,7 +199,7 @@ def _loads(spec: Spec, language: Language) -> Iterator[str]:
     """The names of what modifiers load."""
     for stage in spec.paths[0].stages:
         if stage.kind == "modifier":
-            loaded = Loaded(language)
+            loaded = _looked_up(spec, stage, language)
             loaded.named(_written_out(spec, stage.expression))
             yield from loaded.loads
 
@@ -217,7 +231,7 @@ def _dropped(spec: Spec, stage: Stage, printer: _KernelPrinter) -> str:
 
 def _sink(spec: Spec, stage: Stage, printer: _KernelPrinter) -> str:
     """The logit of a sink for every row."""
-    loaded = Loaded(printer.language)
+    loaded = _looked_up(spec, stage, printer.language)
     logit = loaded.named(_written_out(spec, stage.expression))
     result = f"return {printer.language.functions}.zeros_like(rows) + {to_text(logit)}"
     return "\n".join([printer.comment(stage.clause), *loaded.lines(), result])
@@ -228,23 +242,24 @@ def _conjunction(spec: Spec, stages: list[Stage], printer: _KernelPrinter, resul
     if not stages:
         return f"return {index} >= 0"
     if len(stages) == 1 and stages[0].when is None:
-        loads, test = _test(spec, stages[0], printer, 0)
+        loads, test = _test(spec, stages[0], printer, 0, {})
         return "\n".join([*loads, printer.comment(stages[0].clause), f"return {test}"])
     guarded = stages[0].when is not None
     start = "(t >= 0) & (s >= 0)" if index == "s" else "t >= 0"
     lines = [f"{result} = {start}"] if guarded else []
+    loaded: dict[str, str] = {}
     for number, stage in enumerate(stages):
-        loads, test = _test(spec, stage, printer, ATOM)
+        loads, test = _test(spec, stage, printer, ATOM, loaded if stage.when is None else dict(loaded))
         value = f"{result} & {test}" if number or guarded else test
         lines += [printer.comment(stage.clause), *_guarded(spec, stage, [*loads, f"{result} = {value}"], printer)]
     return "\n".join([*lines, f"return {result}"])
 
 
-def _test(spec: Spec, stage: Stage, printer: _KernelPrinter, precedence: int) -> tuple[list[str], str]:
-    """What a predicate loads, and the predicate."""
-    loaded = Loaded(printer.language)
+def _test(spec: Spec, stage: Stage, printer: _KernelPrinter, precedence: int, before: dict[str, str]) -> tuple[list[str], str]:
+    """What a predicate loads that those before it have not, and the predicate."""
+    loaded, known = replace(_looked_up(spec, stage, printer.language), loads=before), len(before)
     rule = loaded.named(vocabulary_of(spec).written_out(stage.expression))
-    return loaded.lines(), printer.operand(_lowered(rule, stage.clause, tuple(loaded.loads)), precedence)
+    return loaded.lines()[known:], printer.operand(_lowered(rule, stage.clause, tuple(loaded.loads)), precedence)
 
 
 def _guarded(spec: Spec, stage: Stage, lines: list[str], printer: Printer) -> list[str]:
@@ -293,22 +308,40 @@ class _Formulas:
     printer: _KernelPrinter
     of_keys: bool
     loaded: Loaded
+    tables: frozenset[str]
 
     @property
     def size(self) -> str:
         return "S" if self.of_keys else "T"
 
+    def is_costly(self, test: Expression) -> bool:
+        """Whether a test asks for values in common, of which what is lowest and highest says enough, or for some entry of a
+        mask, all of which would have to be read; those of a table are few, and read again and again."""
+        match test:
+            case Call("some", (Access(tensor, _),)):
+                return tensor not in self.tables
+            case Call("some" | "meet", _):
+                return True
+        return False
+
     def __call__(self, expression: Expression) -> str:
         mapping = _BLOCK_ENDS if self.of_keys else {**_BLOCK_ENDS, "T": Name("S"), "S": Name("T")}
-        named = self.loaded.named(substitute(expression, mapping))
-        return self.printer.node(lower(named, (), Scope({}, {}, {}), "blocks"))[0]
+        return _scalar(self.loaded.named(substitute(expression, mapping)), self.printer)
 
 
 def _formulas(spec: Spec, masks: list[Stage], printer: _KernelPrinter, of_keys: bool) -> tuple[Blocks, _Formulas]:
     """The blocks of a conjunction of masks, and what prints formulas about them."""
     own, other = ("BLOCK_S", "BLOCK_T") if of_keys else ("BLOCK_T", "BLOCK_S")
-    loaded = Loaded(printer.language, {"t": f"start, stop, {other}", "s": f"low, after, {own}"})
-    return blocks_of(spec, masks, of_keys), _Formulas(printer, of_keys, loaded)
+    ranges = {"t": f"start, stop, {other}", "s": f"low, after, {own}"}
+    tiles = {index: tile.format(own=own, other=other) for index, tile in printer.language.tiles.items()}
+    sizes, tables = sizes_of_tables(spec), frozenset(p.name for p in parameters_of(spec) if is_table(p.argument))
+    loaded = Loaded(printer.language, lambda index, _: _scalar(index, printer), sizes, ranges, tiles)
+    return blocks_of(spec, masks, of_keys), _Formulas(printer, of_keys, loaded, tables)
+
+
+def _scalar(formula: Expression, printer: Printer) -> str:
+    """A formula about a block, whose names are numbers."""
+    return printer.node(lower(formula, (), Scope({}, {}, {}), "blocks"))[0]
 
 
 def _calls(name: str, regions: tuple[Region, ...], already: str, high: str, text: _Formulas) -> list[str]:
@@ -334,16 +367,10 @@ def _call(region: Region, already: str, high: str, text: _Formulas) -> str:
     given = all_of(region.given)
     if given is not None:
         stop = f"{text.printer.language.functions}.where({text(given)}, {stop}, {text.printer.language.zero})"
-    test = None if region.bounded else all_of(test for test in region.meets if not _is_meeting(test))
+    test = None if region.bounded else all_of(test for test in region.meets if not text.is_costly(test))
     if test is None:
         return f"_meets(low, {high}, {first}, {stop}, {already}, BLOCK)"
     return f"_meets_where({text(test)}, low, {high}, {first}, {stop}, {already}, BLOCK)"
-
-
-def _is_meeting(test: Expression) -> bool:
-    """Whether a test asks for values in common, of which what is lowest and highest says enough, or for some entry of a mask,
-    all of which would have to be read."""
-    return isinstance(test, Call) and test.function in ("meet", "some")
 
 
 def joined(function: str, parts: list[Expression]) -> Expression:

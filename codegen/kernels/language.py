@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from attnspec.codegen.printer import Target
 from attnspec.spec.model import Argument, Spec
@@ -19,6 +19,12 @@ class Parameter:
     @property
     def is_tensor(self) -> bool:
         return self.argument.role == "tensor"
+
+
+def is_table(argument: Argument) -> bool:
+    """Whether a tensor is read at computed indices: it knows nothing of batch rows, queries and keys."""
+    dims = {*argument.layouts[0].dims} if argument.layouts else set()
+    return argument.dtype in ("integer", "bool") and bool(dims) and not dims & {"B", "T", "S"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,16 @@ class Language:
     """What loads where a shard begins; without it all queries and keys are in one place."""
     zero: str = "0"
     """A bound of blocks, where there is nothing to visit."""
+    int32: str = ""
+    """The dtype that tables of integers are given in."""
+    table_entry: str = ""
+    """What loads entries of a table; empty where tables are not read."""
+    some_entry: str = ""
+    """Whether some of these is true."""
+    interval: str = ""
+    """What looks positions up in a table of one axis."""
+    tiles: Mapping[str, str] = field(default_factory=dict)
+    """What t and s are where a formula is about a tile: positions of `other` from `start`, of the loop's `own` from `low`."""
     rounds_down: bool = False
     """Whether integers divide as they do in Python."""
     lacks: Callable[[Spec], Iterator[str]] = lambda spec: iter(())

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from attnspec.codegen.kernels.coverage import LAYOUTS
 from attnspec.codegen.kernels.holes import SEED, compiled, parameters_of
-from attnspec.codegen.kernels.language import Language
+from attnspec.codegen.kernels.language import Language, is_table
 from attnspec.codegen.kernels.operands import ORIGIN, dims_of, is_looked_up
 from attnspec.codegen.kernels.shards import is_sharded
 from attnspec.codegen.module import signature_text
 from attnspec.codegen.printer import Printer, indent
 from attnspec.codegen.program import Dims, If, Line, Program, Ref, Return, Statement
 from attnspec.codegen.prologue import canonical_dims, lacking_axis, lift_names, prologue
+from attnspec.codegen.unit_dims import without_unit_dims
 from attnspec.spec.expression import IsNone, Unary
 from attnspec.spec.model import Argument, Axis, Layout, Output, Spec
 
@@ -26,7 +27,7 @@ def public_function(spec: Spec, language: Language) -> str:
     """The documented function: the checks of any function of that framework, then the kernels."""
     around = language.around
     kernels = compiled(spec, language)
-    statements = (*prologue(spec), *_counted(kernels, language), *_called(kernels, language))
+    statements = (*prologue(without_unit_dims(spec)), *_counted(kernels, language), *_called(kernels, language))
     body = Printer(around, batched=False).function_body(Program(spec.function_name, statements, batched=False))
     head = signature_text(spec, around)
     return "\n\n\n".join(_with_others(spec, language, head, body)) if _has_others(spec, language) else f"{head}\n{indent(body)}"
@@ -92,7 +93,7 @@ def _called(spec: Spec, language: Language) -> Iterator[Statement]:
     for name in ("query", "key", "value"):
         yield from _canonical(spec.argument(name), language)
     for argument in (each.argument for each in parameters_of(spec) if each.is_tensor):
-        brought = tuple(_broadcast(spec, argument))
+        brought = tuple(_table(argument, language) if is_table(argument) else _broadcast(spec, argument))
         given = Unary("not", IsNone(argument.name))
         yield from (If(given, brought, (), _ORDER),) if argument.optional and brought else brought
     yield from _seeded(spec, language)
@@ -118,6 +119,9 @@ def _called(spec: Spec, language: Language) -> Iterator[Statement]:
 def _canonical(argument: Argument, language: Language) -> Iterator[Line]:
     """A tensor in the kernels' layout: its leading axes as one, its axes in their order."""
     layout, wanted = argument.layouts[0], _KERNELS[argument.name]
+    if _lacks_batch(layout):
+        yield Line(f"{argument.name} = {argument.name}[None]", _ORDER)
+        layout = _with_batch(layout)
     if layout.batched:
         yield Line(f"{argument.name} = _with_one_batch_axis({argument.name}, _leading(sizes))", _ORDER)
     yield from _permuted(argument.name, canonical_dims(layout, wanted), wanted, language)
@@ -126,6 +130,9 @@ def _canonical(argument: Argument, language: Language) -> Iterator[Line]:
 def _documented(output: Output, language: Language) -> Iterator[Line]:
     """The output in its documented layout."""
     layout, have = output.layouts[0], _KERNELS["output"]
+    if _lacks_batch(layout):
+        yield Line("output = output[0]", _ORDER)
+        have = have[1:]
     yield from _permuted("output", have, canonical_dims(layout, have), language)
     if layout.batched:
         yield Line("output = output.reshape(*_leading(sizes), *output.shape[1:])", _ORDER)
@@ -135,6 +142,21 @@ def _permuted(name: str, have: Dims, wanted: Dims, language: Language) -> Iterat
     """A tensor with its axes in another order."""
     if have != wanted:
         yield Line(f"{name} = {name}.{language.permute}({', '.join(str(have.index(dim)) for dim in wanted)})", _ORDER)
+
+
+def _lacks_batch(layout: Layout) -> bool:
+    """Whether a tensor knows no batch rows: it is one."""
+    return not layout.batched and "B" not in layout.dims
+
+
+def _with_batch(layout: Layout) -> Layout:
+    return Layout((Axis(("B",)), *layout.axes))
+
+
+def _table(argument: Argument, language: Language) -> Iterator[Line]:
+    """What every batch row reads at computed indices, as a batch of one; numbers that kernels count with."""
+    cast = f".{language.to_dtype}({language.int32})" if argument.dtype == "integer" else ""
+    yield Line(f"{argument.name} = {argument.name}[None]{cast}", _ORDER)
 
 
 def _broadcast(spec: Spec, argument: Argument) -> Iterator[Line]:

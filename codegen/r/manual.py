@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from attnspec.codegen.blocks.vocabulary import vocabulary_of
 from attnspec.codegen.r.layout import laid_out
 from attnspec.codegen.r.lines import calling, literal, variable
 from attnspec.spec.expression import to_text
@@ -148,7 +149,8 @@ def _example(spec: Spec) -> str:
     for argument in spec.arguments:
         if argument.required:
             given.append(argument.name)
-            lines += [_made(a) for a in argument.elements or (argument,) if a.role == "tensor" and not a.optional]
+            tensors = (a for a in argument.elements or (argument,) if a.role == "tensor" and not a.optional)
+            lines += [_made(a, in_order=a.name in vocabulary_of(spec).ordered) for a in tensors]
             if argument.role == "tensors":
                 members = (element.name for element in argument.elements if not element.optional)
                 lines.append(f"{argument.name} <- {calling('list', *members)}")
@@ -158,11 +160,12 @@ def _example(spec: Spec) -> str:
     return "\n".join((*lines, f"output <- {result}", "str(output)"))
 
 
-def _made(argument: Argument) -> str:
+def _made(argument: Argument, in_order: bool) -> str:
     sizes = [SIZES.get(dim, 4) for axis in argument.layouts[0].axes for dim in axis.dims]
     sizes = [SIZES["B"], *sizes] if argument.layouts[0].batched else sizes
     count = " * ".join(map(str, sizes))
-    drawn = {"bool": f"runif({count}) < 0.7", "integer": f"sample(0:2, {count}, TRUE)"}.get(argument.dtype, f"rnorm({count})")
+    integers = f"seq_len({count}) - 1" if in_order else f"sample(0:2, {count}, TRUE)"
+    drawn = {"bool": f"runif({count}) < 0.7", "integer": integers}.get(argument.dtype, f"rnorm({count})")
     return f"{argument.name} <- array({drawn}, {calling('c', *map(str, sizes))})"
 
 

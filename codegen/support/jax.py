@@ -163,6 +163,11 @@ def _dropout(weights: jax.Array, rate: Any, seed: Any = None) -> jax.Array:
     return jnp.where(jax.random.bernoulli(jax.random.key(seed), 1 - rate, weights.shape), weights * scale, 0)
 
 
+def _interval(bounds: jax.Array, position: jax.Array) -> jax.Array:
+    """The number of the interval that a position lies in: `bounds[i] <= position < bounds[i + 1]`."""
+    return jnp.searchsorted(bounds, position, side="right") - 1
+
+
 def _pad_last(array: jax.Array) -> jax.Array:
     """The array with a zero (False) appended to its last axis."""
     padded: jax.Array = jnp.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, 1)])

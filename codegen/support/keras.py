@@ -203,6 +203,11 @@ def _softmax(logits: Tensor) -> Tensor:
     return ops.exp(logits - logits) if logits.shape[-1] == 1 else ops.softmax(logits, axis=-1)
 
 
+def _interval(bounds: Tensor, position: Tensor) -> Tensor:
+    """The number of the interval that a position lies in: `bounds[i] <= position < bounds[i + 1]`."""
+    return ops.cast(ops.searchsorted(bounds, ops.cast(position, bounds.dtype), side="right"), _INTEGER) - 1
+
+
 def _pad_last(tensor: Tensor) -> Tensor:
     """The tensor with a zero (False) appended to its last axis."""
     return ops.concatenate((tensor, ops.zeros((*_shape(tensor)[:-1], 1), tensor.dtype)), axis=-1)

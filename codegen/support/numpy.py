@@ -134,6 +134,11 @@ def _part(gradient: np.ndarray, axis: int, index: int, parts: Sequence[np.ndarra
     return gradient.take(range(start, start + parts[index].shape[axis]), axis=axis)
 
 
+def _interval(bounds: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """The number of the interval that a position lies in: `bounds[i] <= position < bounds[i + 1]`."""
+    return np.searchsorted(bounds, position, side="right") - 1
+
+
 def _pad_last(array: np.ndarray) -> np.ndarray:
     """The array with a zero (False) appended to its last axis."""
     return np.concatenate((array, np.zeros_like(array, shape=(*array.shape[:-1], 1))), axis=-1)

@@ -468,6 +468,11 @@
   array(.rows(table)[, index], c(dim(table)[-length(dim(table))], dim(index)))
 }
 
+.interval <- function(bounds, position) {
+  # The number of the interval that a position lies in, from 0: bounds[i] <= position < bounds[i + 1].
+  array(findInterval(position, bounds) - 1)
+}
+
 .sigmoid <- function(x) 0.5 * (1 + tanh(0.5 * x))
 
 .dropout <- function(weights, rate, seed = NULL) {

@@ -189,6 +189,11 @@ def _dropout(weights: tf.Tensor, rate: Any, seed: Any = None) -> tf.Tensor:
     return tf.where(drawn >= tf.cast(rate, tf.float32), weights / _scalar(1 - rate, weights.dtype), tf.zeros_like(weights))
 
 
+def _interval(bounds: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """The number of the interval that a position lies in: `bounds[i] <= position < bounds[i + 1]`."""
+    return tf.searchsorted(bounds, position, side="right", out_type=tf.int64) - 1
+
+
 def _pad_last(tensor: tf.Tensor) -> tf.Tensor:
     """The tensor with a zero (False) appended to its last axis."""
     return tf.concat((tensor, tf.zeros((*_shape(tensor)[:-1], 1), tensor.dtype)), axis=-1)

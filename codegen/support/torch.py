@@ -133,6 +133,11 @@ def _dropout(weights: Tensor, rate: float, seed: int | torch.Generator | None) -
     return torch.where(drawn >= rate, weights / (1 - rate), 0)
 
 
+def _interval(bounds: Tensor, position: Tensor) -> Tensor:
+    """The number of the interval that a position lies in: `bounds[i] <= position < bounds[i + 1]`."""
+    return torch.searchsorted(bounds.contiguous(), position.to(bounds.dtype), right=True) - 1
+
+
 def _pad_last(tensor: Tensor) -> Tensor:
     """The tensor with a zero (False) appended to its last axis."""
     return nn.functional.pad(tensor, (0, 1))

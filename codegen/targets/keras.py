@@ -92,6 +92,7 @@ KERAS = Target(
         "sum": _over("ops.sum"),
         "concat": _concat,
         "gather": "ops.take({0}, {1}, axis=-1)",
+        "interval": "_interval({0}, {1})",
         "select": Printer.selected,
         "regroup": _reshape,
         "zeros": _zeros,

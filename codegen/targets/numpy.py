@@ -82,6 +82,7 @@ NUMPY = Target(
         "sum": Printer.summed,
         "concat": _concat,
         "gather": Printer.gathered,
+        "interval": "_interval({0}, {1})",
         "select": Printer.selected,
         "regroup": Printer.reshaped,
         "zeros": _zeros,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.printer import Printer, Target
-from attnspec.codegen.program import Op
+from attnspec.codegen.program import Op, Ref
 from attnspec.codegen.r.lines import axes, calling, string, with_axis
 
 
@@ -81,6 +81,14 @@ def _gather(printer: Printer, op: Op) -> str:
     return calling(".gather_last", printer.node(table)[0], f"{printer.node(index)[0]} + 1")
 
 
+def _interval(printer: Printer, op: Op) -> str:
+    """Positions come in the shape of the logits, and are asked for here in their own."""
+    bounds, position = op.arguments
+    assert position.dims is not None
+    own = f"seq_len({printer.shape(position.dims)}) - 1" if isinstance(position, Ref) else printer.node(position)[0]
+    return calling(".interval", printer.node(bounds)[0], own)
+
+
 def _broadcast(printer: Printer, op: Op) -> str:
     """A piece of a concatenation, repeated along the axes that it lacks."""
     inserted, shape = op.arguments[0], op["shape"]
@@ -120,6 +128,7 @@ R = Target(
         "sum": _sum,
         "concat": _concat,
         "gather": _gather,
+        "interval": _interval,
         "select": _select,
         "regroup": _regroup,
         "zeros": _zeros,

@@ -97,6 +97,7 @@ TENSORFLOW = Target(
         "sum": _sum,
         "concat": _concat,
         "gather": "tf.gather({0}, {1}, axis=-1)",
+        "interval": "_interval({0}, {1})",
         "select": Printer.selected,
         "regroup": _reshape,
         "zeros": _zeros,

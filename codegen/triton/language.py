@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from attnspec.codegen.kernels.holes import DRAWN
-from attnspec.codegen.kernels.language import Language, Parameter
+from attnspec.codegen.kernels.language import Language, Parameter, is_table
 from attnspec.codegen.printer import Target
 from attnspec.codegen.targets.torch import TORCH
 
@@ -42,8 +42,15 @@ def _listed(parameters: Sequence[Parameter]) -> dict[str, tuple[str, ...]]:
     """In the signature of a kernel, and as it is called: flags are compiled for, a tensor is a pair with its strides."""
     return {
         "parameters": tuple(f"{p.name}: tl.constexpr" if p.argument.role == "flag" else p.name for p in parameters),
-        "given": tuple(f"_with_strides({p.name})" if p.is_tensor and p is not DRAWN else p.name for p in parameters),
+        "given": tuple(map(_given, parameters)),
     }
+
+
+def _given(parameter: Parameter) -> str:
+    """What the kernels are given of an argument."""
+    if not parameter.is_tensor or parameter is DRAWN:
+        return parameter.name
+    return f"_{'with_sizes' if is_table(parameter.argument) else 'with_strides'}({parameter.name})"
 
 
 LANGUAGE = Language(
@@ -58,6 +65,10 @@ LANGUAGE = Language(
         ("b", "n", "t", "s"): "_entries_of_pairs({tensor}, b, n, t, s, T, S)",
     },
     extreme="_{function}({tensor}, b, {range})",
+    int32="torch.int32",
+    table_entry="_entry_of_table({tensor}, b, {indices})",
+    some_entry="tl.max({entries}.to(tl.int32)) > 0",
+    interval="_interval_of({tensor}, b, {position})",
     to_float32="{0}.to(tl.float32)",
     functions="tl",
     ceiling="tl.cdiv",
@@ -65,8 +76,12 @@ LANGUAGE = Language(
     to_dtype="to",
     entry_point="_forward",
     checked={"integer": "_countable", "sizes": "_countable"},
+    tiles={
+        "t": "start + tl.arange(0, {other})[:, None]",
+        "s": "low + tl.arange(0, {own})[None, :]",
+    },
     indices=("b", "n", "T", "S"),
-    block_indices=("b",),
+    block_indices=("b", "n"),
     listed=_listed,
     seed="torch.randint(2**31, (1,), device=query.device)",
     drawn="_drawn(seed, b, n, {t}, {s}, N)",

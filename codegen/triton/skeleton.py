@@ -401,6 +401,31 @@ def _entries_of_pairs(tensor, b, n, t, s, T, S):
 
 
 @triton.jit
+def _entry_of_table(table, b, i, j=None, k=None):
+    """table[b, i], or table[b, i, j, k], 0 where there is no such entry. A table comes with its strides and its sizes."""
+    storage, strides, sizes = table
+    place, there = tl.cast(b, tl.int64) * strides[0] + i * strides[1], (i >= 0) & (i < sizes[1])
+    if j is not None:
+        place, there = place + j * strides[2] + k * strides[3], there & (j >= 0) & (j < sizes[2]) & (k >= 0) & (k < sizes[3])
+    return tl.load(storage + place, mask=there, other=0)
+
+
+@triton.jit
+def _interval_of(bounds, b, position):
+    """The number of the interval that a position lies in, by bisection: bounds[b, i] <= position < bounds[b, i + 1]."""
+    _, _, sizes = bounds
+    step = 1
+    while step * 2 <= sizes[1]:
+        step *= 2
+    found = position * 0 - 1
+    while step > 0:
+        further = found + step
+        found = tl.where((further < sizes[1]) & (_entry_of_table(bounds, b, further) <= position), further, found)
+        step = step // 2
+    return found
+
+
+@triton.jit
 def _tile(tensor, strides, b, rows, n, columns):
     """Where tensor[b, rows, n, columns] is."""
     head = tensor + tl.cast(b, tl.int64) * strides[0] + tl.cast(n, tl.int64) * strides[2]
@@ -599,6 +624,12 @@ def _with_strides(tensor: Tensor | None) -> tuple[Tensor, tuple[int, ...]] | Non
     if tensor is None:
         return None
     return tensor, tuple(0 if size == 1 else stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+
+
+def _with_sizes(table: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+    """The same of a table, with its sizes: entries are read where there are some."""
+    strides = tuple(0 if size == 1 else stride for size, stride in zip(table.shape, table.stride(), strict=True))
+    return table, strides, tuple(table.shape)
 
 
 def _launch(kernel: str, query: Tensor, value: Tensor) -> dict[str, int]:

@@ -103,6 +103,8 @@ class Interpreter:
                 return self.negative(self.term(operand))
             case Binary(operator, left, right):
                 return self.binary(operator, self.term(left), self.term(right), expression)
+            case Call("interval", (Name(tensor), position)):
+                return self.interval(tensor, self.term(position), expression)
             case Call(function, arguments):
                 return self.call(function, [self.term(argument) for argument in arguments], expression)
             case Sum():
@@ -195,6 +197,19 @@ class Interpreter:
             raise ValueError(f"`{to_text(expression)}`: `{function}` is not defined for floating tensors")
         operand = self.lifted(terms[0])
         return self.emit(Function(function, self.unit), [operand], operand.axes, operand.shape)
+
+    def interval(self, tensor: str, position: Term, expression: Expression) -> Term:
+        """How many entries of a sorted tensor are at most the position, without the first."""
+        bounds = self.tensors.get(tensor)
+        if not isinstance(bounds, Exact) or len(bounds.axes) != 1 or isinstance(position, Slot):
+            raise ValueError(f"`{to_text(expression)}`: it takes a tensor of integers with one axis, and an exact position")
+        where = on_axes(position, position.axes)
+
+        def found(arrays: Mapping[str, Array]) -> Array:
+            wanted = np.asarray(where(arrays) if callable(where) else where)
+            return np.asarray((bounds.value(arrays) <= wanted[..., None]).sum(axis=-1) - 1)
+
+        return Exact(position.axes, position.shape, found)
 
     def choose(self, condition: Term, left: Term, right: Term) -> Slot:
         """`where(condition, x, y)`."""

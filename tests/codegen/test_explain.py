@@ -96,6 +96,12 @@ def test_tensors_may_come_from_a_file(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "Batch row 0, head 0:" in shown
 
 
+def test_documents_of_equal_lengths_are_made_up(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = explained(capsys, "variable_lengths", "--sizes", "T=1024,S=1024,U=5")
+    assert "cu_seqlens_q: 4 documents of equal length\n    cu_seqlens_k: 4 documents of equal length" in shown
+    assert "81.2 % skipped" in shown
+
+
 def test_the_picture_is_drawn_into_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "blocks.svg"
     explained(capsys, "longformer", "--sizes", "T=1024,S=1024", "--svg", str(file))

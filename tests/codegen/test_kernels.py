@@ -19,7 +19,7 @@ from attnspec.codegen.write import changes
 from attnspec.spec.loader import builtin, find
 from compiling import GENERATED, SPECS, spec_of
 
-VARIANTS = ("causal_gqa", "gemma2", "longformer", "packed_documents")
+VARIANTS = ("bigbird", "causal_gqa", "gemma2", "longformer", "packed_documents", "variable_lengths")
 APIS = (
     "jax.nn.dot_product_attention",
     "keras.ops.dot_product_attention",
@@ -41,7 +41,6 @@ def test_functions_with_masks_and_biases_have_a_kernel(name: str) -> None:
     [
         ("keras.layers.GroupQueryAttention", "a layer has no kernel of its own"),
         ("torch.nn.functional.multi_head_attention_forward", "it has 2 paths, and kernels are compiled for one"),
-        ("bigbird", "`block_layout` is a tensor that no kernel reads yet"),
         ("relative_bias.toml", "`table` is a tensor that no kernel reads yet"),
         ("several_outputs.toml", "`weight` is returned, and kernels make the attended values"),
     ],
@@ -58,8 +57,8 @@ def test_generate_writes_the_kernels_that_there_are_and_refuses_others(
 ) -> None:
     assert main(["gemma2", "--target", "triton", "--out", str(tmp_path)]) == OK
     assert sorted(path.name for path in (tmp_path / "triton").iterdir()) == ["__init__.py", "gemma2.py"]
-    assert main(["bigbird", "--target", "triton", "--out", str(tmp_path)]) == USAGE
-    assert "triton: bigbird: `block_layout` is a tensor that no kernel reads yet" in capsys.readouterr().err
+    assert main(["bigbird", "--target", "pallas", "--out", str(tmp_path)]) == USAGE
+    assert "pallas: bigbird: `block_layout` is a tensor that no kernel reads yet" in capsys.readouterr().err
     wanted = changes(builtin().values(), None, tmp_path / "all", complete=True).wanted
     names = {*(find(name).module_name for name in COVERED), "__init__"}
     files = {"triton/README.md", *(f"triton/{name}.py" for name in names)}
@@ -138,6 +137,30 @@ def test_a_length_is_looked_up_once_and_bounds_the_range(tmp_path: Path) -> None
     assert f"{here} = tl.load(key_value_seq_lengths[0] + b * key_value_seq_lengths[1][0])" in holes.bodies["_attends"]
     assert f"seen, high = _meets(low, end, 0, {here}, False, BLOCK)" in holes.bodies["_run_of_keys"]
     assert holes.placeholders["given"] == ("_with_strides(key_value_seq_lengths)", "scale")
+
+
+def test_the_blocks_of_a_document_are_a_range_between_entries_of_its_bounds() -> None:
+    """None of them has a test of its own, and what two masks look up is looked up once."""
+    bodies = holes_of(find("variable_lengths"), LANGUAGE).bodies
+    keys = bodies["_run_of_keys"]
+    assert "cu_seqlens_q_interval = _interval_of(cu_seqlens_q, b, start)" in keys
+    assert "cu_seqlens_k_entry = _entry_of_table(cu_seqlens_k, b, cu_seqlens_q_interval)" in keys
+    assert "seen, high = _meets(low, end, cu_seqlens_k_entry, tl.where(start < cu_seqlens_q_entry_2," in keys
+    assert "_meets_where" not in keys
+    assert "seen, high = _meets(" in bodies["_run_of_queries"]
+    assert bodies["_attends"].count("_interval_of(cu_seqlens_q, b, t)") == 1
+
+
+def test_blocks_of_which_a_table_shows_no_pair_are_skipped() -> None:
+    """In either direction a tile asks the table with its own positions."""
+    bodies = holes_of(find("bigbird"), LANGUAGE).bodies
+    entry = "_entry_of_table(block_layout, b, n, tl.minimum(_floor_divide({}, width), X - 1), tl.minimum(_floor_divide({}, "
+    assert "t = start + tl.arange(0, BLOCK_T)[:, None]" in bodies["_run_of_keys"]
+    assert entry.format("t", "s") in bodies["_run_of_keys"]
+    assert "s = low + tl.arange(0, BLOCK_T)[None, :]" in bodies["_run_of_queries"]
+    assert entry.format("s", "t") in bodies["_run_of_queries"]
+    for size, hole in (("S", "_run_of_keys"), ("T", "_run_of_queries")):
+        assert f"seen, high = _meets_where(some_block_layout, low, high, 0, {size}, seen, BLOCK)" in bodies[hole]
 
 
 def test_division_rounds_down_where_a_number_may_be_negative(tmp_path: Path) -> None:

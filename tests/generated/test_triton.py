@@ -102,6 +102,39 @@ def test_documents_that_begin_inside_and_at_the_edges_of_blocks() -> None:
     check("packed_documents", (4, 4), list(tensors(10, 11, 2, 1, 4, 4)), **given)
 
 
+BOUNDS_OF_DOCUMENTS = {
+    "empty ones, and rows behind the last": ([0, 4, 4, 9, 12], [0, 3, 8, 8, 11]),
+    "one": ([0, 14], [0, 13]),
+    "at the edges of blocks": ([0, 4, 8, 14], [0, 8, 12, 13]),
+}
+
+
+@pytest.mark.parametrize("bounds", BOUNDS_OF_DOCUMENTS.values(), ids=BOUNDS_OF_DOCUMENTS)
+def test_documents_of_any_lengths_without_a_batch_axis(bounds: tuple[list[int], list[int]]) -> None:
+    queries, keys = (torch.tensor(each, dtype=torch.int32) for each in bounds)
+    given = [tensor[0] for tensor in tensors(14, 13, 2, 1, 4, 4)]
+    check("variable_lengths", (4, 4), given, cu_seqlens_q=queries, cu_seqlens_k=keys.long())
+
+
+@pytest.mark.parametrize("width", [2, 5])
+def test_a_table_shows_whole_blocks(width: int) -> None:
+    layout = torch.zeros(2, 3, 4, dtype=torch.bool)
+    layout[0, 1, 3] = layout[1, 2, 2] = True
+    check("bigbird", (4, 4), list(tensors(13, 14, 2, 1, 4, 4)), block_layout=layout, width=width)
+
+
+def test_a_table_is_one_for_all_batches_under_vmap_or_mapped_too() -> None:
+    function = kernel("variable_lengths", 16, 16)
+    query, key, value = tensors(5, 7, 2, 1, 4, 4)
+    bounds = torch.tensor([[0, 2, 5], [0, 3, 4]])
+    found = torch.func.vmap(
+        lambda query, ends: function(query, key[0], value[0], cu_seqlens_q=ends, cu_seqlens_k=torch.tensor([0, 3, 7]))
+    )(query, bounds)
+    each = zip(query, bounds, strict=True)
+    expected = [function(q, key[0], value[0], cu_seqlens_q=b, cu_seqlens_k=torch.tensor([0, 3, 7])) for q, b in each]
+    assert torch.equal(found, torch.stack(expected))
+
+
 @pytest.mark.parametrize(("T", "S"), [(0, 3), (3, 0), (1, 1), (5, 2)])
 def test_sizes_of_none_and_one_and_rows_that_see_nothing(T: int, S: int) -> None:
     check("longformer", (4, 4), list(tensors(T, S, 2, 1, 3, 2)), left=0, right=0, global_tokens=0)

@@ -91,6 +91,7 @@ class World:
 
 FUNCTIONS = {
     "min": min, "max": max, "exp": math.exp, "log": math.log, "tanh": math.tanh, "abs": abs, "floor": math.floor,
+    "interval": lambda bounds, position: sum(bound <= position for bound in bounds.array) - 1,
     "where": lambda c, x, y: x if c else y, "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from attnspec.spec.loader import builtin
 JAX = builtin()["jax.nn.dot_product_attention"]
 TORCH = builtin()["torch.nn.functional.scaled_dot_product_attention"]
 PACKED = builtin()["packed_documents"]
+VARIABLE = builtin()["variable_lengths"]
 
 
 def digest(dtype: str) -> str:
@@ -62,6 +63,22 @@ def test_shapes_and_dtypes_are_the_planned_ones() -> None:
                 assert made[name].shape == plan.shape
                 assert str(made[name].dtype) == ("float32" if plan.dtype == "bfloat16" else plan.dtype)
             assert all((bfloat16(a) == a).all() for a in made.values() if dtype == "bfloat16" and a.dtype.kind == "f")
+
+
+def test_bounds_of_documents_are_in_order_and_reach_the_end_or_not() -> None:
+    seen = set[str]()
+    for number, configuration in enumerate(pool(VARIABLE, "float32", 24)):
+        sizes = dict(configuration.sizes)
+        for turn in range(8):
+            made = arrays(Case(configuration, seed_for("plain", MASKS[turn].name, number)), VARIABLE)
+            for bounds, size in ((made["cu_seqlens_q"], "T"), (made["cu_seqlens_k"], "S")):
+                assert bounds[0] == 0
+                assert bounds[-1] <= sizes[size]
+                assert (np.diff(bounds) >= 0).all()
+                seen |= {"not quite"} if bounds[-1] < sizes[size] else set()
+                seen |= {"empty"} if (np.diff(bounds) == 0).any() else set()
+                seen |= {"several"} if (np.diff(bounds) > 0).sum() > 1 else set()
+    assert seen == {"not quite", "empty", "several"}
 
 
 def test_lengths_reach_both_ends_and_never_leave() -> None:

@@ -33,6 +33,7 @@ from attnspec.spec.expression import (
 PARSED = {
     "n//G": Binary("//", Name("n"), Name("G")),
     "x[b, n//G]": Access("x", (Name("b"), Binary("//", Name("n"), Name("G")))),
+    "interval(x, t + 1)": Call("interval", (Name("x"), Binary("+", Name("t"), Number(1)))),
     "sum(h, q[h])": Sum("h", Access("q", (Name("h"),))),
     "concat(s, past, new)": Concat("s", (Name("past"), Name("new"))),
     "H ** -0.5": Binary("**", Name("H"), Unary("-", Number(0.5))),
@@ -82,6 +83,8 @@ REFUSED = {
     "+x": "1: a leading `+` is not part of the language",
     "where(a, b)": "1: expected 3 arguments of `where`, got 2 arguments",
     "min(a)": "1: expected at least 2 arguments of `min`, got 1",
+    "interval(x)": "1: expected 2 arguments of `interval`, got 1 argument",
+    "interval(x[b], t)": "1: `interval` takes the name of a tensor first",
     "sum(h)": "1: expected `sum(index, expression)`, got 1 argument",
     "sum(H, x)": "5: expected an index, one lower-case letter",
     "1 + concat(s, a, b)": "5: `concat` must be the whole expression",

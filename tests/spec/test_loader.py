@@ -194,6 +194,22 @@ def test_a_variant_may_declare_policies_layouts_parameters_and_clauses_of_its_ow
     assert [spec.argument("query").layouts[0].dims, spec.outputs[0].layouts[0].dims] == [tuple("BNTH"), tuple("BNTV")]
 
 
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("interval(key_value_seq_lengths, s) == interval(query, t)", "tensor of integers with one axis, got `query`"),
+        ("interval(width, s) == 0", "tensor of integers with one axis, got `3`"),
+        ("interval(block_layout, s) == 0", "tensor of integers with one axis, got `block_layout`"),
+        ("interval(cu_seqlens_k, s)", "`interval(cu_seqlens_k, s)` is a number, expected a predicate"),
+        ("interval(cu_seqlens_k, h) == 0", "index `h` is neither summed over nor an axis of logit"),
+    ],
+)
+def test_an_interval_is_looked_up_in_integers_of_one_axis(rule: str, why: str) -> None:
+    text = f'variant = "own"\nsummary = "v"\nmasks = ["own"]\n[mask.own]\nattends = "{rule} and t < width"\n'
+    found = errors(text + "[parameters]\nwidth = 3\n[layouts]\n")
+    assert any(why in error for error in found), found
+
+
 def test_all_errors_of_a_file_come_at_once() -> None:
     text = changed(JAX, 'dtype   = "bool"', 'dtype   = "boolean"')
     text = changed(text, 'doc    = "queries"', 'dok    = "queries"')

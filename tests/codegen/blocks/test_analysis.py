@@ -14,9 +14,9 @@ from attnspec.codegen.blocks.affine import affine
 from attnspec.codegen.blocks.analysis import Blocks, analyse, high_text, low_text
 from attnspec.codegen.blocks.normal_form import MAX_CONJUNCTIONS, conjunction_of
 from attnspec.codegen.blocks.regions import Region
-from attnspec.spec.expression import Expression, parse, to_text
+from attnspec.spec.expression import Binary, Expression, Name, parse, substitute, to_text
 from attnspec.spec.loader import find
-from masks_by_hand import MASKS, VOCABULARY, Tried, any_predicate, calls, visible
+from masks_by_hand import FUNCTIONS, MASKS, VOCABULARY, Tried, any_predicate, calls, visible
 
 
 def blocks_of(*texts: str) -> Blocks:
@@ -47,6 +47,11 @@ def ranges(regions: Iterable[Region]) -> list[str]:
          ["4 .. S if start < 4", "max(start + 1, 5) .. S if 4 < stop"]),
         ("s < t and t < s", [], ["start .. S", "0 .. stop"]),
         ("s >= 0", ["0 .. S"], []),
+        ("interval(cu_seqlens_q, t) == interval(cu_seqlens_k, s)",
+         ["cu_seqlens_k[interval(cu_seqlens_q, start)] .. where(interval(cu_seqlens_q, stop - 1) + 1 < U, "
+          "cu_seqlens_k[min(interval(cu_seqlens_q, stop - 1) + 1, U - 1)], S)"],
+         ["cu_seqlens_k[min(interval(cu_seqlens_q, start) + 1, U - 1)] .. S",
+          "0 .. cu_seqlens_k[interval(cu_seqlens_q, stop - 1)]"]),
     ],
 )  # fmt: skip
 def test_ranges_of_keys_as_they_are_printed(text: str, seen: list[str], hidden: list[str]) -> None:
@@ -130,13 +135,13 @@ def keys_of(regions: Iterable[Region], names: dict[str, Any]) -> set[int]:
     """The keys of the ranges that hold, for one block of queries, by Python."""
     found: set[int] = set()
     for region in regions:
-        if all(eval(to_text(test), {}, names) for test in region.given):
-            low, high = (eval(text(region), {}, names) for text in (low_text, high_text))
+        if all(eval(to_text(test), FUNCTIONS, names) for test in region.given):
+            low, high = (eval(text(region), FUNCTIONS, names) for text in (low_text, high_text))
             found |= set(range(max(0, low), min(names["S"], high)))
     return found
 
 
-BY_POSITION = [name for name in MASKS if name not in ("segments", "random_blocks", "explicit")]
+BY_POSITION = [name for name in MASKS if name not in ("segments", "documents", "random_blocks", "explicit")]
 
 
 def compared(predicate: Expression, tried: Tried) -> Blocks:
@@ -149,6 +154,22 @@ def compared(predicate: Expression, tried: Tried) -> Blocks:
         for regions, keys in ((blocks.seen, here.any(0)), (blocks.hidden, ~here.all(0))):
             assert keys_of(regions, names) >= {*np.flatnonzero(keys)}
     return blocks
+
+
+STARTS = "cu_seqlens_k[interval(cu_seqlens_q, t)] - cu_seqlens_q[interval(cu_seqlens_q, t)]"
+SIDES = (("t", "s"), ("cu_seqlens_q", "cu_seqlens_k"))
+SWAPPED = {one: Name(other) for side in SIDES for one, other in (side, side[::-1])}
+ENDS = STARTS.replace("t)]", "t) + 1, U - 1)]").replace("[int", "[min(int")
+
+
+@pytest.mark.parametrize("rule", ["s <= t + {}", "-left <= s - (t + {}) <= right", "not s <= t + {}"])
+@pytest.mark.parametrize("offset", ["0", STARTS, ENDS])
+@settings(max_examples=15, deadline=None)
+@given(tried=calls())
+def test_ranges_inside_documents_lose_no_visible_and_no_hidden_pair(rule: str, offset: str, tried: Tried) -> None:
+    inside = Binary("and", MASKS["documents"], parse(rule.format(f"({offset})")))
+    assert not compared(inside, tried).needs_table
+    compared(substitute(inside, SWAPPED), tried)
 
 
 @pytest.mark.parametrize("name", BY_POSITION)
