@@ -36,6 +36,7 @@ OPERANDS |= {"attn_mask": ("", 4), "query_seq_lengths": ("i32", 1), "key_value_s
 TABLES = {"cu_seqlens_q": ("i32", 2), "cu_seqlens_k": ("i32", 2), "block_layout": ("i1", 4)}
 NUMBERS = ("scale", "cap", "dropout_p")
 ALWAYS = ("query_segment_ids", "key_value_segment_ids", "left", "right", "global_tokens", "scale", "cap")
+ALWAYS += ("width", *TABLES)
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ def _constant_factor(statement: Statement) -> Node | None:
 
 def _dropped(spec: Spec, stage: Stage, printer: _KernelPrinter) -> str:
     """Weights of 0 or scaled; without a seed there is no dropout in this call."""
-    rate, loaded = to_text(stage.expression), Loaded(printer.language)
+    rate, loaded = to_text(stage.expression), _looked_up(spec, stage, printer.language)
     is_cut = any(argument.name == ORIGIN for argument in spec.arguments)
     places = {index: to_text(loaded.named(counted(Name(index)))) if is_cut else index for index in FIRST}
     return "\n".join(

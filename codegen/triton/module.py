@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from attnspec.codegen.kernels.coverage import SINK, require
 from attnspec.codegen.kernels.filling import definitions, filled, per_operand, used
 from attnspec.codegen.kernels.holes import Holes, holes_of, parameters_of
-from attnspec.codegen.kernels.operands import differentiable
+from attnspec.codegen.kernels.language import is_table
+from attnspec.codegen.kernels.operands import differentiable, dims_of, tensors_of
 from attnspec.codegen.kernels.public import public_function
 from attnspec.codegen.module import assemble
 from attnspec.codegen.triton.language import LANGUAGE
@@ -40,7 +41,10 @@ def _kernels(spec: Spec, holes: Holes) -> dict[str, str]:
     }
     if not holes.derived:
         del parts["_d_product"]
-    for name, holds in (("LAUNCHES_WITH_OPERANDS", bool(operands)), ("LAUNCHES_WITH_DROPOUT", holes.flags["DROPOUT"])):
+    axes = {len(dims_of(spec, table)) for table in tensors_of(spec) if is_table(table)}
+    launches = {"OPERANDS": bool(operands), "BOUNDS": bool(axes), "LAYOUTS": max(axes, default=0) > 1}
+    for name, holds in {**launches, "DROPOUT": holes.flags["DROPOUT"]}.items():
+        name = f"LAUNCHES_WITH_{name}"
         own = parts.pop(name)
         if holds:
             parts["LAUNCHES"] = own.replace(name, "LAUNCHES", 1)

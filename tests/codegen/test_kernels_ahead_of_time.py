@@ -24,6 +24,8 @@ CHOICES = [
     Choice("sm_90", "longformer", "key_gradients", 128),
     Choice("sm_90", "packed_documents", "query_gradient", 64),
     Choice("sm_90", "gemma2", "decode", 128, "bf16"),
+    Choice("sm_90", "variable_lengths", "key_gradients", 128, "bf16"),
+    Choice("gfx942", "bigbird", "forward", 64),
     Choice("gfx942", "packed_documents", "decode", 64),
     Choice("sm_80", "packed_documents", "forward", 64),
     Choice("sm_90", SDPA, "forward", 128, "bf16", ("attn_mask", "seed", "scale")),

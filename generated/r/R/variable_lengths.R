@@ -276,7 +276,8 @@ variable_lengths <- function(query, key, value, cu_seqlens_q, cu_seqlens_k, scal
 
 .gather_last <- function(table, index) {
   # Places of the last axis, counted from 1: the axes of `index` take its place.
-  array(.rows(table)[, index], c(dim(table)[-length(dim(table))], dim(index)))
+  shape <- c(dim(table)[-length(dim(table))], dim(index))
+  if (length(shape)) array(.rows(table)[, index], shape) else c(table)[index]
 }
 
 .interval <- function(bounds, position) {
