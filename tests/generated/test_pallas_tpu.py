@@ -205,7 +205,7 @@ def test_the_grid_has_the_blocks_that_are_seen_and_no_others(
 
 def test_a_bias_has_its_gradient_in_every_block() -> None:
     """Seen or not: what is not seen is zero."""
-    arguments = {"attn_mask": None, "origin": None, "is_causal": True, "scale": 1.0}
+    arguments = {"attn_mask": None, "origin": None, "seed": None, "dropout_p": 0.0, "is_causal": True, "scale": 1.0}
     (rows, columns, kinds), count = module(SDPA)._steps(B=1, T=40, S=20, blocks=(16, 8), by="blocks", **arguments)
     assert list(zip(rows[0], columns[0], strict=True)) == [(row, column) for row in range(3) for column in range(3)]
     assert count == 9
