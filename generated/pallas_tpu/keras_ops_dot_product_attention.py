@@ -197,16 +197,21 @@ def _hidden_gradient_kernel(
 
 
 def _query_gradient_kernel(
-    rows, columns, kinds, query, key, value, bias, mask, origin, d_output, lse, delta, d_query, summed,
+    rows, columns, kinds, query, key, value, bias, mask, origin, output, d_output, lse, d_query, delta, summed,
     *, scale, is_causal, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
-    """One block of keys for a block of queries of one head: the weights are computed again."""
+    """One block of keys for a block of queries of one head: the weights are computed again.
+
+    `delta` is of every row the sum of its weights times their gradients, which is that of the output times its own.
+    """
     b = pl.program_id(0)
     kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
     def begin():
         summed[...] = jnp.zeros(summed.shape, jnp.float32)
+        products = output[...].astype(jnp.float32) * d_output[...].astype(jnp.float32)
+        delta[...] = products.T.sum(0, keepdims=True)
 
     def add(tested):
         product = _dot_rows(key[...], query[...])
@@ -655,8 +660,7 @@ def _gradients(scale: float, is_causal: bool, saved: tuple[Any, ...], d_outputs:
     (query, key, value, bias, mask, origin, output, lse, shares), d_output = saved, d_outputs[0]
     if 0 in (*query.shape, *value.shape):
         return tuple(map(_zeros, (query, key, value, bias, mask, origin)))
-    delta = _delta(output, d_output)
-    d_query = _query_gradient(query, key, value, d_output, lse, delta, bias, mask, origin, scale, is_causal)
+    d_query, delta = _query_gradient(query, key, value, output, d_output, lse, bias, mask, origin, scale, is_causal)
     d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, bias, mask, origin, scale, is_causal)
     d_value = _with_hidden_gradient(query, value, d_output, shares, d_value, bias, mask, origin, scale, is_causal).astype(
         value.dtype
@@ -675,40 +679,41 @@ def _query_gradient(
     query: Array,
     key: Array,
     value: Array,
+    output: Array,
     d_output: Array,
     lse: Array,
-    delta: Array,
     bias: Array | None,
     mask: Array | None,
     origin: Array | None,
     scale: float,
     is_causal: bool,
-) -> Array:
-    """One kernel, over blocks of queries."""
+) -> tuple[Array, Array]:
+    """One kernel, over blocks of queries; and what the other one needs of every row."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
     steps, count = _steps(B, T, S, blocks, "rows", bias, mask, origin, scale, is_causal)
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
-    d_query = pl.pallas_call(
+    rows: Any = jax.ShapeDtypeStruct((B, N, 1, queries.shape[1]), jnp.float32)
+    d_query, delta = pl.pallas_call(
         functools.partial(_query_gradient_kernel, scale=scale, is_causal=is_causal, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
-        jax.ShapeDtypeStruct(queries.shape, query.dtype),
+        (jax.ShapeDtypeStruct(queries.shape, query.dtype), rows),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(B, N, count),
             in_specs=[
                 _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _of_pairs(place, bias, BLOCK_T, BLOCK_S), _of_pairs(place, mask, BLOCK_T, BLOCK_S), _scalars(origin),
-                _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
+                _queries(place, BLOCK_T, V), _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T),
             ],
-            out_specs=_queries(place, BLOCK_T, H),
+            out_specs=(_queries(place, BLOCK_T, H), _per_query(place, BLOCK_T)),
             scratch_shapes=[_sums(_up(H, LANES), BLOCK_T)],
         ),
         **_options(3),
     )(
         *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), _pairs(bias), _pairs(mask), origin,
-        _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
+        _flat(output, BLOCK_T), _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T),
     )  # fmt: skip
-    return _heads(d_query, T, N, H)
+    return _heads(d_query, T, N, H), delta[..., :T]
 
 
 def _key_gradients(

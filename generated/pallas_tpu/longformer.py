@@ -146,16 +146,21 @@ def _forward_kernel(
 
 
 def _query_gradient_kernel(
-    rows, columns, kinds, query, key, value, origin, d_output, lse, delta, d_query, summed,
+    rows, columns, kinds, query, key, value, origin, output, d_output, lse, d_query, delta, summed,
     *, scale, global_tokens, left, right, T, S, BLOCK_T, BLOCK_S,
 ):  # fmt: skip
-    """One block of keys for a block of queries of one head: the weights are computed again."""
+    """One block of keys for a block of queries of one head: the weights are computed again.
+
+    `delta` is of every row the sum of its weights times their gradients, which is that of the output times its own.
+    """
     b = pl.program_id(0)
     kind, t, s = _step(b, rows, columns, kinds, BLOCK_T, BLOCK_S)
 
     @pl.when(kind & FIRST > 0)
     def begin():
         summed[...] = jnp.zeros(summed.shape, jnp.float32)
+        products = output[...].astype(jnp.float32) * d_output[...].astype(jnp.float32)
+        delta[...] = products.T.sum(0, keepdims=True)
 
     def add(tested):
         product = _dot_rows(key[...], query[...])
@@ -461,8 +466,7 @@ def _gradients(
     (query, key, value, origin, output, lse), d_output = saved, d_outputs[0]
     if 0 in (*query.shape, *value.shape):
         return tuple(map(_zeros, (query, key, value, origin)))
-    delta = _delta(output, d_output)
-    d_query = _query_gradient(query, key, value, d_output, lse, delta, origin, scale, global_tokens, left, right)
+    d_query, delta = _query_gradient(query, key, value, output, d_output, lse, origin, scale, global_tokens, left, right)
     d_key, d_value = _key_gradients(query, key, value, d_output, lse, delta, origin, scale, global_tokens, left, right)
     return d_query, d_key, d_value, None
 
@@ -471,40 +475,41 @@ def _query_gradient(
     query: Array,
     key: Array,
     value: Array,
+    output: Array,
     d_output: Array,
     lse: Array,
-    delta: Array,
     origin: Array | None,
     scale: float,
     global_tokens: int,
     left: int,
     right: int,
-) -> Array:
-    """One kernel, over blocks of queries."""
+) -> tuple[Array, Array]:
+    """One kernel, over blocks of queries; and what the other one needs of every row."""
     (B, T, N, H), (S, K, V) = query.shape, value.shape[1:]
     BLOCK_T, BLOCK_S = blocks = _launch("query_gradient", query, value)
     steps, count = _steps(B, T, S, blocks, "rows", origin, scale, global_tokens, left, right)
     place = functools.partial(_of_query_head, N // K)
     queries = _flat(query, BLOCK_T)
-    d_query = pl.pallas_call(
+    rows: Any = jax.ShapeDtypeStruct((B, N, 1, queries.shape[1]), jnp.float32)
+    d_query, delta = pl.pallas_call(
         functools.partial(_query_gradient_kernel, scale=scale, global_tokens=global_tokens, left=left, right=right, T=T, S=S, BLOCK_T=BLOCK_T, BLOCK_S=BLOCK_S),
-        jax.ShapeDtypeStruct(queries.shape, query.dtype),
+        (jax.ShapeDtypeStruct(queries.shape, query.dtype), rows),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(B, N, count),
             in_specs=[
                 _queries(place, BLOCK_T, H), _keys(place, BLOCK_S, H), _keys(place, BLOCK_S, V), _scalars(origin),
-                _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T), _per_query(place, BLOCK_T),
+                _queries(place, BLOCK_T, V), _queries(place, BLOCK_T, V), _per_query(place, BLOCK_T),
             ],
-            out_specs=_queries(place, BLOCK_T, H),
+            out_specs=(_queries(place, BLOCK_T, H), _per_query(place, BLOCK_T)),
             scratch_shapes=[_sums(_up(H, LANES), BLOCK_T)],
         ),
         **_options(3),
     )(
         *steps, queries, _flat(key, BLOCK_S), _flat(value, BLOCK_S), origin,
-        _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T), _filled(delta, BLOCK_T),
+        _flat(output, BLOCK_T), _flat(d_output, BLOCK_T), _filled(lse, BLOCK_T),
     )  # fmt: skip
-    return _heads(d_query, T, N, H)
+    return _heads(d_query, T, N, H), delta[..., :T]
 
 
 def _key_gradients(
@@ -554,11 +559,6 @@ _attention.defvjp(_saved, _gradients)
 def _zeros(array: Array | None) -> Array | None:
     """The gradient of what nothing depends on."""
     return None if array is None or not jnp.issubdtype(array.dtype, jnp.floating) else jnp.zeros_like(array)
-
-
-def _delta(output: Array, d_output: Array) -> Array:
-    """Of every row the sum of its weights times their gradients, which is that of the output times its own."""
-    return (output.astype(jnp.float32) * d_output.astype(jnp.float32)).sum(-1).transpose(0, 2, 1)[:, :, None]
 
 
 def _exponential(lse: Array) -> Array:
