@@ -13,7 +13,7 @@ DEBIAN = ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1); } >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint generate nightly faults kernels-full bench bench-blockwise bench-gpu tpu-compile coverage constraints clean r chromium
+.PHONY: help check test lint generate nightly faults kernels-full bench bench-blockwise bench-forms bench-gpu tpu-compile coverage constraints clean r chromium
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -50,6 +50,9 @@ bench: $(STAMP) ## measure cases per second of every lane
 
 bench-blockwise: $(STAMP) ## time and memory of the blockwise forms beside torch's, jax's, Keras's and NumPy's: benchmarks/results/blockwise.json
 	$(BIN)/python benchmarks/blockwise.py
+
+bench-forms: $(STAMP) ## up to which size the direct forms are faster, for `attnspec generate --form auto`: benchmarks/results/forms.json
+	$(BIN)/python benchmarks/forms.py
 
 bench-gpu: ## on a machine with a GPU, by its own torch and Triton: kernels checked, then timed: benchmarks/results/gpu.json
 	$(PYTHON) benchmarks/gpu.py

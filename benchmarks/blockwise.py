@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class Case:
     gradient: bool = False
     peer: str = ""
     memory: bool = False
+    form: str = "_blockwise"  # of the subject
 
     @property
     def framework(self) -> str:
@@ -152,10 +153,10 @@ def inputs(case: Case, length: int) -> list[Any]:
     return [random.standard_normal(shape, dtype=np.float32) for shape in shapes]
 
 
-def generated(case: Case, suffix: str = "_blockwise") -> tuple[Callable[..., Any], dict[str, Any], Any]:
+def generated(case: Case) -> tuple[Callable[..., Any], dict[str, Any], Any]:
     """The generated function, its options and its module."""
     name, options = case.module()
-    module = importlib.import_module(f"attnspec.generated.{case.target}.{name}{suffix}")
+    module = importlib.import_module(f"attnspec.generated.{case.target}.{name}{case.form}")
     return getattr(module, name), options, module
 
 
@@ -294,9 +295,9 @@ def in_numpy(case: Case, length: int) -> Iterator[Call]:
     import numpy as np
 
     *arrays, cotangent = inputs(case, length)
-    for suffix in ("_blockwise", ""):
-        attend, options, module = generated(case, suffix)
-        if suffix == "" and case.peer:
+    for form in (case.form, ""):
+        attend, options, module = generated(replace(case, form=form))
+        if form == "" and case.peer:
             heads_first = [np.ascontiguousarray(array.swapaxes(1, 2)) for array in arrays]
             yield lambda heads_first=heads_first: by_hand(case, *heads_first)
         elif case.gradient:
@@ -347,7 +348,7 @@ def times(case: Case) -> dict[str, Any]:
     taken: list[tuple[float, float]] = []
     begun = time.perf_counter()
     while len(taken) < 3 or (time.perf_counter() - begun < SECONDS and len(taken) < 60):
-        taken.append((_seconds(subject), _seconds(peer)))
+        taken.append((seconds(subject), seconds(peer)))
     best = [min(column) for column in zip(*taken, strict=True)]
     ratios = sorted(one / other for one, other in taken)
     return {
@@ -357,7 +358,8 @@ def times(case: Case) -> dict[str, Any]:
     }
 
 
-def _seconds(call: Call) -> float:
+def seconds(call: Call) -> float:
+    """Processor time of one call."""
     begun = time.process_time()
     call()
     return time.process_time() - begun
@@ -384,8 +386,8 @@ def _status(key: str) -> float:
 def measured(case: Case) -> dict[str, Any]:
     """What a process of its own finds."""
     if not case.memory:
-        return json.loads(_worker(case.name))
-    short, long = (float(_worker(case.name, length)) for length in (case.length, 2 * case.length))
+        return json.loads(run_worker(__file__, case.name))
+    short, long = (float(run_worker(__file__, case.name, length)) for length in (case.length, 2 * case.length))
     return {
         "mebibytes": [round(short, 1), round(long, 1)],
         "lengths": [case.length, 2 * case.length],
@@ -393,8 +395,9 @@ def measured(case: Case) -> dict[str, Any]:
     }
 
 
-def _worker(name: str, length: int = 0) -> str:
-    command = [sys.executable, __file__, "--worker", name, str(length)]
+def run_worker(script: str, name: str, length: int = 0) -> str:
+    """What a script prints in a process of its own, on one thread."""
+    command = [sys.executable, script, "--worker", name, str(length)]
     run = subprocess.run(command, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True, check=False)
     if run.returncode:
         raise RuntimeError(f"{name}: {run.stderr}")
@@ -416,7 +419,7 @@ def main(chosen: list[str]) -> None:
             continue
         load = os.getloadavg()[0]
         found = measured(case)
-        sizes = {key: value for key, value in asdict(case).items() if key not in ("name", "predicted", "memory")}
+        sizes = {key: value for key, value in asdict(case).items() if key not in ("name", "predicted", "memory", "form")}
         kept[case.name] = {"predicted": case.predicted, **found, **sizes, "load": round(load, 1)}
         print(f"{case.name:<26} predicted {case.predicted:<5} {found}", flush=True)
     packages = {name: version(name) for name in ("numpy", "torch", "jax", "jaxlib", "tensorflow", "keras")}

@@ -24,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--api", action="append", default=[], metavar="NAME", help="the same as SPEC; may be repeated")
     parser.add_argument("--target", action="append", choices=sorted(NAMES), help="only this target; may be repeated")
-    parser.add_argument("--form", choices=FORMS, default="auto", help="only this form; auto: blockwise too where there is one")
+    parser.add_argument(
+        "--form",
+        choices=FORMS,
+        default="both",
+        help="both forms, each in a file of its own, or one; auto: one file that chooses by size",
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where files go; a TOML file outside the project needs it")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="write nothing; exit 1 with a diff when a file is stale")
@@ -44,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
             specs,
             options.target,
             _OWN_FOLDER if own else options.out,
-            own and not names and not options.target and options.form == "auto",
+            own and not names and not options.target and options.form == "both",
             options.form,
         )
         return _report(found, options) if options.diff or options.check else _apply(found)

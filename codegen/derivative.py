@@ -25,10 +25,10 @@ from attnspec.spec.model import Argument, Output, Spec
 
 def vjp_program(spec: Spec, program: Program) -> Program:
     """The program of `<name>_vjp(d_output, ...)`. Raises LoweringError for what has no derivative here."""
-    prologue, body = _split_prologue(program.body)
+    prologue, body = split_prologue(program.body)
     noted = (line for statement in prologue for line in _noting_given(spec, statement))
     prologue = tuple(dict.fromkeys(noted))  # a shape once, before the first of several layouts is taken apart
-    return Program(f"{program.name}_vjp", (*prologue, *_vjp_body(spec, body)), program.batched)
+    return Program(f"{program.name}_vjp", (*prologue, *vjp_body(spec, body)), program.batched)
 
 
 def reverse_stages(spec: Spec, stages: tuple[Statement, ...], output: Ref) -> tuple[list[Statement], list[Statement]]:
@@ -64,7 +64,8 @@ def cotangent_name(spec: Spec) -> str:
     return "d_output" if len(_differentiable(spec)) == 1 else "d_outputs"
 
 
-def _split_prologue(body: tuple[Statement, ...]) -> tuple[tuple[Statement, ...], tuple[Statement, ...]]:
+def split_prologue(body: tuple[Statement, ...]) -> tuple[tuple[Statement, ...], tuple[Statement, ...]]:
+    """What a function does before the attention, and the attention."""
     first = next(i for i, s in enumerate(body) if _begins(s))
     return body[:first], body[first:]
 
@@ -76,12 +77,12 @@ def _begins(statement: Statement) -> bool:
     return isinstance(statement, If) and statement.clause.startswith("path.")
 
 
-def _vjp_body(spec: Spec, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+def vjp_body(spec: Spec, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
     """Forward and backward of one path, and of each where there are several: backward, paths share nothing."""
     last = body[-1]
     if isinstance(last, If) and last.clause.startswith("path."):
         shared = body[:-1]
-        one, other = _vjp_body(spec, (*shared, *last.body)), _vjp_body(spec, (*shared, *last.orelse))
+        one, other = vjp_body(spec, (*shared, *last.body)), vjp_body(spec, (*shared, *last.orelse))
         return (If(last.test, one, other, last.clause),)
     first = next(i for i, s in enumerate(body) if isinstance(s, Return) or getattr(s, "clause", "").startswith("returns."))
     return tuple(_Reverse(spec, body[:first], body[first:]).statements())

@@ -15,7 +15,7 @@ from pathlib import Path
 from attnspec.codegen import VERSION
 from attnspec.codegen.blockwise import coverage as coverage_by_blocks
 from attnspec.codegen.blockwise.module import TARGETS as BLOCKWISE
-from attnspec.codegen.blockwise.module import blockwise_modules
+from attnspec.codegen.blockwise.module import auto_module, blockwise_modules
 from attnspec.codegen.index_notation import LoweringError
 from attnspec.codegen.kernels import coverage, refusals
 from attnspec.codegen.module import covers, module_text, require
@@ -30,8 +30,8 @@ from attnspec.spec.model import Spec
 
 MANIFEST = "manifest.json"
 LINE_LENGTH = 128
-FORMS = ("auto", "direct", "blockwise")
-"""Which forms are written: both where a spec has both, or one of them."""
+FORMS = ("both", "direct", "blockwise", "auto")
+"""Which forms are written: a file of each where a spec has both, one of them, or one file that has both and chooses."""
 KERNELS = {"pallas": pallas, "pallas_tpu": pallas_tpu, "triton": triton}
 """Targets of fused kernels, whose rooms are alike."""
 
@@ -59,7 +59,7 @@ class Changes:
                 _replace(self.folder / path, text)
 
 
-def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, complete: bool, form: str = "auto") -> Changes:
+def changes(specs: Iterable[Spec], targets: Iterable[str] | None, folder: Path, complete: bool, form: str = "both") -> Changes:
     """Compare `folder` with what `specs` give on `targets`, or on every target that covers them.
 
     `complete`: files of other specs are no longer produced. `form` is one of FORMS. Raises LoweringError where a spec cannot
@@ -88,7 +88,7 @@ def source(spec: Spec, target: str, formatted: bool) -> str | None:
     return _format({"source.py": text})["source.py"] if formatted else text
 
 
-def _render(specs: list[Spec], targets: list[str] | None, form: str = "auto") -> dict[str, tuple[str, str]]:
+def _render(specs: list[Spec], targets: list[str] | None, form: str = "both") -> dict[str, tuple[str, str]]:
     """Relative path -> (spec name, formatted text)."""
     if form == "blockwise":
         _require_blockwise(specs, targets)
@@ -144,8 +144,9 @@ def _modules(specs: list[Spec], targets: list[str] | None, form: str) -> dict[st
             )
         for spec in chosen:
             if form != "blockwise":
-                texts[f"{target}/{spec.module_name}.py"] = (spec.name, module_text(spec, TARGETS[target]))
-            for suffix, text in blockwise_modules(spec, TARGETS[target]) if form != "direct" else ():
+                write = auto_module if form == "auto" else module_text
+                texts[f"{target}/{spec.module_name}.py"] = (spec.name, write(spec, TARGETS[target]))
+            for suffix, text in blockwise_modules(spec, TARGETS[target]) if form in ("both", "blockwise") else ():
                 texts[f"{target}/{spec.module_name}_{suffix}.py"] = (spec.name, text)
     return texts
 

@@ -32,6 +32,7 @@ SMALL_BLOCK = 16  # the block of the blockwise form in lanes: the pool's sizes l
 SMALL_BLOCKS = {"jax": 2, "keras-jax": 2}  # a short run gives a lane that compiles every call no others than the smallest
 SMALL_LAUNCH = tuple((size, 256, (16, 8, 4, 1)) for size in (2, 4))  # blocks of kernels in lanes, where they are interpreted
 SMALL_LAUNCHES: Mapping[str, Any] = {"triton": SMALL_LAUNCH, "pallas": SMALL_LAUNCH, "pallas_tpu": (16, 8)}
+SMALL_CALL = 12  # T * S up to which files that choose take the direct form in lanes: some calls of the pool, not all
 SMALL_SHARE = 4  # keys of which programs of Triton's may share out a row
 
 
@@ -175,9 +176,10 @@ def load(subject: Subject) -> Loaded:
     if subject.module.endswith(".R"):
         return Loaded(importlib.import_module("attnspec.harness.lanes.in_r").load(subject.module, subject.function), None)
     module = _module(subject.module)
-    if subject.name.endswith("@blockwise"):
-        vars(module)["BLOCK"] = small_block(subject.lane)
-    elif subject.name.partition(":")[0] in KERNELS:
+    if not (subject.is_brought or subject.is_native):  # a file with blocks is that of a form, or has chosen it
+        small = {"BLOCK": small_block(subject.lane), "DIRECT_UP_TO": SMALL_CALL}
+        vars(module).update({name: size for name, size in small.items() if name in vars(module)})
+    if subject.name.partition(":")[0] in KERNELS:
         vars(module)["LAUNCHES"] = dict.fromkeys(vars(module)["LAUNCHES"], SMALL_LAUNCHES[subject.lane])
         if "SHARE" in vars(module):
             vars(module)["SHARE"] = SMALL_SHARE

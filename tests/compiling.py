@@ -7,8 +7,10 @@ import textwrap
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import Mock, patch
 
-from attnspec.codegen.blockwise.module import blockwise_modules
+from attnspec.codegen.blockwise.choice import DIRECT_UP_TO
+from attnspec.codegen.blockwise.module import auto_module, blockwise_modules
 from attnspec.codegen.derivative import vjp_program
 from attnspec.codegen.lower import lower_spec
 from attnspec.codegen.module import function_text, module_text, vjp_text
@@ -40,6 +42,16 @@ def blockwise_module_of(spec: Spec, target: str) -> ModuleType:
     ((_, source),) = blockwise_modules(spec, TARGETS[target])
     module = ModuleType(f"{spec.module_name}_blockwise_for_{target}")
     exec(compile(source, f"<{module.__name__}>", "exec"), module.__dict__)
+    return module
+
+
+def choosing_module_of(spec: Spec, target: str, direct_up_to: int) -> ModuleType:
+    """The module that takes calls of up to so many logits of a head at once; `_direct` notes its calls."""
+    with patch.dict(DIRECT_UP_TO, {target: direct_up_to}):
+        source = auto_module(spec, TARGETS[target])
+    module = ModuleType(f"{spec.module_name}_auto_for_{target}")
+    exec(compile(source, f"<{module.__name__}>", "exec"), module.__dict__)
+    vars(module)["_direct"] = Mock(wraps=vars(module)["_direct"])
     return module
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from attnspec.codegen.blockwise.choice import direct_function
 from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, rule_of_masks
 from attnspec.codegen.blockwise.heads_first import ENDS, LOWEST, HeadsFirst, at_level, others, public, seen_blocks
 from attnspec.codegen.blockwise.lookups import along, extremes
@@ -26,14 +27,16 @@ _JOINED: dict[str, Dims] = {
 """How results lie while they are made: positions in front."""
 
 
-def parts(spec: Spec, target: Target) -> Iterator[str]:
+def parts(spec: Spec, target: Target, auto: bool) -> Iterator[str]:
     """The definitions of a blockwise module."""
     loops = _Loops(spec, target)
     yield _visible(spec, target)
     yield loops.forward()
     yield loops.backward()
     yield _attend(spec)
-    yield public(spec, target, "_attend")
+    if auto:
+        yield direct_function(spec, target, "_shape({})")
+    yield public(spec, target, "_attend", auto)
 
 
 def _visible(spec: Spec, target: Target) -> str:

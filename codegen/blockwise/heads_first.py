@@ -13,6 +13,7 @@ from functools import reduce
 
 from attnspec.codegen.blocks.analysis import all_of
 from attnspec.codegen.blocks.regions import Region
+from attnspec.codegen.blockwise.choice import chosen
 from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, scalars
 from attnspec.codegen.blockwise.layouts import Layouts
 from attnspec.codegen.blockwise.lookups import along, blocks_of, extremes
@@ -41,10 +42,10 @@ _KINDS = {"logits": "compute", "weights": "compute", "d_logits": "compute", LOWE
 """The kinds of what the skeletons assign."""
 
 
-def public(spec: Spec, target: Target, function: str) -> str:
+def public(spec: Spec, target: Target, function: str, auto: bool) -> str:
     """The documented function: the direct form's checks, then the loops."""
-    call = Line(f"return {function}({', '.join((*BLOCKED, *others(spec)))})")
-    body = Printer(target, batched=False).function_body(Program(spec.function_name, (*prologue(spec), call), batched=False))
+    lines = chosen(spec, target, auto, f"{function}({', '.join((*BLOCKED, *others(spec)))})")
+    body = Printer(target, batched=False).function_body(Program(spec.function_name, (*prologue(spec), *lines), batched=False))
     return f"{signature_text(spec, target)}\n{indent(body)}"
 
 

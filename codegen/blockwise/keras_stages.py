@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from attnspec.codegen.blockwise.choice import direct_function
 from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, rule_of_masks
 from attnspec.codegen.blockwise.heads_first import ENDS, HeadsFirst, at_level, others, public, seen_blocks
 from attnspec.codegen.blockwise.lookups import along, extremes
@@ -19,11 +20,13 @@ from attnspec.codegen.program import Assign, Line, Ref
 from attnspec.spec.model import Spec
 
 
-def parts(spec: Spec, target: Target) -> Iterator[str]:
+def parts(spec: Spec, target: Target, auto: bool) -> Iterator[str]:
     """The definitions of a blockwise module."""
     yield _visible(spec, target)
     yield _Stages(spec, target).attend()
-    yield public(spec, target, "_attend")
+    if auto:
+        yield direct_function(spec, target, "_shape({})")
+    yield public(spec, target, "_attend", auto)
 
 
 def _visible(spec: Spec, target: Target) -> str:

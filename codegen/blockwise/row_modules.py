@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from attnspec.codegen.blockwise.choice import chosen, direct_function, direct_vjp
 from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, rule_of_masks, scalars
 from attnspec.codegen.blockwise.layouts import Layouts
 from attnspec.codegen.blockwise.lookups import extremes
@@ -16,20 +17,25 @@ from attnspec.codegen.prologue import prologue
 from attnspec.spec.model import Spec
 
 
-def torch_parts(spec: Spec, target: Target) -> Iterator[str]:
+def torch_parts(spec: Spec, target: Target, auto: bool) -> Iterator[str]:
     """The definitions of torch's module."""
     # Views tell q, k and v apart where a caller passes one tensor for all: Dynamo takes no tensor twice.
     tensors = ("query", "key.view_as(key)", "value.view_as(value)")
     yield from _loops(spec, target)
     yield _FUNCTION_CLASS.format(**_names(spec))
-    yield _public(spec, target, f"_Blockwise.apply({', '.join((*tensors, *lookups(spec), *scalars(spec)))})")
+    if auto:
+        yield direct_function(spec, target)
+    yield _public(spec, target, auto, f"_Blockwise.apply({', '.join((*tensors, *lookups(spec), *scalars(spec)))})")
 
 
-def numpy_parts(spec: Spec, target: Target) -> Iterator[str]:
+def numpy_parts(spec: Spec, target: Target, auto: bool) -> Iterator[str]:
     """The definitions of NumPy's module."""
     yield from _loops(spec, replace(target, ops={**target.ops, "einsum": _matrix_product}))
-    yield _public(spec, target, f"_forward({', '.join((*BLOCKED, *lookups(spec), *scalars(spec)))})")
-    yield _vjp(spec, target)
+    if auto:
+        yield direct_function(spec, target)
+        yield direct_vjp(spec, target)
+    yield _public(spec, target, auto, f"_forward({', '.join((*BLOCKED, *lookups(spec), *scalars(spec)))})")
+    yield _vjp(spec, target, auto)
 
 
 def _matrix_product(printer: Printer, op: Op) -> str:
@@ -98,18 +104,19 @@ def _visible(spec: Spec) -> str:
     )
 
 
-def _public(spec: Spec, target: Target, call: str) -> str:
+def _public(spec: Spec, target: Target, auto: bool, call: str) -> str:
     """The documented function: the direct form's checks, then the loop."""
-    program = Program(spec.function_name, (*prologue(spec), Line(f"return {call}")), batched=False)
+    program = Program(spec.function_name, (*prologue(spec), *chosen(spec, target, auto, call)), batched=False)
     return f"{signature_text(spec, target)}\n{indent(Printer(target, batched=False).function_body(program))}"
 
 
-def _vjp(spec: Spec, target: Target) -> str:
+def _vjp(spec: Spec, target: Target, auto: bool) -> str:
     """The function that returns the gradients of the documented one."""
     gradients = ", ".join(f"d_{name}" for name in BLOCKED)
     given = ", ".join((*BLOCKED, *lookups(spec), "np.asarray(d_output)", *scalars(spec)))
     named = ", ".join(f'"{name}": d_{name}' for name in BLOCKED)
-    lines = (Line(f"{gradients} = _backward({given})"), Line(f"return {{{named}}}"))
+    *direct, _ = chosen(spec, target, auto, "", "_direct_vjp", "np.asarray(d_output)")
+    lines = (*direct, Line(f"{gradients} = _backward({given})"), Line(f"return {{{named}}}"))
     return vjp_text(spec, Program(f"{spec.function_name}_vjp", (*prologue(spec), *lines), batched=False), target)
 
 

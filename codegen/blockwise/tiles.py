@@ -19,7 +19,7 @@ from attnspec.codegen.program import Assign, Line, Ref, Statement
 from attnspec.spec.model import Spec
 
 
-def parts(spec: Spec, target: Target) -> Iterator[str]:
+def parts(spec: Spec, target: Target, auto: bool) -> Iterator[str]:
     """The definitions of a blockwise module."""
     loops = _Loops(spec, target)
     yield _visible(spec, target)
@@ -28,7 +28,7 @@ def parts(spec: Spec, target: Target) -> Iterator[str]:
     yield loops.direct()
     yield _SECOND
     yield _RULE.format(**_names(spec))
-    yield public(spec, target, "_attend")
+    yield public(spec, target, "_attend", auto)
 
 
 def _names(spec: Spec) -> dict[str, str]:

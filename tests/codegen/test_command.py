@@ -56,7 +56,9 @@ def test_a_variant_of_ones_own_is_compiled_to_a_folder_and_runs_without_attnspec
     assert run.stdout == "24.0 ['key', 'query', 'value']\n"
 
 
-@pytest.mark.parametrize(("form", "suffixes"), [("direct", [""]), ("blockwise", ["_blockwise"]), ("auto", ["", "_blockwise"])])
+@pytest.mark.parametrize(
+    ("form", "suffixes"), [("direct", [""]), ("blockwise", ["_blockwise"]), ("both", ["", "_blockwise"]), ("auto", [""])]
+)
 def test_a_form_is_written_alone_where_it_is_asked_for(own: Path, tmp_path: Path, form: str, suffixes: list[str]) -> None:
     out = tmp_path / "out"
     assert main([str(own), "--target", "numpy", "--form", form, "--out", str(out)]) == OK

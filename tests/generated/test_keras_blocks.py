@@ -20,7 +20,7 @@ from attnspec.spec.model import Spec
 from blockwise_specs import LOOKED_UP, SPECS, looked_up
 from builtin_calls import function
 from by_hand import random_arrays
-from compiling import blockwise_module_of, module_of
+from compiling import blockwise_module_of, choosing_module_of, module_of
 from in_keras import BACKEND, WIDE, Tensors, array_of, keras, ops, outputs_and_gradients, tensors_of
 
 CLOSE = 1e-12 if WIDE == "float64" else 3e-6
@@ -157,6 +157,15 @@ def test_second_derivatives_are_those_of_the_direct_form_or_refused() -> None:
     for name, slope in expected.items():
         np.testing.assert_allclose(found[name], slope, atol=1e-11)
         assert np.abs(slope).max() > 0.01
+
+
+def test_short_calls_are_taken_at_once() -> None:
+    spec = SPECS["bottom-right"]
+    chosen, direct = choosing_module_of(spec, "keras", 12), module_of(spec, "keras")
+    for rows, calls in ((3, 1), (4, 1)):
+        given = tensors_of(lengths(rows, 4))
+        np.testing.assert_allclose(array_of(chosen.tried(**given)), array_of(direct.tried(**given)), atol=CLOSE)
+        assert chosen._direct.call_count == calls
 
 
 def test_derivatives_by_numbers_are_refused_by_name() -> None:

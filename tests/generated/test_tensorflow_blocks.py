@@ -20,7 +20,7 @@ from attnspec.spec.model import Spec
 from blockwise_specs import LOOKED_UP, SPECS, looked_up
 from builtin_calls import function
 from by_hand import random_arrays
-from compiling import blockwise_module_of, module_of
+from compiling import blockwise_module_of, choosing_module_of, module_of
 
 Attention = Callable[..., tf.Tensor]
 X = tf.constant(random_arrays(0, x=(1, 5, 2, 3))["x"])
@@ -120,6 +120,16 @@ def test_second_derivatives_and_a_mapped_call_are_those_of_the_direct_form() -> 
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)
         assert np.abs(other).max() > 0.01
+
+
+def test_short_calls_are_taken_at_once() -> None:
+    spec = SPECS["bottom-right"]
+    chosen, direct = choosing_module_of(spec, "tensorflow", 12), module_of(spec, "tensorflow")
+    for rows, calls in ((3, 1), (4, 1)):
+        given = lengths(rows, 4)
+        for found, expected in zip(results(chosen.tried)(*given), results(direct.tried)(*given), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-12)
+        assert chosen._direct.call_count == calls
 
 
 @pytest.mark.parametrize("traced", [False, True])
