@@ -22,6 +22,7 @@ from attnspec.harness.checks.arguments import EMPTY, STEP
 from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.preconditions import Violation
 from attnspec.harness.checks.variation import Variation, offered
+from attnspec.harness.drive import derive
 from attnspec.harness.facts import facts_as_meant
 from attnspec.harness.lanes.call import WrongCount, filler, inputs, output_names
 from attnspec.harness.lanes.framework import DTYPES
@@ -35,7 +36,8 @@ from attnspec.spec.resolve import EvaluationError, resolve
 TARGETS = ("numpy", "torch")
 USUAL, ALWAYS = "float32", "in every call"
 OWNERS = ("object", "placement")  # what they are about is done before the call, to the weights
-QUICK, MANY = 24, 96  # the calls of a quick run, and those that say whether a drop shows at all
+QUICK, MANY = 24, 96  # the calls of a quick run, each with two draws of values, and those that say whether a drop shows at all
+SEED = 2
 FINDERS = ("arguments", "cases", "preconditions")
 HIDDEN, MISSED = "shows nowhere", "missed"
 
@@ -177,7 +179,8 @@ class Finder:
         varied += drawn.under_dropout(spec, varied)
         by_name = {name: [v for v in varied if v.argument == name] for name in {v.argument for v in varied}}
         configurations = [*pool(spec, dtype, MANY), *(case.configuration for case in (*alone, *both))]
-        cases = [Case(configuration, seed) for configuration, seed in product(configurations, (STEP, EMPTY))]
+        asked = [Case(each, derive(SEED, number)) for number, each in enumerate(2 * configurations[:QUICK])]
+        cases = [*asked, *(Case(configuration, seed) for configuration, seed in product(configurations, (STEP, EMPTY)))]
         broken = [(each, filler(each.configuration)) for each in preconditions.violations(spec, dtype)[0]]
         return cls(spec, subject, Dropping(spec, call), by_name, cases, broken)
 
