@@ -13,7 +13,7 @@ DEBIAN = ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1); } >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint generate nightly faults kernels-full bench bench-blockwise bench-forms bench-gpu tpu-compile coverage constraints clean r chromium
+.PHONY: help check test lint generate nightly faults kernels-cases kernels-full bench bench-blockwise bench-forms bench-gpu tpu-compile coverage constraints clean r chromium
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -41,6 +41,12 @@ nightly: $(STAMP) ## over a million cases, hours; goes on where it was interrupt
 
 faults: $(STAMP) ## plant faults in correct code, drop arguments: which check finds each, how it is named; fails where one is missed
 	PYTHONPATH=tests $(BIN)/python -m planted_bugs
+
+kernels-cases: $(STAMP) ## a thousand cases forward, 300 backward of every Triton kernel, interpreted: hours; goes on as nightly does
+	mkdir -p build
+	$(BIN)/attnspec check --targets triton --no-native --profile nightly --cases 1000 --gradient-cases 300 \
+	  --dtypes float32,float16 --checks oracle,gradients --seed 0 --state build/kernels.json --format json > build/kernels.out
+	mv build/kernels.out benchmarks/results/kernels_cases.json
 
 kernels-full: $(STAMP) ## compile every kernel for every chip, dtype and head dim, with limits: benchmarks/results/kernels_*
 	PYTHONPATH=tests $(BIN)/python -m kernels_full

@@ -250,9 +250,10 @@ class Conductor:
             self._emit(self._progress(recorder, dtype, gradient, done, total))
 
         self._crew.pardon()
-        drive(
-            (*configurations, *large(item.spec, dtype)), total, derive(self._plan.seed, item.spec.name, dtype, gradient), handle
-        )
+        tried = (*configurations, *large(item.spec, dtype))
+        if not profile.is_short:  # there a lane that takes long over each is asked about few of the cases
+            tried = tuple(each for each in tried if any(takes(subject.lane, each) for subject in subjects))
+        drive(tried, total, derive(self._plan.seed, item.spec.name, dtype, gradient), handle)
 
     def _judge(self, recorder: Recorder, evidence: Evidence | Case) -> None:
         item = recorder.item

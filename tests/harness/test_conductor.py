@@ -102,6 +102,16 @@ def test_a_right_implementation_passes_every_check() -> None:
     assert 0 < cell.gradients.worst <= 1
 
 
+@pytest.mark.parametrize("slow", [("numpy",), ("jax",)])
+def test_a_long_run_has_no_cases_that_no_lane_takes(slow: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane that gets half of the configurations is asked about as many cases as any other."""
+    monkeypatch.setattr("attnspec.harness.conductor.COMPILED", dict.fromkeys(slow, 2))
+    profile = replace(PROFILES["full"], pool=6, compiled_pool=6, compiled_gradient_pool=6, cases=12, gradient_cases=8)
+    finished, _ = run(plan(subject(RIGHT, "right"), profile=profile, checks=("oracle", "gradients")))
+    cell = finished.tally.cells[SPEC.name, "right", "float32"]
+    assert (cell.cases, cell.gradient_cases) == (12, 8)
+
+
 def test_a_seed_repeats_the_run(tmp_path: Path) -> None:
     wrong = faulty("causal-aligned-bottom-right", tmp_path)
     first, _ = run(plan(wrong))

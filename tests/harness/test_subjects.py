@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attnspec.harness.check_command import _lanes, _usual_lanes
+from attnspec.harness.check_command import _usual_lanes, lanes_named
 from attnspec.harness.plan import COMPILED, PROFILES
 from attnspec.harness.sizes import SHAPES
 from attnspec.harness.subjects import (
@@ -33,7 +33,7 @@ def test_keras_has_a_lane_for_each_backend() -> None:
 
 
 def test_a_target_stands_for_its_lanes() -> None:
-    assert _lanes("keras,torch,keras-torch") == ("keras-jax", "keras-tensorflow", "keras-torch", "torch")
+    assert lanes_named("keras,torch,keras-torch") == ("keras-jax", "keras-tensorflow", "keras-torch", "torch")
 
 
 def test_a_short_run_has_layers_of_other_frameworks_on_one_of_keras_backends() -> None:
