@@ -13,7 +13,7 @@ DEBIAN = ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1); } >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint generate nightly faults kernels-cases kernels-full bench bench-blockwise bench-forms bench-gpu tpu-compile coverage constraints clean r chromium
+.PHONY: help check test lint generate nightly faults kernels-cases pallas-cases kernels-full bench bench-blockwise bench-forms bench-gpu tpu-compile coverage constraints clean r chromium
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -47,6 +47,15 @@ kernels-cases: $(STAMP) ## a thousand cases forward, 300 backward of every Trito
 	$(BIN)/attnspec check --targets triton --no-native --profile nightly --cases 1000 --gradient-cases 300 \
 	  --dtypes float32,float16 --checks oracle,gradients --seed 0 --state build/kernels.json --format json > build/kernels.out
 	mv build/kernels.out benchmarks/results/kernels_cases.json
+
+pallas-cases: $(STAMP) ## the same of every Pallas kernel, for GPUs and TPUs, over all dtypes: hours; goes on as nightly does
+	mkdir -p build
+	$(BIN)/attnspec check --targets pallas --no-native --profile ci --cases 334 --gradient-cases 100 \
+	  --dtypes float32,float16,bfloat16 --checks oracle,gradients --seed 0 --state build/pallas.json --format json > build/pallas.out
+	mv build/pallas.out benchmarks/results/pallas_cases.json
+	$(BIN)/attnspec check --targets pallas_tpu --no-native --profile ci --cases 500 --gradient-cases 150 \
+	  --dtypes float32,bfloat16 --checks oracle,gradients --seed 0 --state build/pallas_tpu.json --format json > build/pallas_tpu.out
+	mv build/pallas_tpu.out benchmarks/results/pallas_tpu_cases.json
 
 kernels-full: $(STAMP) ## compile every kernel for every chip, dtype and head dim, with limits: benchmarks/results/kernels_*
 	PYTHONPATH=tests $(BIN)/python -m kernels_full
