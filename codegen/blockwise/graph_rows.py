@@ -15,10 +15,11 @@ from attnspec.codegen.blockwise.choice import direct_function
 from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, rule_of_masks
 from attnspec.codegen.blockwise.heads_first import ENDS, LOWEST, HeadsFirst, at_level, others, public, seen_blocks
 from attnspec.codegen.blockwise.lookups import along, extremes
+from attnspec.codegen.blockwise.scaling import scaled_queries
 from attnspec.codegen.lower import HIDDEN
 from attnspec.codegen.module import aliases
 from attnspec.codegen.printer import Target, indent
-from attnspec.codegen.program import Assign, Dims, Line, Ref
+from attnspec.codegen.program import Dims, Line, Ref
 from attnspec.spec.model import Spec
 
 _JOINED: dict[str, Dims] = {
@@ -72,7 +73,8 @@ class _Loops(HeadsFirst):
 
     def __init__(self, spec: Spec, target: Target) -> None:
         super().__init__(spec, target, "_shape({})")
-        self.logits = [replace(s, value=LOWEST) if isinstance(s, Assign) and s.target == HIDDEN else s for s in self.logits]
+        hidden = (replace(s, value=LOWEST) if s.target == HIDDEN else s for s in self.logits)
+        self.logits = scaled_queries(hidden)
 
     def forward(self) -> str:
         """The loop that makes the output."""

@@ -83,7 +83,7 @@ class HeadsFirst:
         self.printer = Printer(target, batched=False, sizes=sizes, rules=rules_of(spec))
         self.logits, self.combine = self.stages()
 
-    def stages(self) -> tuple[list[Statement], list[Statement]]:
+    def stages(self) -> tuple[list[Assign], list[Statement]]:
         """The direct form's stages on blocks: up to the masked logits, and after the softmax."""
         whole = self.layouts.scope
         tensors = {**whole.tensors, **{name: Ref(f"{name}_block", HEADS_FIRST[name]) for name in BLOCKED}}

@@ -14,9 +14,10 @@ from attnspec.codegen.blockwise.choice import direct_function
 from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, rule_of_masks
 from attnspec.codegen.blockwise.heads_first import ENDS, HeadsFirst, at_level, others, public, seen_blocks
 from attnspec.codegen.blockwise.lookups import along, extremes
+from attnspec.codegen.blockwise.scaling import scaled_queries
 from attnspec.codegen.lower import HIDDEN
 from attnspec.codegen.printer import Target, indent
-from attnspec.codegen.program import Assign, Line, Ref
+from attnspec.codegen.program import Line, Ref
 from attnspec.spec.model import Spec
 
 
@@ -66,9 +67,8 @@ class _Stages(HeadsFirst):
 
     def __init__(self, spec: Spec, target: Target) -> None:
         super().__init__(spec, target, "_shape({})")
-        self.logits = [
-            replace(s, value=Ref("_LOWEST")) if isinstance(s, Assign) and s.target == HIDDEN else s for s in self.logits
-        ]
+        hidden = (replace(s, value=Ref("_LOWEST")) if s.target == HIDDEN else s for s in self.logits)
+        self.logits = scaled_queries(hidden)
 
     def attend(self) -> str:
         """The function that hands the stages to the loops."""

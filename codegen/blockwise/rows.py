@@ -17,6 +17,7 @@ from attnspec.codegen.blocks.regions import Region
 from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, scalars
 from attnspec.codegen.blockwise.layouts import Layouts
 from attnspec.codegen.blockwise.lookups import along, blocks_of, calls, extremes
+from attnspec.codegen.blockwise.scaling import scaled_queries
 from attnspec.codegen.derivative import reverse_stages
 from attnspec.codegen.index_notation import Scope
 from attnspec.codegen.lower import Body
@@ -137,7 +138,7 @@ class _Block:
         scope = Scope(tensors, self.scope.canonical, self.scope.indices)
         statements = Body(self.spec, self.path, scope, frozenset()).stages()
         kept = (s for s in statements if isinstance(s, Assign) and s.target.name not in _HEAD)
-        return [on_block for statement in kept for on_block in _on_block(statement)]
+        return scaled_queries(on_block for statement in kept for on_block in _on_block(statement))
 
     def at_edges(self, statements: Iterable[Statement]) -> Iterator[Statement]:
         """The statements, masks and the rule for empty rows only where blocks need them."""

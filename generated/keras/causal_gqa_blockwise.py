@@ -66,12 +66,12 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, scale: Any) -> Tensor:
         rows, columns = _shape(query_block)[2], _shape(key_block)[2]
         # policy.mask.fill: replace
         hidden = _LOWEST
-        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-        grouped_query_block = ops.reshape(query_block, (B, K, G, rows, H))
-        logits = ops.einsum("bkgth,bksh->bkgts", ops.cast(grouped_query_block, compute), ops.cast(key_block, compute))
-        logits = ops.reshape(logits, (B, N, rows, columns))
         # modifier.scale: logit * scale
-        logits = logits * scale
+        scaled_query_block = ops.cast(query_block, compute) * scale
+        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+        grouped_scaled_query_block = ops.reshape(scaled_query_block, (B, K, G, rows, H))
+        logits = ops.einsum("bkgth,bksh->bkgts", ops.cast(grouped_scaled_query_block, compute), ops.cast(key_block, compute))
+        logits = ops.reshape(logits, (B, N, rows, columns))
         # mask.causal: s <= t
         logits = ops.where(s <= t[:, None], logits, hidden)
         return logits
@@ -100,12 +100,12 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, scale: Any) -> Tensor:
         rows, columns = _shape(query_block)[2], _shape(key_block)[2]
         # policy.mask.fill: replace
         hidden = _LOWEST
-        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-        grouped_query_block = ops.reshape(query_block, (B, K, G, rows, H))
-        logits = ops.einsum("bkgth,bksh->bkgts", ops.cast(grouped_query_block, compute), ops.cast(key_block, compute))
-        logits = ops.reshape(logits, (B, N, rows, columns))
         # modifier.scale: logit * scale
-        logits = logits * scale
+        scaled_query_block = ops.cast(query_block, compute) * scale
+        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+        grouped_scaled_query_block = ops.reshape(scaled_query_block, (B, K, G, rows, H))
+        logits = ops.einsum("bkgth,bksh->bkgts", ops.cast(grouped_scaled_query_block, compute), ops.cast(key_block, compute))
+        logits = ops.reshape(logits, (B, N, rows, columns))
         # mask.causal: s <= t
         logits = ops.where(s <= t[:, None], logits, hidden)
         # softmax.plain: logit
@@ -123,15 +123,17 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, scale: Any) -> Tensor:
         d_logits = weights_of_rows * (d_weights - mean(weights_of_rows, d_weights))
         # mask.causal: s <= t
         d_logits = ops.where(s <= t[:, None], d_logits, 0)
-        # modifier.scale: logit * scale
-        d_logits = d_logits * scale
         # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
         grouped_d_logits = ops.reshape(d_logits, (B, K, G, rows, columns))
-        d_query_block = ops.einsum("bkgts,bksh->bkgth", ops.cast(grouped_d_logits, compute), ops.cast(key_block, compute))
-        d_query_block = ops.reshape(d_query_block, (B, N, rows, H))
-        d_key_block = ops.einsum(
-            "bkgth,bkgts->bksh", ops.cast(grouped_query_block, compute), ops.cast(grouped_d_logits, compute)
+        d_scaled_query_block = ops.einsum(
+            "bkgts,bksh->bkgth", ops.cast(grouped_d_logits, compute), ops.cast(key_block, compute)
         )
+        d_scaled_query_block = ops.reshape(d_scaled_query_block, (B, N, rows, H))
+        d_key_block = ops.einsum(
+            "bkgth,bkgts->bksh", ops.cast(grouped_scaled_query_block, compute), ops.cast(grouped_d_logits, compute)
+        )
+        # modifier.scale: logit * scale
+        d_query_block = d_scaled_query_block * scale
         return d_query_block, d_key_block, d_value_block
 
     stages = _Stages(visible, logits_of, output_of, gradients_of)

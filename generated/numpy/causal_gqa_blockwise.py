@@ -46,12 +46,12 @@ def _forward(query: np.ndarray, key: np.ndarray, value: np.ndarray, scale: float
         t = np.arange(start, stop)
         # policy.mask.fill: replace
         hidden = -np.inf
-        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-        grouped_query_block = query_block.reshape(B, rows, K, G, H)
-        logits = np.einsum("btkgh,bskh->bkgts", grouped_query_block, key_block, dtype=compute, optimize=True)
-        logits = logits.reshape(B, N, rows, columns)
         # modifier.scale: logit * scale
-        logits = logits * scale
+        scaled_query_block = query_block.astype(compute) * scale
+        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+        grouped_scaled_query_block = scaled_query_block.reshape(B, rows, K, G, H)
+        logits = np.einsum("btkgh,bskh->bkgts", grouped_scaled_query_block, key_block, dtype=compute, optimize=True)
+        logits = logits.reshape(B, N, rows, columns)
         for column, low, high in _tested(runs):
             s = np.arange(low, high)
             logits_edge = logits[..., column : column + high - low]
@@ -104,12 +104,12 @@ def _backward(
         t = np.arange(start, stop)
         # policy.mask.fill: replace
         hidden = -np.inf
-        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-        grouped_query_block = query_block.reshape(B, rows, K, G, H)
-        logits = np.einsum("btkgh,bskh->bkgts", grouped_query_block, key_block, dtype=compute, optimize=True)
-        logits = logits.reshape(B, N, rows, columns)
         # modifier.scale: logit * scale
-        logits = logits * scale
+        scaled_query_block = query_block.astype(compute) * scale
+        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+        grouped_scaled_query_block = scaled_query_block.reshape(B, rows, K, G, H)
+        logits = np.einsum("btkgh,bskh->bkgts", grouped_scaled_query_block, key_block, dtype=compute, optimize=True)
+        logits = logits.reshape(B, N, rows, columns)
         for column, low, high in _tested(runs):
             s = np.arange(low, high)
             logits_edge = logits[..., column : column + high - low]
@@ -150,13 +150,13 @@ def _backward(
             # mask.causal: s <= t
             d_logits_edge = np.where(s <= t[:, None], d_logits_edge, 0)
             d_logits[..., column : column + high - low] = d_logits_edge
-        # modifier.scale: logit * scale
-        d_logits = d_logits * scale
         # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
         grouped_d_logits = d_logits.reshape(B, K, G, rows, columns)
-        d_query_block = np.einsum("bkgts,bskh->btkgh", grouped_d_logits, key_block, dtype=compute, optimize=True)
-        d_query_block = d_query_block.reshape(B, rows, N, H)
-        d_key_block = np.einsum("btkgh,bkgts->bskh", grouped_query_block, grouped_d_logits, dtype=compute, optimize=True)
+        d_scaled_query_block = np.einsum("bkgts,bskh->btkgh", grouped_d_logits, key_block, dtype=compute, optimize=True)
+        d_scaled_query_block = d_scaled_query_block.reshape(B, rows, N, H)
+        d_key_block = np.einsum("btkgh,bkgts->bskh", grouped_scaled_query_block, grouped_d_logits, dtype=compute, optimize=True)
+        # modifier.scale: logit * scale
+        d_query_block = d_scaled_query_block * scale
         d_query[:, start:stop] += d_query_block
         _add(d_key, 1, runs, d_key_block)
         _add(d_value, 1, runs, d_value_block)

@@ -49,12 +49,12 @@ def _forward(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, scale: Any, cap
         key_block, value_block = tf.gather(keys, s, axis=2), tf.gather(values, s, axis=2)
         # policy.mask.fill: replace
         hidden = compute.min
-        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-        grouped_query_block = tf.reshape(query_block, (B, K, G, rows, H))
-        logits = tf.einsum("bkgth,bksh->bkgts", tf.cast(grouped_query_block, compute), tf.cast(key_block, compute))
-        logits = tf.reshape(logits, (B, N, rows, columns))
         # modifier.scale: logit * scale
-        logits = logits * scale
+        scaled_query_block = tf.cast(query_block, compute) * scale
+        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+        grouped_scaled_query_block = tf.reshape(scaled_query_block, (B, K, G, rows, H))
+        logits = tf.einsum("bkgth,bksh->bkgts", tf.cast(grouped_scaled_query_block, compute), tf.cast(key_block, compute))
+        logits = tf.reshape(logits, (B, N, rows, columns))
         # modifier.softcap: cap * tanh(logit / cap)
         logits = cap * tf.tanh(logits / cap)
         # mask.causal: s <= t
@@ -103,12 +103,12 @@ def _backward(
         d_output = tf.cast(d_outputs[:, :, start:stop], compute)
         # policy.mask.fill: replace
         hidden = compute.min
-        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-        grouped_query_block = tf.reshape(query_block, (B, K, G, rows, H))
-        logits = tf.einsum("bkgth,bksh->bkgts", tf.cast(grouped_query_block, compute), tf.cast(key_block, compute))
-        logits = tf.reshape(logits, (B, N, rows, columns))
         # modifier.scale: logit * scale
-        logits = logits * scale
+        scaled_query_block = tf.cast(query_block, compute) * scale
+        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+        grouped_scaled_query_block = tf.reshape(scaled_query_block, (B, K, G, rows, H))
+        logits = tf.einsum("bkgth,bksh->bkgts", tf.cast(grouped_scaled_query_block, compute), tf.cast(key_block, compute))
+        logits = tf.reshape(logits, (B, N, rows, columns))
         logits_before_softcap = logits
         # modifier.softcap: cap * tanh(logit / cap)
         logits = cap * tf.tanh(logits / cap)
@@ -136,13 +136,15 @@ def _backward(
         d_logits = tf.where(s <= t[:, None], d_logits, 0)
         # modifier.softcap: cap * tanh(logit / cap)
         d_logits = d_logits * (1 - tf.tanh(logits_before_softcap / cap) ** 2)
-        # modifier.scale: logit * scale
-        d_logits = d_logits * scale
         # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
         grouped_d_logits = tf.reshape(d_logits, (B, K, G, rows, columns))
-        d_query_block = tf.einsum("bkgts,bksh->bkgth", tf.cast(grouped_d_logits, compute), tf.cast(key_block, compute))
-        d_query_block = tf.reshape(d_query_block, (B, N, rows, H))
-        d_key_block = tf.einsum("bkgth,bkgts->bksh", tf.cast(grouped_query_block, compute), tf.cast(grouped_d_logits, compute))
+        d_scaled_query_block = tf.einsum("bkgts,bksh->bkgth", tf.cast(grouped_d_logits, compute), tf.cast(key_block, compute))
+        d_scaled_query_block = tf.reshape(d_scaled_query_block, (B, N, rows, H))
+        d_key_block = tf.einsum(
+            "bkgth,bkgts->bksh", tf.cast(grouped_scaled_query_block, compute), tf.cast(grouped_d_logits, compute)
+        )
+        # modifier.scale: logit * scale
+        d_query_block = d_scaled_query_block * scale
         return d_query_block, (_added(d_keys, s, d_key_block), _added(d_values, s, d_value_block))
 
     totals = tf.zeros((S, B, K, H), compute), tf.zeros((S, B, K, V), compute)

@@ -52,12 +52,12 @@ def _forward(
         key_block, value_block = tf.gather(keys, s, axis=2), tf.gather(values, s, axis=2)
         # policy.mask.fill: replace
         hidden = compute.min
-        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-        grouped_query_block = tf.reshape(query_block, (B, K, G, rows, H))
-        logits = tf.einsum("bkgth,bksh->bkgts", tf.cast(grouped_query_block, compute), tf.cast(key_block, compute))
-        logits = tf.reshape(logits, (B, N, rows, columns))
         # modifier.scale: logit * scale
-        logits = logits * scale
+        scaled_query_block = tf.cast(query_block, compute) * scale
+        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+        grouped_scaled_query_block = tf.reshape(scaled_query_block, (B, K, G, rows, H))
+        logits = tf.einsum("bkgth,bksh->bkgts", tf.cast(grouped_scaled_query_block, compute), tf.cast(key_block, compute))
+        logits = tf.reshape(logits, (B, N, rows, columns))
         # mask.global_window: t < global_tokens or s < global_tokens or -left <= s - t and s - t <= right
         logits = tf.where(
             (t[:, None] < global_tokens) | (s < global_tokens) | (-left <= s - t[:, None]) & (s - t[:, None] <= right),
@@ -112,12 +112,12 @@ def _backward(
         d_output = tf.cast(d_outputs[:, :, start:stop], compute)
         # policy.mask.fill: replace
         hidden = compute.min
-        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-        grouped_query_block = tf.reshape(query_block, (B, K, G, rows, H))
-        logits = tf.einsum("bkgth,bksh->bkgts", tf.cast(grouped_query_block, compute), tf.cast(key_block, compute))
-        logits = tf.reshape(logits, (B, N, rows, columns))
         # modifier.scale: logit * scale
-        logits = logits * scale
+        scaled_query_block = tf.cast(query_block, compute) * scale
+        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+        grouped_scaled_query_block = tf.reshape(scaled_query_block, (B, K, G, rows, H))
+        logits = tf.einsum("bkgth,bksh->bkgts", tf.cast(grouped_scaled_query_block, compute), tf.cast(key_block, compute))
+        logits = tf.reshape(logits, (B, N, rows, columns))
         # mask.global_window: t < global_tokens or s < global_tokens or -left <= s - t and s - t <= right
         logits = tf.where(
             (t[:, None] < global_tokens) | (s < global_tokens) | (-left <= s - t[:, None]) & (s - t[:, None] <= right),
@@ -144,13 +144,15 @@ def _backward(
             d_logits,
             0,
         )
-        # modifier.scale: logit * scale
-        d_logits = d_logits * scale
         # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
         grouped_d_logits = tf.reshape(d_logits, (B, K, G, rows, columns))
-        d_query_block = tf.einsum("bkgts,bksh->bkgth", tf.cast(grouped_d_logits, compute), tf.cast(key_block, compute))
-        d_query_block = tf.reshape(d_query_block, (B, N, rows, H))
-        d_key_block = tf.einsum("bkgth,bkgts->bksh", tf.cast(grouped_query_block, compute), tf.cast(grouped_d_logits, compute))
+        d_scaled_query_block = tf.einsum("bkgts,bksh->bkgth", tf.cast(grouped_d_logits, compute), tf.cast(key_block, compute))
+        d_scaled_query_block = tf.reshape(d_scaled_query_block, (B, N, rows, H))
+        d_key_block = tf.einsum(
+            "bkgth,bkgts->bksh", tf.cast(grouped_scaled_query_block, compute), tf.cast(grouped_d_logits, compute)
+        )
+        # modifier.scale: logit * scale
+        d_query_block = d_scaled_query_block * scale
         return d_query_block, (_added(d_keys, s, d_key_block), _added(d_values, s, d_value_block))
 
     totals = tf.zeros((S, B, K, H), compute), tf.zeros((S, B, K, V), compute)

@@ -63,12 +63,12 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         t = torch.arange(start, stop, device=query_block.device)
         # policy.mask.fill: replace
         hidden = float("-inf")
-        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-        grouped_query_block = query_block.unflatten(2, (K, G))
-        logits = torch.einsum("btkgh,bskh->bkgts", grouped_query_block.to(compute), key_block.to(compute))
-        logits = logits.flatten(1, 2)
         # modifier.scale: logit * scale
-        logits = logits * scale
+        scaled_query_block = query_block.to(compute) * scale
+        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+        grouped_scaled_query_block = scaled_query_block.unflatten(2, (K, G))
+        logits = torch.einsum("btkgh,bskh->bkgts", grouped_scaled_query_block.to(compute), key_block.to(compute))
+        logits = logits.flatten(1, 2)
         for column, low, high in _tested(runs):
             s = torch.arange(low, high, device=query.device)
             logits_edge = logits[..., column : column + high - low]
@@ -121,12 +121,12 @@ def _backward(
         t = torch.arange(start, stop, device=query_block.device)
         # policy.mask.fill: replace
         hidden = float("-inf")
-        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
-        grouped_query_block = query_block.unflatten(2, (K, G))
-        logits = torch.einsum("btkgh,bskh->bkgts", grouped_query_block.to(compute), key_block.to(compute))
-        logits = logits.flatten(1, 2)
         # modifier.scale: logit * scale
-        logits = logits * scale
+        scaled_query_block = query_block.to(compute) * scale
+        # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
+        grouped_scaled_query_block = scaled_query_block.unflatten(2, (K, G))
+        logits = torch.einsum("btkgh,bskh->bkgts", grouped_scaled_query_block.to(compute), key_block.to(compute))
+        logits = logits.flatten(1, 2)
         for column, low, high in _tested(runs):
             s = torch.arange(low, high, device=query.device)
             logits_edge = logits[..., column : column + high - low]
@@ -167,13 +167,13 @@ def _backward(
             # mask.causal: s <= t
             d_logits_edge = torch.where(s <= t[:, None], d_logits_edge, 0)
             d_logits[..., column : column + high - low] = d_logits_edge
-        # modifier.scale: logit * scale
-        d_logits = d_logits * scale
         # score.dot: sum(h, query[b, t, n, h] * key[b, s, n // G, h])
         grouped_d_logits = d_logits.unflatten(1, (K, G))
-        d_query_block = torch.einsum("bkgts,bskh->btkgh", grouped_d_logits.to(compute), key_block.to(compute))
-        d_query_block = d_query_block.flatten(2, 3)
-        d_key_block = torch.einsum("btkgh,bkgts->bskh", grouped_query_block.to(compute), grouped_d_logits.to(compute))
+        d_scaled_query_block = torch.einsum("bkgts,bskh->btkgh", grouped_d_logits.to(compute), key_block.to(compute))
+        d_scaled_query_block = d_scaled_query_block.flatten(2, 3)
+        d_key_block = torch.einsum("btkgh,bkgts->bskh", grouped_scaled_query_block.to(compute), grouped_d_logits.to(compute))
+        # modifier.scale: logit * scale
+        d_query_block = d_scaled_query_block * scale
         d_query[:, start:stop] += d_query_block
         _add(d_key, 1, runs, d_key_block)
         _add(d_value, 1, runs, d_value_block)

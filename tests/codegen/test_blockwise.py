@@ -13,8 +13,9 @@ import pytest
 from attnspec.codegen.blockwise.coverage import require, supports_blockwise
 from attnspec.codegen.blockwise.module import blockwise_modules
 from attnspec.codegen.blockwise.rows import backward_program, forward_program
+from attnspec.codegen.blockwise.scaling import scaled_queries
 from attnspec.codegen.index_notation import LoweringError
-from attnspec.codegen.program import Assign, For, If, Op, Program, statements
+from attnspec.codegen.program import Assign, For, If, Op, Program, Ref, statements
 from attnspec.codegen.targets import TARGETS
 from attnspec.codegen.targets.r import R
 from attnspec.spec.expression import to_text
@@ -184,6 +185,20 @@ def test_the_file_has_its_checks_from_the_direct_form(target: str) -> None:
     ((suffix, text),) = blockwise_modules(GEMMA2, TARGETS[target])
     assert suffix == "blockwise"
     assert 'raise ValueError(f"`left` must satisfy left >= 0, got {left}")' in text
+
+
+@pytest.mark.parametrize("target", ["numpy", "torch", "tensorflow", "keras"])
+def test_queries_are_scaled_where_that_is_a_pass_less(target: str) -> None:
+    ((_, text),) = blockwise_modules(GEMMA2, TARGETS[target])
+    assert re.search(r"    # modifier.scale: logit \* scale\n +scaled_query_block = .*query_block.* \* scale\n", text)
+    assert "d_query_block = d_scaled_query_block * scale" in text
+    assert "logits * scale" not in text
+
+
+def test_a_scale_that_does_not_follow_on_a_product_stays_where_it_is() -> None:
+    *others, scale = (Assign(Ref("logits"), Ref("x"), clause) for clause in ("score.dot", "modifier.softcap", "modifier.scale"))
+    assert scaled_queries([*others, scale]) == [*others, scale]
+    assert scaled_queries(others) == others
 
 
 def test_a_mask_that_differs_between_heads_has_none(tmp_path: Path) -> None:
