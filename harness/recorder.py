@@ -10,6 +10,7 @@ from itertools import chain, zip_longest
 from math import prod
 
 from attnspec.harness.arrays import arrays
+from attnspec.harness.cases import pool
 from attnspec.harness.causes.perturbations import Cause
 from attnspec.harness.causes.search import Explanation, Witness, explain
 from attnspec.harness.causes.stages import first_stage
@@ -28,7 +29,7 @@ from attnspec.harness.introduce import adapter_of
 from attnspec.harness.known_deviations import Ledger
 from attnspec.harness.lanes.messages import Returned
 from attnspec.harness.mask_pictures import Picture, of_finding
-from attnspec.harness.plan import Item, Plan
+from attnspec.harness.plan import COMPILED, Item, Plan
 from attnspec.harness.profiles import masks_of, values_of
 from attnspec.harness.scripts import script
 from attnspec.harness.shrink import smallest
@@ -40,6 +41,7 @@ Given = tuple[Evidence, Inputs]
 PARTS: Mapping[str, Part] = {"oracle": "outputs", "gradients": "gradients"}
 MOST_LOGITS = 2**18  # of a user's own tensors, to find a cause from
 WITNESSES = 6  # so many failing calls are enough to tell causes apart
+FURTHER = 4  # more calls, where several causes fit the few that were made
 KEPT = 4 * WITNESSES  # of each dtype, to choose from
 
 
@@ -155,6 +157,9 @@ class Recorder:
         for record in self._records.values():
             witnesses = self._witnesses(record)
             found = explain(self.item.spec, witnesses, self._passed(record.failure.subject, witnesses))
+            if len(found.causes) > 1 and self._fails_further(record):
+                witnesses = self._witnesses(record)
+                found = explain(self.item.spec, witnesses, self._passed(record.failure.subject, witnesses))
             mine = [group for group in groups if group.record.failure.subject == record.failure.subject]
             group = next((group for group in mine if not group.causes.isdisjoint(found.causes)), None)
             if group is None and not found.causes and self._are_of_wrong_outputs(record.failure.clause, witnesses):
@@ -213,6 +218,20 @@ class Recorder:
         own = [(record.given[0], record.given[1].given)] if record.given and _is_small(record.given[1].case) else []
         asked = [(each.case, each.answers[record.failure.subject], given) for each, given in (*made, *own)]
         return [Witness(case, answer, part, given) for case, answer, given in asked if isinstance(answer, Returned)]
+
+    def _fails_further(self, record: Record) -> bool:
+        """Whether a few calls of the pool fail too that a lane was spared, for it compiles them: they tell causes apart."""
+        subject = next(subject for subject in self.item.subjects if subject.name == record.failure.subject)
+        if record.failure.check not in PARTS or subject.lane not in COMPILED or len(record.calls) >= WITNESSES:
+            return False
+        dtype, count = next(iter(record.dtypes)), len(record.calls)
+        left = [each for each in pool(self.item.spec, dtype, self._plan.profile.pool) if each not in record.calls]
+        cases = [Case(each, derive(self._plan.seed, number)) for number, each in enumerate(left[:: -(-len(left) // FURTHER)])]
+        self._crew.pardon()
+        for evidence in self._crew.evidence(self.item.spec, (subject,), cases, gradient=record.gradient):
+            if isinstance(evidence, Evidence) and self._matching(record, evidence):
+                record.calls[evidence.case.configuration] = evidence.case
+        return len(record.calls) > count
 
     def _passed(self, subject: str, failed: Sequence[Witness]) -> list[Witness]:
         """Right answers of the subject in the parts and dtypes that failed elsewhere."""

@@ -19,6 +19,7 @@ from attnspec.harness.checks.evidence import Evidence
 from attnspec.harness.checks.failure import Failure
 from attnspec.harness.conductor import Conductor
 from attnspec.harness.crew import Crew
+from attnspec.harness.facts import facts
 from attnspec.harness.lanes.lane import Lane
 from attnspec.harness.lanes.messages import Returned, Tensor
 from attnspec.harness.oracle import judge
@@ -215,6 +216,21 @@ def test_what_has_no_cause_is_one_finding_with_the_stage_at_which_it_differs(tmp
         "  stage    it first differs at `mask.window`, which every failing call has; by `softmax.plain`: `residual` is wrong"
         in (finding.lines())
     )
+
+
+def test_where_few_calls_are_compiled_more_of_them_tell_causes_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only one has a scale of 1 / 2: a gradient that lacks it is also one that is added twice."""
+    fault = next(fault for fault in FAULTS if fault.name == "scale-missing-in-d-key")
+    subject = user(f"{fault.write(tmp_path)}:{fault.function}", SPEC, "numpy")
+    for module in ("conductor", "recorder"):
+        monkeypatch.setattr(f"attnspec.harness.{module}.COMPILED", {"numpy": 1})
+    monkeypatch.setattr("attnspec.harness.conductor.FIRST", {"numpy": 7})
+    assert facts(SPEC, pool(SPEC, "float32", 24)[7]).scope["scale"] == 0.5
+    profile = replace(FEW, compiled_gradient_pool=1)
+    plan = Plan((Item(SPEC, API, (subject,)),), profile, 1, lanes=("numpy",), dtypes=("float32",), checks=("gradients",))
+    (finding,) = Conductor(plan).run().findings
+    assert finding.causes == (NAMED[fault.name],)
+    assert finding.failing == 1 < finding.asked
 
 
 @pytest.mark.parametrize(
