@@ -152,7 +152,7 @@ WIDTH = 64  # of a head
 # keys that a block visits (19 %), and the greatest logit is sought to find empty rows (2 %).
 #
 # keras_tensorflow-causal, eager (asked 0.4): 430 operations, each into memory of its own. Blocks of 256 take 0.86 of the
-# time, of 512 0.81, in two and four times the memory. Compiled, as `fit` does, it is 0.41.
+# time, of 512 0.81, in two and four times the memory. Compiled, as `fit` does, it is 0.42.
 
 
 # -- subjects and peers, inside the process that measures them -----------------------------------------------------------
