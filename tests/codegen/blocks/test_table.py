@@ -29,7 +29,7 @@ def compared(predicates: Sequence[Expression], tried: Tried) -> tuple[int, int]:
     return skippable, int(np.sum(whole == SKIP))
 
 
-@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("name", [name for name in MASKS if name != "documents"])  # one without queries may lie between others
 @settings(max_examples=50, deadline=None)
 @given(tried=calls())
 def test_the_table_of_a_mask_alone_is_exact(name: str, tried: Tried) -> None:
