@@ -205,15 +205,15 @@ def _hide_by_bias(recipe: Recipe, made: dict[str, Array], words: NDArray[np.uint
 def _poison(recipe: Recipe, made: dict[str, Array], which: str) -> None:
     """NaN into the keys that no query may attend to, or into the first feature of the values: it may leak, and to all rows."""
     seen = recipe.plan.seen(made)
-    found = recipe.plan.direct.get(which)
+    found = recipe.plan.poisonable.get(which)
     if seen is None or found is None:
         return
     slot, port = recipe.plan.inputs[found]
     if port.full != port.documented:
         return
-    heads = slot.shape[1]
+    heads = slot.shape[1] if len(slot.shape) == 4 else 1
     by_head: Array = np.asarray(seen.reshape(seen.shape[0], heads, -1, seen.shape[-1]).any(axis=2))
-    hidden = np.broadcast_to(np.expand_dims(~by_head, -1), slot.shape)
+    hidden = np.broadcast_to(np.expand_dims(~by_head, -1).reshape(*slot.shape[:-1], 1), slot.shape)
     if which == "value":
         hidden = hidden & (np.arange(slot.shape[-1]) == 0)
     made[found] = _where(port.out(hidden), np.nan, made[found])

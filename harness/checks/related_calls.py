@@ -77,7 +77,7 @@ def _hidden(setting: Setting) -> Iterator[Related]:
         where = port.out(np.broadcast_to(np.expand_dims(by_head, -1), slot.shape))
         if not where.any():
             return
-        poison = np.nan if name in plan.direct and name == "key" else FAR  # a replaced logit forgets even NaN
+        poison = np.nan if plan.poisonable.get("key") == name else FAR  # a replaced logit forgets even NaN
         changed[name] = np.where(where, changed[name].dtype.type(poison), changed[name])
     yield related_to(setting, "hidden-keys", changed, row=row)
 

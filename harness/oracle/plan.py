@@ -52,7 +52,7 @@ class Plan:
     value_side: frozenset[str]
     visible: Array | Callable[[Mapping[str, Array]], Array] | None
     logits: tuple[int, ...]
-    direct: Mapping[str, str]
+    poisonable: Mapping[str, str]
 
     def seen(self, arrays: Mapping[str, Array]) -> Array | None:
         """Which keys some query attends to, over (batch, heads, keys); None where every key is visible."""
@@ -109,7 +109,7 @@ class Compiler:
             value_side=frozenset(self._leading_to(self.value)) - frozenset(self._leading_to(self.logit)),
             visible=None if self.visible is None else on_axes(self.visible, ("b", "n", "t", "s")),
             logits=self.logits,
-            direct=dict(self._direct()),
+            poisonable=dict(self._poisonable()),
         )
 
     # -- inputs ---------------------------------------------------------------------------------------------------
@@ -302,14 +302,25 @@ class Compiler:
         own = tuple(int(np.prod([sizes[dim.lower()] for dim in axis.dims])) for axis in axes)
         return (*self.facts.batch, *own) if layout.batched else own
 
-    def _direct(self) -> Iterator[tuple[str, str]]:
-        """`key` and `value` where they are inputs as they stand, and a hidden one's logit is replaced."""
-        replaced = self.attention.path.policies["mask.fill"].value == "replace"
-        for operator in ("key", "value") if replaced else ():
-            term = self.interpreter.tensors.get(operator)
+    def _poisonable(self) -> Iterator[tuple[str, str]]:
+        """The inputs that are `key` and `value` as they stand, or nothing but a projected key; hidden logits are replaced."""
+        if self.attention.path.policies["mask.fill"].value != "replace":
+            return
+        terms = {operator: self.interpreter.tensors.get(operator) for operator in ("query", "key", "value")}
+        for operator in ("key", "value"):
+            term = terms[operator]
             for name, (slot, _) in self.inputs.items():
                 if isinstance(term, Slot) and slot.number == term.number:
                     yield operator, name
+        others = {
+            name
+            for each in (terms["query"], terms["value"])
+            if isinstance(each, Slot)
+            for name in self._leading_to(each.number)
+        }
+        for name in self._leading_to(self.logit):
+            if self.inputs[name][0].axes[:2] == ("b", "s") and name not in others:
+                yield "key", name
 
     def _leading_to(self, number: int) -> Iterator[str]:
         """The names of the inputs that a slot is made from."""

@@ -122,6 +122,22 @@ def test_poison_is_only_where_no_query_looks() -> None:
     assert poisoned > 20
 
 
+def test_a_layers_own_keys_are_poisoned_where_no_query_looks_and_nothing_else() -> None:
+    """Behind a projection too; a value that stands in for its key, or is the query's own tensor, is left alone."""
+    layer = builtin()["keras.layers.GroupQueryAttention"]
+    poisoned = 0
+    for configuration in pool(layer, "float32", 24):
+        made = arrays(Case(configuration, seed_for("poisoned keys", "few")), layer)
+        spots = {name: np.isnan(array).any(axis=-1) for name, array in made.items() if array.dtype.kind == "f"}
+        seen = plan_of(layer, configuration).seen(made)
+        assert not any(spot.any() for name, spot in spots.items() if name != "key")
+        if "key" in spots and spots["key"].any():
+            assert seen is not None
+            assert not (spots["key"] & seen.any(axis=1)).any()
+            poisoned += 1
+    assert poisoned > 5
+
+
 def test_biases_hide_keys_and_huge_logits_are_huge() -> None:
     hidden = 0
     for configuration in pool(TORCH, "float16", 24):
