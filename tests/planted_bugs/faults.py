@@ -178,7 +178,7 @@ LOGITS = (
     numpy(
         "bias-of-first-head-for-all", "logits + bias.astype(wide)", "logits + bias[:, :1].astype(wide)", *EVERYWHERE, RELATIONS
     ),
-    torch("scale-by-value-dim", "scale = query.shape[-1] ** -0.5", "scale = value.shape[-1] ** -0.5", *BOTH_WAYS),
+    torch("scale-by-value-dim", "scale = query.shape[-1] ** -0.5", "scale = value.shape[-1] ** -0.5", *BOTH_WAYS, RELATIONS),
     jax("logits-in-input-dtype", "preferred_element_type=wide", "preferred_element_type=dtype", *BOTH_WAYS),
 )
 
