@@ -19,7 +19,7 @@ from attnspec.harness.exit_codes import FINDINGS, OK, USAGE
 from attnspec.harness.inputs import Inputs, InputsError
 from attnspec.harness.introduce import lane_of
 from attnspec.harness.kept import KeptError, read
-from attnspec.harness.plan import DTYPES, ON_REQUEST, PROFILES, Item, Plan, Profile, is_spared
+from attnspec.harness.plan import DTYPES, ON_REQUEST, PROFILES, Item, Plan, Profile, is_spared, without_spared
 from attnspec.harness.reports.as_html import HtmlReport, PageError
 from attnspec.harness.reports.as_json import JsonReport
 from attnspec.harness.reports.as_json_lines import JsonLinesReport
@@ -195,8 +195,11 @@ def found(name: str) -> tuple[Spec, str]:
 
 
 def _item(spec: Spec, reference: str, options: argparse.Namespace) -> Item:
-    lanes = options.targets or _usual_lanes(PROFILES[options.profile], spec)
+    profile = PROFILES[options.profile]
+    lanes = options.targets or _usual_lanes(profile, spec)
     subjects = subjects_of(spec, lanes, native_too=options.native, folder=options.generated)
+    if profile.is_short and not options.targets:
+        subjects = without_spared(subjects)
     return Item(spec, reference, subjects, str(options.generated.resolve()) if options.generated else "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,14 +47,19 @@ FIRST: Mapping[str, int] = {"triton": 7, "pallas": 7, "pallas_tpu": 7}
 ON_REQUEST = ("pallas", "pallas_tpu")
 """Lanes that a short run has only where they are asked for: of each spec they compile some programs, for seconds each."""
 ONE_BACKEND = ("keras-jax", "keras-tensorflow")
-"""Lanes that a short run spares the layers of other frameworks: these are the same operations on all of Keras's backends, and
-torch compiles nothing."""
+"""Lanes that a short run spares the layers of other frameworks, and blockwise forms: these are the same operations on all of
+Keras's backends, and torch compiles nothing."""
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 def is_spared(spec: Spec, lane: str) -> bool:
     """Whether a short run that names no lanes has the spec without this one."""
     return lane in ON_REQUEST or (lane in ONE_BACKEND and spec.form == "layer" and spec.owner != "keras")
+
+
+def without_spared(subjects: Sequence[Subject]) -> tuple[Subject, ...]:
+    """The subjects of a short run that names no lanes: other forms than the direct one are on one of Keras's backends."""
+    return tuple(each for each in subjects if each.is_native or each.lane not in ONE_BACKEND or "@" not in each.name)
 
 
 @dataclass(frozen=True, slots=True)

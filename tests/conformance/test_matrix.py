@@ -20,7 +20,7 @@ from attnspec.codegen.write import changes
 from attnspec.harness import known_deviations
 from attnspec.harness.checks import NAMES
 from attnspec.harness.conductor import Conductor
-from attnspec.harness.plan import PROFILES, Item, Plan, is_spared
+from attnspec.harness.plan import PROFILES, Item, Plan, is_spared, without_spared
 from attnspec.harness.subjects import LANES, subjects_of, target_of
 from attnspec.spec.loader import builtin, find
 from attnspec.spec.model import Spec
@@ -39,8 +39,8 @@ def test_specs(tmp_path: Path) -> None:
 
     Each spec has float32 and, most of them, a half by turns: how a half is rounded is no matter of the spec. The small ones are
     on one of Keras's backends by turns: on all of them tests/codegen/test_capabilities_keras.py compares them with what is
-    written by hand. Layers of other frameworks are on one of them, as in any short run: on all of them
-    tests/generated/test_keras_port.py and test_keras_attention.py compare them with NumPy.
+    written by hand. Layers of other frameworks, and blockwise forms, are on one of them, as in any short run: on all of them
+    tests/generated/test_keras_port.py, test_keras_attention.py and test_keras_blocks.py compare them with NumPy.
     """
     small = {str(file): find(str(file)) for file in SMALL}
     changes(small.values(), None, tmp_path, False).apply()
@@ -62,7 +62,7 @@ def _with_one_of(several: Sequence[str], one: str) -> tuple[str, ...]:
 
 def item(spec: Spec, reference: str, folder: Path | None, half: str, lanes: Sequence[str]) -> Item:
     """A spec on every one of these lanes, under what finds it again."""
-    subjects = subjects_of(spec, lanes, folder=folder)
+    subjects = without_spared(subjects_of(spec, lanes, folder=folder))
     own = {subject.lane for subject in subjects if not subject.is_native}
     assert own == {lane for lane in lanes if covers(TARGETS[target_of(lane)], spec)}
     return Item(spec, reference, subjects, str(folder or ""), dtypes=(half, "float32") if half else ("float32",))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attnspec.harness.check_command import _usual_lanes, lanes_named
-from attnspec.harness.plan import COMPILED, PROFILES
+from attnspec.harness.plan import COMPILED, PROFILES, without_spared
 from attnspec.harness.sizes import SHAPES
 from attnspec.harness.subjects import (
     SMALL_BLOCK,
@@ -19,6 +19,7 @@ from attnspec.harness.subjects import (
     lanes_of,
     load,
     natives,
+    subjects_of,
     target_of,
 )
 from attnspec.spec.loader import builtin
@@ -71,3 +72,12 @@ def test_a_blockwise_form_works_in_blocks_that_the_sizes_of_the_pool_lie_around(
 def test_the_sizes_of_the_pool_lie_around_several_edges() -> None:
     lengths = {shape[dim] for shape in SHAPES for dim in "TS"}
     assert {SMALL_BLOCK - 1, SMALL_BLOCK, SMALL_BLOCK + 1, 2 * SMALL_BLOCK - 1, 2 * SMALL_BLOCK + 1} <= lengths
+
+
+def test_a_short_run_has_blockwise_keras_on_torch_alone() -> None:
+    """Natives keep their lanes: theirs is a backend, not a form."""
+    every = subjects_of(builtin()["causal_gqa"], ("jax", "keras-jax", "keras-tensorflow", "keras-torch"))
+    spared = {subject.name for subject in every} - {subject.name for subject in without_spared(every)}
+    assert spared == {"keras-jax:causal_gqa@blockwise", "keras-tensorflow:causal_gqa@blockwise"}
+    layers = subjects_of(builtin()["keras.layers.MultiHeadAttention"], ("keras-jax",))
+    assert without_spared(layers) == tuple(layers)
