@@ -82,9 +82,8 @@ def _explanation(spec: Spec, way: Way, situation: Situation) -> Iterator[str]:
 
 
 def _policy(policy: Policy) -> str:
-    detail = f" with {policy.detail}" if policy.detail else ""
     why = f": {policy.why}" if policy.why else ""
-    return f"{policy.value}{detail}  ({policy.source}{' at ' + policy.version if policy.version else ''}{why})"
+    return f"{policy.text}  ({policy.source}{' at ' + policy.version if policy.version else ''}{why})"
 
 
 def _by_query(output: Array) -> Array:

@@ -142,14 +142,19 @@ def _mask_of(spec: Spec, stage: Stage) -> Argument | None:
     if stage.kind != "mask" or not isinstance(rule, Name):
         return None
     argument = spec.argument(rule.name)
-    return argument if {"T", "S"} <= set(argument.layouts[-1].dims) or {"T", "S"} <= set(argument.layouts[0].dims) else None
+    return argument if _by_pairs(argument) else None
+
+
+def _by_pairs(argument: Argument) -> list[int]:
+    """The layouts that have queries and keys, by number."""
+    return [number for number, layout in enumerate(argument.layouts) if {"T", "S"} <= set(layout.dims)]
 
 
 def _turned_on(spec: Spec, situation: Situation, clause: Stage) -> dict[str, object]:
     """The options that bring the clause about: a mask in its place, a flag set, a number."""
     mask = _mask_of(spec, clause)
     if mask is not None:
-        place = next(n for n, layout in enumerate(mask.layouts) if {"T", "S"} <= set(layout.dims))
+        place = _by_pairs(mask)[0]
         return {mask.name: Form(place, (False,) * len(mask.layouts[place].axes), "full", "bool")}
     guard = list(walk(clause.when)) if clause.when is not None else []
     if situation.number is None:
@@ -186,8 +191,10 @@ def _arrays(spec: Spec, situation: Situation, clause: Stage, made: Configuration
         elif mask is not None and name == mask.name and situation.mask is not None:
             hides = isinstance(clause.expression, Unary) and not situation.literal
             found[name] = (~situation.mask if hides else situation.mask).reshape(plan.shape)
-        else:
+        elif plan.dtype == "float32":
             found[name] = _changing_nothing(spec, name, plan.shape, situation.query.shape[1])
+        else:
+            raise NotExpressible(f"{spec.name} has to be given `{name}`, of which the situation says nothing")
     return found
 
 

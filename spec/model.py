@@ -134,6 +134,11 @@ class Policy:
     detail: str = ""
     why: str = ""
 
+    @property
+    def text(self) -> str:
+        """What was decided: `replace with -inf`."""
+        return self.value + (f" with {self.detail}" if self.detail else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:

@@ -42,8 +42,7 @@ def _of_paths(by_path: list[tuple[str, Answer]]) -> Answer:
 
 def _policy(path: Path, name: str) -> Answer:
     policy = path.policies[name]
-    detail = f" with {policy.detail}" if policy.detail else ""
-    return Answer(policy.value + detail, policy.source == "observed")
+    return Answer(policy.text, policy.source == "observed")
 
 
 def _order(spec: Spec) -> str:

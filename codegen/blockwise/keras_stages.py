@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from attnspec.codegen.blockwise.choice import direct_function
-from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, rule_of_masks
+from attnspec.codegen.blockwise.coverage import BLOCKED, rule_of_masks
 from attnspec.codegen.blockwise.heads_first import ENDS, HeadsFirst, at_level, others, public, seen_blocks
-from attnspec.codegen.blockwise.lookups import along, extremes
+from attnspec.codegen.blockwise.lookups import read_by_formulas
 from attnspec.codegen.blockwise.scaling import scaled_queries
 from attnspec.codegen.lower import HIDDEN
 from attnspec.codegen.printer import Target, indent
@@ -35,8 +35,7 @@ def _visible(spec: Spec, target: Target) -> str:
     seen, read = seen_blocks(spec, target)
     given = [name for name in read if name not in ENDS]
     parameters = "".join(f", {name}: Any" for name in given)
-    lines = [f"{name} = _within_reach({name})" for name in given if name not in lookups(spec) and _is_integer(spec, name)]
-    lines += [_EXTREMES[along(spec, name)].format(", ".join(extremes(name)), name) for name in given if name in lookups(spec)]
+    lines = read_by_formulas(spec, read)
     lines += ["start, low = _starts(T, rows)[:, None], _starts(S, columns)"]
     lines += [_ENDS[end] for end in ENDS if end in read]
     lines += [
@@ -50,16 +49,7 @@ def _visible(spec: Spec, target: Target) -> str:
     )
 
 
-_EXTREMES = {
-    "T": "{} = (each[:, None] for each in _extremes({}, rows))", "S": "{} = _extremes({}, columns)",
-    "": "{} = _extremes({}[:, None], 1)",
-}  # fmt: skip
-"""How the least and the greatest of what masks look up is found, for all blocks of queries or of keys."""
 _ENDS = {"stop": "stop = ops.minimum(start + rows, T)", "high": "high = ops.minimum(low + columns, S)"}
-
-
-def _is_integer(spec: Spec, name: str) -> bool:
-    return spec.argument(name).role == "integer"
 
 
 class _Stages(HeadsFirst):

@@ -6,14 +6,14 @@ of the least and the greatest entries are asked, and whether sets have an entry 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from attnspec.codegen.blocks.affine import Affine
 from attnspec.codegen.blocks.analysis import Blocks, analyse
 from attnspec.codegen.blocks.regions import Region
 from attnspec.codegen.blocks.vocabulary import vocabulary_of
-from attnspec.codegen.blockwise.coverage import lookups, masks
+from attnspec.codegen.blockwise.coverage import lookups, masks, scalars
 from attnspec.spec.expression import Access, Binary, Call, Expression, Name, Number, Unary
 from attnspec.spec.model import Spec
 
@@ -73,6 +73,24 @@ class _Extremes:
             case Call(function, arguments):
                 return Call(function, tuple(map(self.formula, arguments)))
         return expression
+
+
+_FOR_ALL = {
+    "T": "{} = (each[:, None] for each in _extremes({}, rows))", "S": "{} = _extremes({}, columns)",
+    "": "{} = _extremes({}[:, None], 1)",
+}  # fmt: skip
+"""How the least and the greatest of what masks look up is found, for all blocks of queries and of keys at once."""
+
+
+def read_by_formulas(spec: Spec, read: Iterable[str]) -> list[str]:
+    """The lines before formulas for all blocks: numbers that do not overflow, and extremes."""
+    numbers = [f"{name} = _within_reach({name})" for name in read if name in scalars(spec) and _is_integer(spec, name)]
+    found = ((along(spec, name), ", ".join(extremes(name)), name) for name in read if name in lookups(spec))
+    return numbers + [_FOR_ALL[dim].format(both, name) for dim, both, name in found]
+
+
+def _is_integer(spec: Spec, name: str) -> bool:
+    return spec.argument(name).role == "integer"
 
 
 def calls(spec: Spec) -> Iterator[str]:

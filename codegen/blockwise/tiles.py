@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attnspec.codegen.blockwise.coverage import BLOCKED, lookups, rule_of_masks, scalars
+from attnspec.codegen.blockwise.coverage import BLOCKED, rule_of_masks
 from attnspec.codegen.blockwise.heads_first import ENDS, HEADS_FIRST, HeadsFirst, at_level, others, public, seen_blocks
-from attnspec.codegen.blockwise.lookups import along, extremes
+from attnspec.codegen.blockwise.lookups import read_by_formulas
 from attnspec.codegen.lower import Body
 from attnspec.codegen.module import aliases, rules_of
 from attnspec.codegen.printer import Printer, Target, indent
@@ -46,8 +46,7 @@ def _visible(spec: Spec, target: Target) -> str:
     """The function that says which blocks are visited, by the formulas of the masks."""
     seen, read = seen_blocks(spec, target)
     parameters = "".join(f", {name}: Any" for name in read if name in others(spec))
-    lines = [f"{name} = _within_reach({name})" for name in read if name in scalars(spec) and _is_integer(spec, name)]
-    lines += [_EXTREMES[along(spec, name)].format(", ".join(extremes(name)), name) for name in read if name in lookups(spec)]
+    lines = read_by_formulas(spec, read)
     lines += ["start = jnp.arange(0, T or 1, rows)[:, None]", "low = jnp.arange(0, S or 1, columns)"]
     lines += [_ENDS[end] for end in ENDS if end in read]
     lines += [
@@ -62,16 +61,7 @@ def _visible(spec: Spec, target: Target) -> str:
     )
 
 
-_EXTREMES = {
-    "T": "{} = (each[:, None] for each in _extremes({}, rows))", "S": "{} = _extremes({}, columns)",
-    "": "{} = _extremes({}[:, None], 1)",
-}  # fmt: skip
-"""How the least and the greatest of what masks look up is found, for all blocks of queries or of keys."""
 _ENDS = {"stop": "stop = jnp.minimum(start + rows, T)", "high": "high = jnp.minimum(low + columns, S)"}
-
-
-def _is_integer(spec: Spec, name: str) -> bool:
-    return spec.argument(name).role == "integer"
 
 
 class _Loops(HeadsFirst):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ from attnspec.harness.situations import (
     ways_of,
     window,
 )
-from attnspec.spec.loader import find
+from attnspec.spec.loader import builtin, find
 from attnspec.spec.model import Spec
 
 JAX, SDPA = "jax.nn.dot_product_attention", "torch.nn.functional.scaled_dot_product_attention"
@@ -87,6 +89,7 @@ def test_a_window_is_a_number_that_is_given() -> None:
         ("causal_gqa", "empty-row", "causal_gqa has no mask over queries and keys"),
         ("keras.layers.Attention", "mask-polarity", "keras.layers.Attention has no mask over queries and keys"),
         (SDPA, "window", "scaled_dot_product_attention has no `mask.window`"),
+        ("packed_documents", "causal-lengths", "packed_documents has to be given `query_segment_ids`, of which the situation"),
         ("gemma2", "window", "gemma2 has no argument for its `mask.window`"),
         (TORCH, "causal-lengths", "torch.nn.MultiheadAttention has no valid call with `mask.causal` and nothing else"),
     ],
@@ -94,6 +97,13 @@ def test_a_window_is_a_number_that_is_given() -> None:
 def test_what_a_spec_cannot_express_is_said(name: str, situation: str, why: str) -> None:
     with pytest.raises(NotExpressible, match=why.replace(".", r"\.")):
         ways_of(find(name), SITUATIONS[situation]())
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_every_spec_expresses_a_situation_or_says_why_not(situation: str) -> None:
+    for spec in builtin().values():
+        with suppress(NotExpressible):
+            assert all(rows(spec, way) for way in ways_of(spec, SITUATIONS[situation]()))  # the oracle judges it
 
 
 def test_prints_both_answers_and_what_explains_them(capsys: pytest.CaptureFixture[str]) -> None:
